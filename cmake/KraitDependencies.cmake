@@ -1,0 +1,18 @@
+# Third-party libraries, all from the distribution (tools/packages.txt). Each is wrapped in a target so that a room
+# says in one word what it uses.
+find_package(Threads REQUIRED)
+find_package(PkgConfig REQUIRED)
+find_package(fmt REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(dnnl REQUIRED)
+find_package(ICU REQUIRED COMPONENTS uc)
+pkg_check_modules(HWY REQUIRED IMPORTED_TARGET libhwy)
+pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
+pkg_check_modules(SENTENCEPIECE REQUIRED IMPORTED_TARGET sentencepiece)
+if(KRAIT_BUILD_TESTS)
+  find_package(GTest REQUIRED)
+endif()
+if(KRAIT_BUILD_BENCH)
+  find_package(benchmark REQUIRED)
+endif()

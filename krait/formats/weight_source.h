@@ -1,0 +1,52 @@
+// A checkpoint on disk, whichever format it has: a configuration and named tensors.
+// Formats: safetensors (one file or shards with an index), GGUF, PyTorch's zip-pickle.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "krait/core/error.h"
+#include "krait/core/tensor_view.h"
+#include "krait/formats/config.h"
+
+namespace krait::formats {
+
+struct TensorInfo {
+  std::string name;
+  DType dtype = DType::kF32;
+  Shape shape;  // row-major; GGUF's reversed dimensions are put right
+  std::uint64_t bytes = 0;
+};
+
+class WeightSource {
+ public:
+  virtual ~WeightSource() = default;
+
+  virtual std::string_view format() const = 0;  // "safetensors", "gguf", "torch"
+  virtual const Config& config() const = 0;
+  virtual std::span<const TensorInfo> tensors() const = 0;  // sorted by name
+  // The bytes of a tensor, valid while the source lives: a view into the mapped file. kNotFound names the tensor
+  // and the source.
+  virtual Result<TensorView> view(std::string_view name) const = 0;
+
+  // Where it came from, for messages.
+  virtual std::string origin() const = 0;
+
+  const TensorInfo* find(std::string_view name) const;
+};
+
+// Opens a checkpoint:
+//   a directory    config.json (or params.json) and model.safetensors.index.json, model.safetensors, a single other
+//                  *.safetensors, pytorch_model.bin.index.json or pytorch_model.bin, tried in this order; or one *.gguf
+//   *.gguf         GGUF
+//   *.safetensors, *.bin, *.pt, *.pth   that file, with config.json (or params.json) beside it
+Result<std::unique_ptr<WeightSource>> open_weights(const std::filesystem::path& path);
+
+// Converts plain types and dequantises block types. `out` must have as many elements as the view
+// (kInvalidArgument otherwise). Integer and boolean types become their value as a float.
+Result<void> read_as_f32(const TensorView& view, std::span<float> out);
+
+}  // namespace krait::formats

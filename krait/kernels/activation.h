@@ -1,0 +1,22 @@
+// Elementwise functions over rows. All of them may work in place (y = x).
+//   silu(x) = x / (1 + e^-x)
+//   softplus(x) = log(1 + e^x), and x itself above 20, as every Mamba implementation has it
+#pragma once
+
+#include "krait/core/thread_pool.h"
+#include "krait/kernels/rows.h"
+
+namespace krait::kernels {
+
+void silu(ThreadPool& pool, RowsIn x, RowsOut y);
+
+// y = x * silu(gate): the output gate of Mamba-1 and the gated MLP.
+void silu_gate(ThreadPool& pool, RowsIn x, RowsIn gate, RowsOut y);
+
+// y = clamp(softplus(x + bias), low, high); bias[D] may be null. The clamp comes after the softplus.
+void softplus(ThreadPool& pool, RowsIn x, const float* bias, float low, float high, RowsOut y);
+
+// y += x.
+void add(ThreadPool& pool, RowsIn x, RowsOut y);
+
+}  // namespace krait::kernels

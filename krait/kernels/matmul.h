@@ -1,0 +1,45 @@
+// Dense products with a weight matrix, the bulk of a forward pass.
+//   y[M, N] = x[M, K] W[N, K]^T (+ bias[N])
+// A few rows (single-token steps and small batches) stream the weights through our own kernels, which read them
+// once at memory speed; many rows go to oneDNN in tiles. Each tile runs on one thread of our pool and tiles do not
+// depend on the number of threads, so neither does the result.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "krait/core/dtype.h"
+#include "krait/core/thread_pool.h"
+#include "krait/kernels/rows.h"
+
+namespace krait::kernels {
+
+// A weight matrix in memory, row-major [N, K] as checkpoints store it. Data may be unaligned (a mapped file).
+struct WeightMatrix {
+  DType dtype = DType::kF32;  // kF32, kBF16 or kF16
+  std::int64_t rows = 0;      // N, outputs
+  std::int64_t columns = 0;   // K, inputs
+  const std::byte* data = nullptr;
+};
+
+// x [M, K], y [M, N], bias [N] or null. Products of f32 activations with weights widened to f32; accumulation in
+// f32. y must not overlap x.
+void linear(ThreadPool& pool, RowsIn x, const WeightMatrix& weight, const float* bias, RowsOut y);
+
+// y[i] = row ids[i] of the table, widened to f32. Ids must be in [0, rows): checked, InternalError.
+void embed(ThreadPool& pool, const WeightMatrix& table, const std::int32_t* ids, RowsOut y);
+
+// General dense products on the calling thread alone, through oneDNN: C[M, N] = A[M, K] B[K, N], row-major; the B of
+// each is plain (b_transposed = false, ldb >= N) or stored [N, K] (true, ldb >= K). Used by `linear`, by
+// benchmarks of the machine's peak and by tests.
+void gemm_f32(bool b_transposed, std::int64_t m, std::int64_t n, std::int64_t k, const float* a, std::int64_t lda,
+              const float* b, std::int64_t ldb, float* c, std::int64_t ldc);
+// bf16 inputs, f32 output. Throws UserError where oneDNN has no bf16 product for this CPU; ask gemm_bf16_available().
+bool gemm_bf16_available();
+void gemm_bf16(bool b_transposed, std::int64_t m, std::int64_t n, std::int64_t k, const std::uint16_t* a,
+               std::int64_t lda, const std::uint16_t* b, std::int64_t ldb, float* c, std::int64_t ldc);
+// u8 x s8 -> s32.
+void gemm_int8(bool b_transposed, std::int64_t m, std::int64_t n, std::int64_t k, const std::uint8_t* a,
+               std::int64_t lda, const std::int8_t* b, std::int64_t ldb, std::int32_t* c, std::int64_t ldc);
+
+}  // namespace krait::kernels

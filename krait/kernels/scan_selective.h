@@ -1,0 +1,30 @@
+// Selective scan of Mamba (Gu & Dao 2023, S6): the recurrence of every channel e and state n
+//   dt    = softplus(dt_raw[t, e] + dt_bias[e])                     (softplus optional)
+//   h[n]  = exp(dt A[n, e]) h[n] + dt B[t, n] x[t, e]               (exact exponential for A, Euler for B)
+//   y     = sum_n C[t, n] h[n] + D[e] x[t, e],   times silu(z[t, e]) where a gate is given
+// The gate acts on y only, never on the state. Vectorised over channels, hence states stand as [N, E].
+#pragma once
+
+#include <span>
+
+#include "krait/core/thread_pool.h"
+#include "krait/kernels/rows.h"
+
+namespace krait::kernels {
+
+struct SelectiveScan {
+  std::int64_t channels = 0;      // E
+  std::int64_t states = 0;        // N
+  std::int64_t groups = 1;        // G: channel e uses B and C of group e / (E / G); E % G == 0
+  const float* a = nullptr;       // [N, E], negative: -exp(A_log)
+  const float* d = nullptr;       // [E] or null
+  const float* dt_bias = nullptr; // [E] or null
+  bool dt_softplus = true;
+};
+
+// x, dt, y [M, E]; b, c [M, G*N]; z [M, E] or empty. y may be x (each element is read before it is written).
+// Each sequence's state [N, E] f32 is read as h before its first row and left as h after its last.
+void selective_scan(ThreadPool& pool, const SelectiveScan& scan, RowsIn x, RowsIn dt, RowsIn b, RowsIn c, RowsIn z,
+                    std::span<const SequenceRows> sequences, RowsOut y);
+
+}  // namespace krait::kernels

@@ -1,0 +1,40 @@
+// State-space duality scan of Mamba-2 (Dao & Gu 2024): one decay per head and step, states N x P per head.
+//   dt = clamp(softplus(dt_raw[t, h] + dt_bias[h]), dt_low, dt_high),   a = exp(dt A[h])
+//   S[n, p] = a S[n, p] + dt B[t, n] x[t, h, p]
+//   y[t, h, p] = sum_n C[t, n] S[n, p] + D x[t, h, p]
+// Sequences of several rows run in the paper's chunked matrix form (chunk Q, cum_i = sum_{j<=i} dt_j A):
+//   Y = ((C B^T) o exp(cum_i - cum_j) [j <= i]) (dt X) + exp(cum_i) C S_prev,
+//   S = exp(cum_Q) S_prev + sum_j exp(cum_Q - cum_j) dt_j B_j x_j^T;
+// single rows run as the plain recurrence. Both read the state once and write it once per chunk.
+// Head h uses B and C of group h / (H / G). States stand as [H, N, P]: P is contiguous and vectorised over, so no
+// sum runs across a vector.
+#pragma once
+
+#include <limits>
+#include <span>
+
+#include "krait/core/thread_pool.h"
+#include "krait/kernels/rows.h"
+
+namespace krait::kernels {
+
+struct SsdScan {
+  std::int64_t heads = 0;       // H
+  std::int64_t head_width = 0;  // P
+  std::int64_t states = 0;      // N
+  std::int64_t groups = 1;      // G, H % G == 0
+  std::int64_t chunk = 64;      // Q; rounding apart, the result does not depend on it
+  const float* a = nullptr;     // [H], negative: -exp(A_log)
+  const float* d = nullptr;     // [H], or [H*P] when d_per_channel, or null
+  bool d_per_channel = false;
+  const float* dt_bias = nullptr;  // [H] or null
+  float dt_low = 0.0F;             // limits after the softplus
+  float dt_high = std::numeric_limits<float>::infinity();
+};
+
+// x, y [M, H*P]; dt [M, H] (raw); b, c [M, G*N]. y must not overlap x.
+// Each sequence's state [H, N, P] f32 is read as S before its first row and left as S after its last.
+void ssd_scan(ThreadPool& pool, const SsdScan& scan, RowsIn x, RowsIn dt, RowsIn b, RowsIn c,
+              std::span<const SequenceRows> sequences, RowsOut y);
+
+}  // namespace krait::kernels
