@@ -15,6 +15,8 @@ namespace krait::models {
 
 struct LoadOptions {
   std::optional<DType> dtype;  // of the weight matrices in memory: f32, bf16 or f16; nothing keeps the file's
+  // Only check names and shapes: info() and state_layout() of the model are valid, forward() must not be called.
+  bool shapes_only = false;
 };
 
 Result<std::unique_ptr<Model>> load_model(std::shared_ptr<const formats::WeightSource> source,

@@ -30,8 +30,9 @@ bool same_but_ones(std::span<const std::int64_t> left, std::span<const std::int6
 
 }  // namespace
 
-WeightLoader::WeightLoader(std::shared_ptr<const formats::WeightSource> source, std::optional<DType> dtype)
-    : source_(std::move(source)), dtype_(dtype) {
+WeightLoader::WeightLoader(std::shared_ptr<const formats::WeightSource> source, std::optional<DType> dtype,
+                           bool shapes_only)
+    : source_(std::move(source)), dtype_(dtype), shapes_only_(shapes_only) {
   if (dtype_ && !is_matrix_dtype(*dtype_)) {
     set_error({ErrorCode::kUnsupported, fmt::format("[models] weights cannot be kept as {}", to_string(*dtype_))});
   }
@@ -85,7 +86,9 @@ Shape WeightLoader::shape(const std::string& name) {
 std::optional<TensorView> WeightLoader::read(const std::string& name, std::span<const std::int64_t> expected,
                                              bool any_shape) {
   if (failed()) return std::nullopt;
-  auto view = source_->view(name);
+  const formats::TensorInfo* info = source_->find(name);
+  auto view = shapes_only_ && info != nullptr ? Result<TensorView>(TensorView{info->dtype, info->shape, {}})
+                                              : source_->view(name);
   if (!view) {
     set_error(std::move(view).error());
     return std::nullopt;
@@ -107,7 +110,7 @@ kernels::WeightMatrix WeightLoader::read_matrix(const std::string& name, std::in
   const DType wanted = dtype_.value_or(is_matrix_dtype(view->dtype) ? view->dtype : DType::kF32);
   if (!matrix_dtype_) matrix_dtype_ = wanted;
   kernels::WeightMatrix matrix{wanted, rows, columns, view->bytes.data()};
-  if (view->dtype != wanted) matrix.data = converted(*view, name, wanted, rows, columns);
+  if (view->dtype != wanted && !shapes_only_) matrix.data = converted(*view, name, wanted, rows, columns);
   if (failed()) return {};
   weight_bytes_ += *bytes_for(wanted, rows * columns);
   return matrix;
@@ -175,21 +178,23 @@ float* WeightLoader::vector(const std::string& name, std::int64_t count) {
   const std::uint64_t bytes = static_cast<std::uint64_t>(count) * sizeof(float);
   weight_bytes_ += bytes;
   streamed_bytes_ += bytes;
-  return widened(*view, name, count);
+  return shapes_only_ ? nullptr : widened(*view, name, count);
 }
 
 float* WeightLoader::transposed(const std::string& name, std::int64_t rows, std::int64_t columns) {
   const auto view = read(name, Shape{rows, columns});
   if (!view) return nullptr;
+  const std::uint64_t bytes = static_cast<std::uint64_t>(rows * columns) * sizeof(float);
+  weight_bytes_ += bytes;
+  streamed_bytes_ += bytes;
+  if (shapes_only_) return nullptr;
   const float* plain = widened(*view, name, rows * columns);
   if (plain == nullptr) return nullptr;
-  AlignedBuffer turned(static_cast<std::size_t>(rows * columns) * sizeof(float));
+  AlignedBuffer turned(bytes);
   float* out = turned.as<float>().data();
   for (std::int64_t r = 0; r < rows; ++r) {
     for (std::int64_t c = 0; c < columns; ++c) out[c * rows + r] = plain[r * columns + c];
   }
-  weight_bytes_ += turned.size();
-  streamed_bytes_ += turned.size();
   buffers_.back() = std::move(turned);
   return out;
 }

@@ -33,7 +33,9 @@ class WeightLoader {
  public:
   // `dtype` of the weight matrices in memory (f32, bf16 or f16); nothing keeps the file's, with block formats and
   // anything else widened to f32.
-  WeightLoader(std::shared_ptr<const formats::WeightSource> source, std::optional<DType> dtype);
+  // With `shapes_only` nothing is read: names, shapes and sizes are checked and counted, all pointers are null.
+  WeightLoader(std::shared_ptr<const formats::WeightSource> source, std::optional<DType> dtype,
+               bool shapes_only = false);
 
   bool is_gguf() const { return source_->format() == "gguf"; }
   const formats::Config& config() const { return source_->config(); }
@@ -80,6 +82,7 @@ class WeightLoader {
 
   std::shared_ptr<const formats::WeightSource> source_;
   std::optional<DType> dtype_;
+  bool shapes_only_;
   std::optional<DType> matrix_dtype_;
   std::vector<AlignedBuffer> buffers_;
   std::optional<Error> error_;

@@ -44,7 +44,8 @@ Generated generate(Session& session, Sampler& sampler, const formats::Tokenizer&
       return result;
     }
   }
-  shown(stop.feed(decoder.finish()) + stop.finish());
+  shown(stop.feed(decoder.finish()));
+  shown(stop.finish());
   return result;
 }
 
