@@ -7,6 +7,7 @@
 
 #include "krait/formats/mapped_file.h"
 #include "krait/formats/safetensors.h"
+#include "krait/formats/torch_pickle.h"
 #include "krait/formats/weight_source_sharded.h"
 
 namespace krait::formats {
@@ -48,6 +49,11 @@ Result<std::unique_ptr<WeightSource>> open_safetensors_shards(const fs::path& in
                       [](const fs::path& shard) { return open_safetensors(shard, Config()); });
 }
 
+Result<std::unique_ptr<WeightSource>> open_torch_shards(const fs::path& index, Config config) {
+  return open_sharded(index, std::move(config),
+                      [](const fs::path& shard) { return open_torch_pickle(shard, Config()); });
+}
+
 Result<std::unique_ptr<WeightSource>> open_directory(const fs::path& directory) {
   if (is_there(directory / "model.safetensors.index.json")) {
     KRAIT_ASSIGN(Config config, read_config(directory));
@@ -67,7 +73,16 @@ Result<std::unique_ptr<WeightSource>> open_directory(const fs::path& directory) 
     KRAIT_ASSIGN(Config config, read_config(directory));
     return open_safetensors(others.front(), std::move(config));
   }
-  return fail(ErrorCode::kNotFound, "[weights] no *.safetensors in \"{}\"", directory.string());
+  if (is_there(directory / "pytorch_model.bin.index.json")) {
+    KRAIT_ASSIGN(Config config, read_config(directory));
+    return open_torch_shards(directory / "pytorch_model.bin.index.json", std::move(config));
+  }
+  if (is_there(directory / "pytorch_model.bin")) {
+    KRAIT_ASSIGN(Config config, read_config(directory));
+    return open_torch_pickle(directory / "pytorch_model.bin", std::move(config));
+  }
+  return fail(ErrorCode::kNotFound, "[weights] neither *.safetensors nor pytorch_model.bin in \"{}\"",
+              directory.string());
 }
 
 template <class Stored, class Convert>
@@ -103,7 +118,11 @@ Result<std::unique_ptr<WeightSource>> open_weights(const fs::path& path) {
     KRAIT_ASSIGN(Config config, read_config(path.parent_path()));
     return open_safetensors(path, std::move(config));
   }
-  return fail(ErrorCode::kUnsupported, "[weights] \"{}\" is none of *.safetensors", path.string());
+  if (extension == ".bin" || extension == ".pt" || extension == ".pth") {
+    KRAIT_ASSIGN(Config config, read_config(path.parent_path()));
+    return open_torch_pickle(path, std::move(config));
+  }
+  return fail(ErrorCode::kUnsupported, "[weights] \"{}\" is none of *.safetensors, *.bin, *.pt, *.pth", path.string());
 }
 
 Result<void> read_as_f32(const TensorView& view, std::span<float> out) {
