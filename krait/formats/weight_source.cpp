@@ -5,6 +5,8 @@
 #include <cstring>
 #include <system_error>
 
+#include "krait/formats/gguf.h"
+#include "krait/formats/gguf_dequantize.h"
 #include "krait/formats/mapped_file.h"
 #include "krait/formats/safetensors.h"
 #include "krait/formats/torch_pickle.h"
@@ -81,7 +83,13 @@ Result<std::unique_ptr<WeightSource>> open_directory(const fs::path& directory) 
     KRAIT_ASSIGN(Config config, read_config(directory));
     return open_torch_pickle(directory / "pytorch_model.bin", std::move(config));
   }
-  return fail(ErrorCode::kNotFound, "[weights] neither *.safetensors nor pytorch_model.bin in \"{}\"",
+  KRAIT_ASSIGN(const auto ggufs, files_with_extension(directory, ".gguf"));
+  if (ggufs.size() > 1) {
+    return fail(ErrorCode::kInvalidArgument, "[weights] {} gguf files in \"{}\": name one of them", ggufs.size(),
+                directory.string());
+  }
+  if (ggufs.size() == 1) return open_gguf(ggufs.front());
+  return fail(ErrorCode::kNotFound, "[weights] neither *.safetensors nor pytorch_model.bin nor *.gguf in \"{}\"",
               directory.string());
 }
 
@@ -114,6 +122,7 @@ Result<std::unique_ptr<WeightSource>> open_weights(const fs::path& path) {
     return fail(ErrorCode::kNotFound, "[weights] no such file or directory: \"{}\"", path.string());
   if (fs::is_directory(status)) return open_directory(path);
   const std::string extension = path.extension().string();
+  if (extension == ".gguf") return open_gguf(path);
   if (extension == ".safetensors") {
     KRAIT_ASSIGN(Config config, read_config(path.parent_path()));
     return open_safetensors(path, std::move(config));
@@ -122,7 +131,8 @@ Result<std::unique_ptr<WeightSource>> open_weights(const fs::path& path) {
     KRAIT_ASSIGN(Config config, read_config(path.parent_path()));
     return open_torch_pickle(path, std::move(config));
   }
-  return fail(ErrorCode::kUnsupported, "[weights] \"{}\" is none of *.safetensors, *.bin, *.pt, *.pth", path.string());
+  return fail(ErrorCode::kUnsupported, "[weights] \"{}\" is none of *.safetensors, *.gguf, *.bin, *.pt, *.pth",
+              path.string());
 }
 
 Result<void> read_as_f32(const TensorView& view, std::span<float> out) {
@@ -160,8 +170,7 @@ Result<void> read_as_f32(const TensorView& view, std::span<float> out) {
     case DType::kQ4_0:
     case DType::kQ4_K:
     case DType::kQ5_K:
-    case DType::kQ6_K:
-      return fail(ErrorCode::kUnsupported, "[weights] dtype {} is not read yet", to_string(view.dtype));
+    case DType::kQ6_K: dequantize_blocks(view.dtype, view.bytes, out); break;
   }
   return {};
 }
