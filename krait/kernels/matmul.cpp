@@ -31,6 +31,19 @@ void linear(ThreadPool& pool, RowsIn x, const WeightMatrix& weight, const float*
   KRAIT_CHECK_EQ(x.rows, y.rows);
   const std::int64_t row_bytes = weight.columns * weight_bytes(weight.dtype);
   if (x.rows == 0 || weight.rows == 0) return;
+  if (weight.scale != 1.0F) {
+    // Rare: a pass of its own over the output.
+    WeightMatrix unscaled = weight;
+    unscaled.scale = 1.0F;
+    linear(pool, x, unscaled, nullptr, y);
+    pool.parallel_for(y.rows, 8, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t r = begin; r < end; ++r) {
+        float* out = y.row(r);
+        for (std::int64_t n = 0; n < y.columns; ++n) out[n] = out[n] * weight.scale + (bias != nullptr ? bias[n] : 0.0F);
+      }
+    });
+    return;
+  }
   if (x.rows <= kFewRows || weight.columns == 0) {
     linear_few_rows(pool, x, weight, bias, y);
     return;

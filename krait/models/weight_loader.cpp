@@ -113,6 +113,12 @@ kernels::WeightMatrix WeightLoader::read_matrix(const std::string& name, std::in
   if (view->dtype != wanted && !shapes_only_) matrix.data = converted(*view, name, wanted, rows, columns);
   if (failed()) return {};
   weight_bytes_ += *bytes_for(wanted, rows * columns);
+  // "ssm_in.weight" may have an "ssm_in.scale" beside it in a GGUF.
+  const std::string scale = name.substr(0, name.rfind('.')) + ".scale";
+  if (is_gguf() && has(scale)) {
+    const float* value = vector(scale, 1);
+    if (value != nullptr) matrix.scale = *value;
+  }
   return matrix;
 }
 
@@ -202,11 +208,17 @@ float* WeightLoader::transposed(const std::string& name, std::int64_t rows, std:
 LoadedWeights WeightLoader::finish(ModelInfo& info) {
   const std::string_view bos_key = is_gguf() ? "tokenizer.ggml.bos_token_id" : "bos_token_id";
   const std::string_view eos_key = is_gguf() ? "tokenizer.ggml.eos_token_id" : "eos_token_id";
-  if (const auto bos = config().integer(bos_key)) info.bos = static_cast<std::int32_t>(*bos);
+  // Files write -1 or 2^32-1 for "none".
+  const auto is_token = [&](std::int64_t id) { return id >= 0 && id < info.vocabulary; };
+  if (const auto bos = config().integer(bos_key); bos && is_token(*bos)) info.bos = static_cast<std::int32_t>(*bos);
+  std::vector<std::int64_t> ends;
   if (const auto eos = config().integer(eos_key)) {
-    info.eos = {static_cast<std::int32_t>(*eos)};
+    ends.push_back(*eos);
   } else if (const auto several = config().integers(eos_key)) {
-    for (const std::int64_t id : *several) info.eos.push_back(static_cast<std::int32_t>(id));
+    ends = *several;
+  }
+  for (const std::int64_t id : ends) {
+    if (is_token(id)) info.eos.push_back(static_cast<std::int32_t>(id));
   }
   info.format = source_->format();
   info.parameters = parameters_;
