@@ -21,10 +21,15 @@ function(krait_add_tests name)
     PROPERTIES LABELS "${TESTS_LABEL}" TIMEOUT ${TESTS_TIMEOUT})
 endfunction()
 
-# krait_add_fuzzer(NAME SOURCE LINK …): a libFuzzer program, fed with tests/fuzz/corpus/NAME.
+# krait_add_fuzzer(NAME SOURCE LINK …): a libFuzzer program, fed with tests/fuzz/corpus/NAME. As a test (label fuzz) it
+# runs for KRAIT_FUZZ_SECONDS of the environment; what it found is kept in the build tree.
 function(krait_add_fuzzer name source)
   add_executable(${name} ${source})
   target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}")
   target_link_libraries(${name} PRIVATE krait_flags ${ARGN})
   target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  add_test(NAME fuzz.${name}
+    COMMAND "${PROJECT_SOURCE_DIR}/tools/run_fuzzer.sh" "$<TARGET_FILE:${name}>"
+      "${PROJECT_SOURCE_DIR}/tests/fuzz/corpus/${name}" "${CMAKE_CURRENT_BINARY_DIR}/${name}.found")
+  set_tests_properties(fuzz.${name} PROPERTIES LABELS fuzz)
 endfunction()
