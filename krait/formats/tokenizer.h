@@ -70,8 +70,8 @@ class TokenDecoder {
  private:
   const Tokenizer& tokenizer_;
   bool skip_special_;
-  std::string pending_;      // bytes of an incomplete character
-  bool at_start_ = true;     // start_drop() is still to be dropped
+  std::string pending_;   // bytes of an incomplete character
+  bool at_start_ = true;  // start_drop() is still to be dropped
 };
 
 // Opens the tokenizer of a model: a directory (tokenizer.json, else tokenizer.model or *.model.v*), one of those

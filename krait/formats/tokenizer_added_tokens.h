@@ -32,9 +32,9 @@ class AddedTokenMatcher {
   bool empty() const { return flags_.empty(); }
 
   struct Scan {
-    std::size_t plain_end;        // text[from:plain_end] holds no added token, whatever follows
-    std::optional<TokenId> id;    // the token that follows it …
-    std::size_t resume;           // … and where to go on after it
+    std::size_t plain_end;      // text[from:plain_end] holds no added token, whatever follows
+    std::optional<TokenId> id;  // the token that follows it …
+    std::size_t resume;         // … and where to go on after it
   };
   // `before` is the character that precedes text[from] (0 for none). Without `closes` more text may follow, and the
   // scan stops before the first place where it could matter.

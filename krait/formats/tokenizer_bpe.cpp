@@ -100,8 +100,7 @@ class BpeModel final : public TokenModel {
       }
       const std::string_view character = piece.substr(at, length);
       at += length;
-      const TokenId id =
-          parts_.bytes ? byte_symbol_[static_cast<unsigned char>(character[0])] : look_up(character);
+      const TokenId id = parts_.bytes ? byte_symbol_[static_cast<unsigned char>(character[0])] : look_up(character);
       if (id != kNoToken) {
         symbols.push_back(id);
         after_unknown = false;

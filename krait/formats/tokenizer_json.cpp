@@ -188,8 +188,8 @@ class JsonReader {
     if (type == "WhitespaceSplit") return add_split(R"(\s+)", SplitBehavior::kRemoved);
     if (type == "Whitespace") {
       constexpr std::string_view kWord = R"([\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc}\x{200C}\x{200D}])";
-      const std::string pattern = fmt::format(R"({0}+|[^\s\p{{L}}\p{{M}}\p{{Nd}}\p{{Nl}}\p{{Pc}}\x{{200C}}\x{{200D}}]+)",
-                                              kWord);
+      const std::string pattern =
+          fmt::format(R"({0}+|[^\s\p{{L}}\p{{M}}\p{{Nd}}\p{{Nl}}\p{{Pc}}\x{{200C}}\x{{200D}}]+)", kWord);
       return add_split(pattern, SplitBehavior::kRemoved, true);
     }
     if (type == "CharDelimiterSplit") {
@@ -224,7 +224,10 @@ class JsonReader {
   }
 
   // A byte-level stage that nothing follows needs no spelling: the model works on bytes.
-  void finish_byte_level() { bytes_ = byte_level_; }
+  void finish_byte_level() {
+    bytes_ = byte_level_;
+    parts_.spelled_bytes = byte_spelled_;
+  }
 
   // A model that never looks across a marker may have its text cut there, which keeps pieces short.
   Result<void> place_marker_stages() {
@@ -431,8 +434,8 @@ class JsonReader {
       return fail(ErrorCode::kCorrupt, "[tokenizer] decoder Strip of {} and {} ({})", start, stop, origin_);
     }
     if (!fused_) {
-      parts_.decoder.steps.push_back({DecoderStep::kStrip, content, {}, static_cast<std::size_t>(start),
-                                      static_cast<std::size_t>(stop)});
+      parts_.decoder.steps.push_back(
+          {DecoderStep::kStrip, content, {}, static_cast<std::size_t>(start), static_cast<std::size_t>(stop)});
       return {};
     }
     // Of a whole text only one character in front can be dropped while it is still being written.

@@ -33,8 +33,8 @@ class UnicodeStep final : public NormalizerStep {
   std::size_t apply(std::string_view text, bool&, bool closes, std::string& out) const override {
     const std::size_t end = closes ? text.size() : last_boundary(text);
     const std::string_view part = text.substr(0, end);
-    const bool plain = std::all_of(part.begin(), part.end(),
-                                   [&](char c) { return static_cast<unsigned char>(c) < first_changed_; });
+    const bool plain =
+        std::all_of(part.begin(), part.end(), [&](char c) { return static_cast<unsigned char>(c) < first_changed_; });
     if (plain) {
       out.append(part);
       return end;

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <mutex>
 
+#include "krait/formats/tokenizer_byte_alphabet.h"
 #include "krait/formats/tokenizer_piece_cache.h"
 #include "krait/formats/tokenizer_utf8.h"
 
@@ -260,7 +261,13 @@ class PipelineEncoder final : public TokenEncoder {
       }
       if (may_complete) return end;
       at = end;
-      if (at < text.size()) model_.receive(text.substr(at++, 1), true);
+      if (at == text.size()) break;
+      const std::string_view byte = text.substr(at++, 1);
+      if (tokenizer_.parts_.spelled_bytes) {
+        model_.receive(spell_bytes(byte), true);
+      } else {
+        model_.receive(byte, true);
+      }
     }
     return at;
   }

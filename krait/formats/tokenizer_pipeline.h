@@ -32,6 +32,7 @@ struct TokenizerParts {
   TextPrefix prefix;
   std::vector<std::unique_ptr<PreTokenizerStage>> stages;
   std::unique_ptr<TokenModel> model;
+  bool spelled_bytes = false;  // the model works on the byte alphabet: a byte that is no UTF-8 reaches it spelled
   DecoderParts decoder;
   std::vector<TokenId> special;  // beyond the added tokens that are marked so
   std::optional<TokenId> bos;

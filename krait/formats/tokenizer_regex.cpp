@@ -106,8 +106,8 @@ SplitRegex::Found SplitRegex::find(std::string_view text, std::size_t from, bool
   }
   if (!compiled_->jit || found == PCRE2_ERROR_JIT_STACKLIMIT) {
     // The interpreter keeps its backtracking points on the heap.
-    found = pcre2_match(compiled_->code.get(), subject, text.size(), from,
-                        partial | PCRE2_NO_JIT | PCRE2_NO_UTF_CHECK, match, nullptr);
+    found = pcre2_match(compiled_->code.get(), subject, text.size(), from, partial | PCRE2_NO_JIT | PCRE2_NO_UTF_CHECK,
+                        match, nullptr);
   }
   const PCRE2_SIZE* bounds = pcre2_get_ovector_pointer(match);
   if (found >= 0) return {Found::kMatch, bounds[0], bounds[1]};

@@ -13,7 +13,7 @@ class ByteTrie {
   static constexpr std::uint32_t kRoot = 0;
   static constexpr std::uint32_t kNoNode = 0xFFFFFFFF;
 
-  ByteTrie() : ByteTrie({}) {}
+  ByteTrie() : ByteTrie(std::vector<std::pair<std::string, std::int32_t>>()) {}
   // Values are not negative; of equal strings the last counts.
   explicit ByteTrie(std::vector<std::pair<std::string, std::int32_t>> strings);
 
