@@ -210,8 +210,8 @@ TEST(TorchPickleMachine, AListThatHoldsItselfIsHarmless) {
 
 TEST(TorchPickleMachine, RefusesMoreObjectsThanAnyStateDictHas) {
   PickleWriter pickle = start();
-  pickle.op(std::string((std::size_t{1} << 22) + 1, '}'));
-  expect_refused(pickle, ErrorCode::kCorrupt, {"more than 4194304"});
+  pickle.op(std::string((std::size_t{1} << 20) + 1, '}'));
+  expect_refused(pickle, ErrorCode::kCorrupt, {"more than 1048576"});
 }
 
 }  // namespace
