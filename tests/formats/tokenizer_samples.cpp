@@ -38,6 +38,7 @@ std::string byte_level_json(const std::string& normalizer, const std::string& pr
                      {"added_tokens", added},
                      {"normalizer", normalizer.empty() ? Json() : Json::parse(normalizer)},
                      {"pre_tokenizer", pre_tokenizer.empty() ? Json() : Json::parse(pre_tokenizer)},
+                     {"post_processor", {{"type", "ByteLevel"}, {"trim_offsets", false}}},
                      {"decoder", {{"type", "ByteLevel"}}},
                      {"model", {{"type", "BPE"}, {"vocab", vocab}, {"merges", merges}}}};
   return root.dump();
@@ -96,6 +97,7 @@ std::string unigram_json() {
   const Json root = {{"added_tokens", Json::array({{{"id", 0}, {"content", "<unk>"}, {"special", true}}})},
                      {"normalizer", {{"type", "NFKC"}}},
                      {"pre_tokenizer", metaspace},
+                     {"post_processor", nullptr},
                      {"decoder", metaspace},
                      {"model", {{"type", "Unigram"}, {"unk_id", 0}, {"vocab", vocab}}}};
   return root.dump();
