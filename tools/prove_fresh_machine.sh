@@ -25,7 +25,6 @@ make_base() {
   fi
   say "making a minimal Debian 12 in $base"
   rm -rf "$base.partial"
-  # `apt` alone makes it a machine that can install; whatever else is missing, ./dev has to bring.
   debootstrap --variant=minbase bookworm "$base.partial" "$mirror" >"$base.log" 2>&1 || { cat "$base.log"; return 1; }
   rm -rf "$base.partial/etc/apt"
   cp -aL /etc/apt "$base.partial/etc/apt"
