@@ -13,12 +13,12 @@
 namespace krait::kernels {
 
 struct SelectiveScan {
-  std::int64_t channels = 0;      // E
-  std::int64_t states = 0;        // N
-  std::int64_t groups = 1;        // G: channel e uses B and C of group e / (E / G); E % G == 0
-  const float* a = nullptr;       // [N, E], negative: -exp(A_log)
-  const float* d = nullptr;       // [E] or null
-  const float* dt_bias = nullptr; // [E] or null
+  std::int64_t channels = 0;       // E
+  std::int64_t states = 0;         // N
+  std::int64_t groups = 1;         // G: channel e uses B and C of group e / (E / G); E % G == 0
+  const float* a = nullptr;        // [N, E], negative: -exp(A_log)
+  const float* d = nullptr;        // [E] or null
+  const float* dt_bias = nullptr;  // [E] or null
   bool dt_softplus = true;
 };
 

@@ -1,0 +1,61 @@
+// The program `krait`: a table of commands. Errors of every kind end here as one line on stderr and an exit status.
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <exception>
+
+#include "krait/cli/command.h"
+#include "krait/cli/terminal.h"
+#include "krait/core/check.h"
+
+namespace krait::cli {
+namespace {
+
+constexpr AddCommand kCommands[] = {add_run, add_inspect, add_logits, add_tokenize, add_eval, add_bench};
+
+int run(int argc, char** argv) {
+  CLI::App program("krait runs state-space language models on ordinary CPUs.", "krait");
+  program.set_version_flag("--version", "krait " KRAIT_VERSION);
+  program.require_subcommand(1);
+  program.set_help_all_flag("--help-all", "Help of every command");
+  program.footer(
+      "Examples:\n"
+      "  krait run \"Once upon a time\"              a story from the bundled model\n"
+      "  krait run -m ~/models/mamba-130m -n 50 Hi  another model: a folder or a .gguf file\n"
+      "  krait inspect model.gguf                   what is in a checkpoint\n"
+      "  krait COMMAND --help                       options and examples of a command");
+  int status = 0;
+  for (const AddCommand add : kCommands) add(program, status);
+  try {
+    program.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    const int code = program.exit(error);
+    return code == 0 ? 0 : 2;
+  }
+  return status;
+}
+
+int report(const char* message, const std::string& hint, int status) {
+  const Style style = Style::for_stream(stderr);
+  fmt::print(stderr, "{}error:{} {}\n", style.red, style.reset, message);
+  if (!hint.empty()) fmt::print(stderr, "       {}\n", hint);
+  return status;
+}
+
+}  // namespace
+}  // namespace krait::cli
+
+int main(int argc, char** argv) {
+  using namespace krait;
+  try {
+    return cli::run(argc, argv);
+  } catch (const UserError& error) {
+    return cli::report(error.what(), error.hint(), 2);
+  } catch (const cli::CommandError& error) {
+    return cli::report(error.what(), "", 1);
+  } catch (const std::bad_alloc&) {
+    return cli::report("out of memory", "a smaller model or --dtype bf16 needs less", 1);
+  } catch (const std::exception& error) {
+    return cli::report(error.what(), "", 1);
+  }
+}

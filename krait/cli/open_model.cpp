@@ -1,0 +1,86 @@
+#include "krait/cli/open_model.h"
+
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
+#include "krait/cli/command.h"
+
+namespace krait::cli {
+
+namespace fs = std::filesystem;
+
+void ModelOptions::add_model(CLI::App& command) {
+  command.add_option("-m,--model", model, "Model folder, .gguf or weight file (default: the bundled tales model)")
+      ->type_name("PATH");
+}
+
+void ModelOptions::add_engine(CLI::App& command) {
+  command.add_option("--dtype", dtype, "Keep weight matrices as f32, bf16 or f16 (default: as in the file)")
+      ->check(CLI::IsMember({"f32", "bf16", "f16"}))
+      ->type_name("TYPE");
+  command.add_option("-t,--threads", threads, "Threads (default: one for each core)")
+      ->check(CLI::Range(1, 1024))
+      ->type_name("T");
+}
+
+fs::path ModelOptions::path() const { return model.empty() ? bundled_model() : fs::path(model); }
+
+models::LoadOptions ModelOptions::load_options() const {
+  models::LoadOptions options;
+  if (!dtype.empty()) options.dtype = parse_dtype(dtype);
+  return options;
+}
+
+fs::path bundled_model() {
+  std::error_code ignored;
+  const fs::path program = fs::read_symlink("/proc/self/exe", ignored);
+  // bin/krait has the prefix two levels up; build/<preset>/krait/cli/krait has the source tree five levels up.
+  fs::path folder = program.parent_path();
+  for (int level = 0; level < 6 && !folder.empty(); ++level, folder = folder.parent_path()) {
+    for (const char* place : {"share/krait/models/tales", "models/tales"}) {
+      if (fs::exists(folder / place / "config.json", ignored)) return folder / place;
+    }
+    if (folder == folder.root_path()) break;
+  }
+  throw CommandError(fmt::format("the bundled model is not beside the program ({}): name a model with -m",
+                                 program.string()));
+}
+
+std::unique_ptr<runtime::Engine> open_engine(const ModelOptions& options, std::int64_t prefill_chunk) {
+  std::shared_ptr<const formats::WeightSource> source = value_or_throw(formats::open_weights(options.path()));
+  auto model = value_or_throw(models::load_model(std::move(source), options.load_options()));
+  return std::make_unique<runtime::Engine>(std::move(model), runtime::EngineOptions{options.threads, prefill_chunk});
+}
+
+std::unique_ptr<formats::Tokenizer> open_tokenizer_of(const ModelOptions& options) {
+  return value_or_throw(formats::open_tokenizer(options.path()));
+}
+
+void TextInput::add(CLI::App& command, const std::string& what) {
+  auto* argument = command.add_option("text", text, what)->type_name("TEXT");
+  command.add_option("-f,--file", file, what + ", from a file (- is standard input)")
+      ->type_name("FILE")
+      ->excludes(argument);
+}
+
+std::string TextInput::read() const { return text.empty() ? read_file(file.empty() ? "-" : file) : text; }
+
+std::string read_file(const std::string& path) {
+  const bool standard_input = path == "-";
+  std::FILE* stream = standard_input ? stdin : std::fopen(path.c_str(), "rb");
+  if (stream == nullptr) throw CommandError(fmt::format("cannot open {}: {}", path, std::strerror(errno)));
+  std::string content;
+  char buffer[1 << 16];
+  std::size_t got = 0;
+  while ((got = std::fread(buffer, 1, sizeof(buffer), stream)) > 0) content.append(buffer, got);
+  const bool failed = std::ferror(stream) != 0;
+  const int reason = errno;
+  if (!standard_input) std::fclose(stream);
+  if (failed) throw CommandError(fmt::format("cannot read {}: {}", path, std::strerror(reason)));
+  return content;
+}
+
+}  // namespace krait::cli

@@ -1,0 +1,47 @@
+// The options by which commands name a model, and opening it.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "krait/formats/tokenizer.h"
+#include "krait/models/registry.h"
+#include "krait/runtime/engine.h"
+
+namespace krait::cli {
+
+struct ModelOptions {
+  std::string model;  // empty: the bundled one
+  std::string dtype;  // empty: the file's
+  int threads = 0;
+
+  void add_model(CLI::App& command);  // -m
+  void add_engine(CLI::App& command);  // --dtype, --threads
+
+  std::filesystem::path path() const;
+  models::LoadOptions load_options() const;
+};
+
+// models/tales beside the program: in the install prefix (share/krait/models) or in the source tree above the build
+// folder. Throws CommandError when it is in neither.
+std::filesystem::path bundled_model();
+
+std::unique_ptr<runtime::Engine> open_engine(const ModelOptions& options, std::int64_t prefill_chunk = 512);
+std::unique_ptr<formats::Tokenizer> open_tokenizer_of(const ModelOptions& options);
+
+// The text a command works on: an argument, a file, or standard input when neither is given.
+struct TextInput {
+  std::string text;
+  std::string file;
+
+  void add(CLI::App& command, const std::string& what);
+  bool given() const { return !text.empty() || !file.empty(); }
+  std::string read() const;
+};
+std::string read_file(const std::string& path);  // "-" is standard input
+
+}  // namespace krait::cli

@@ -1,0 +1,27 @@
+// Writes safetensors files. The file appears under its name only when it is complete: it is written beside it under
+// a temporary name, flushed to the disk and renamed.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <span>
+#include <string>
+
+#include "krait/core/error.h"
+#include "krait/core/tensor_view.h"
+
+namespace krait::formats {
+
+struct NamedTensor {
+  std::string name;
+  TensorView view;
+};
+
+// `metadata` goes into "__metadata__" (left out when empty). kInvalidArgument for a dtype that the format does not
+// know, bytes that do not fit the shape, a doubled name or a name that is not UTF-8; kInputOutput from the disk.
+// Tensors stand in the file by falling dtype size, then by name, behind a header padded to 8 bytes: each is aligned
+// to its element.
+Result<void> write_safetensors(const std::filesystem::path& path, std::span<const NamedTensor> tensors,
+                               const std::map<std::string, std::string>& metadata = {});
+
+}  // namespace krait::formats

@@ -1,0 +1,126 @@
+#include "krait/kernels/activation.h"
+
+#include <algorithm>
+
+#include "krait/core/check.h"
+#include "krait/kernels/row_grain.h"
+#include "krait/kernels/simd/highway_config.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "krait/kernels/activation.cpp"
+#include "hwy/foreach_target.h"
+//
+#include "krait/kernels/simd/exp-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace krait::kernels::HWY_NAMESPACE {
+
+template <bool kWhole>
+HWY_INLINE void silu_at(const float* x, float* y, std::size_t count) {
+  store<kWhole>(silu_f32(load<kWhole>(x, count)), y, count);
+}
+
+void silu_row(const float* x, float* y, std::size_t count) {
+  std::size_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) silu_at<true>(x + i, y + i, kLanes);
+  if (i < count) silu_at<false>(x + i, y + i, count - i);
+}
+
+template <bool kWhole>
+HWY_INLINE void silu_gate_at(const float* x, const float* gate, float* y, std::size_t count) {
+  store<kWhole>(hn::Mul(load<kWhole>(x, count), silu_f32(load<kWhole>(gate, count))), y, count);
+}
+
+void silu_gate_row(const float* x, const float* gate, float* y, std::size_t count) {
+  std::size_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) silu_gate_at<true>(x + i, gate + i, y + i, kLanes);
+  if (i < count) silu_gate_at<false>(x + i, gate + i, y + i, count - i);
+}
+
+template <bool kWhole>
+HWY_INLINE void softplus_at(const float* x, const float* bias, float low, float high, float* y, std::size_t count) {
+  const F32 d;
+  VecF32 v = load<kWhole>(x, count);
+  if (bias != nullptr) v = hn::Add(v, load<kWhole>(bias, count));
+  store<kWhole>(hn::Min(hn::Set(d, high), hn::Max(hn::Set(d, low), softplus_f32(v))), y, count);
+}
+
+void softplus_row(const float* x, const float* bias, float low, float high, float* y, std::size_t count) {
+  std::size_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    softplus_at<true>(x + i, bias == nullptr ? nullptr : bias + i, low, high, y + i, kLanes);
+  }
+  if (i < count) softplus_at<false>(x + i, bias == nullptr ? nullptr : bias + i, low, high, y + i, count - i);
+}
+
+template <bool kWhole>
+HWY_INLINE void add_at(const float* x, float* y, std::size_t count) {
+  store<kWhole>(hn::Add(load<kWhole>(y, count), load<kWhole>(x, count)), y, count);
+}
+
+void add_row(const float* x, float* y, std::size_t count) {
+  std::size_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) add_at<true>(x + i, y + i, kLanes);
+  if (i < count) add_at<false>(x + i, y + i, count - i);
+}
+
+}  // namespace krait::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace krait::kernels {
+namespace {
+
+HWY_EXPORT(silu_row);
+HWY_EXPORT(silu_gate_row);
+HWY_EXPORT(softplus_row);
+HWY_EXPORT(add_row);
+
+void check_same_shape(RowsIn x, RowsOut y) {
+  KRAIT_CHECK_EQ(x.rows, y.rows);
+  KRAIT_CHECK_EQ(x.columns, y.columns);
+}
+
+}  // namespace
+
+void silu(ThreadPool& pool, RowsIn x, RowsOut y) {
+  check_same_shape(x, y);
+  pool.parallel_for(x.rows, rows_per_task(x.columns), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      HWY_DYNAMIC_DISPATCH(silu_row)(x.row(row), y.row(row), static_cast<std::size_t>(x.columns));
+    }
+  });
+}
+
+void silu_gate(ThreadPool& pool, RowsIn x, RowsIn gate, RowsOut y) {
+  check_same_shape(x, y);
+  check_same_shape(gate, y);
+  pool.parallel_for(x.rows, rows_per_task(x.columns), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      HWY_DYNAMIC_DISPATCH(silu_gate_row)
+      (x.row(row), gate.row(row), y.row(row), static_cast<std::size_t>(x.columns));
+    }
+  });
+}
+
+void softplus(ThreadPool& pool, RowsIn x, const float* bias, float low, float high, RowsOut y) {
+  check_same_shape(x, y);
+  pool.parallel_for(x.rows, rows_per_task(x.columns), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      HWY_DYNAMIC_DISPATCH(softplus_row)
+      (x.row(row), bias, low, high, y.row(row), static_cast<std::size_t>(x.columns));
+    }
+  });
+}
+
+void add(ThreadPool& pool, RowsIn x, RowsOut y) {
+  check_same_shape(x, y);
+  pool.parallel_for(x.rows, rows_per_task(x.columns), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      HWY_DYNAMIC_DISPATCH(add_row)(x.row(row), y.row(row), static_cast<std::size_t>(x.columns));
+    }
+  });
+}
+
+}  // namespace krait::kernels
+#endif

@@ -1,0 +1,22 @@
+// Which instruction set the kernels run on. Each kernel is compiled for several; the best one this machine has is
+// taken at the first call. Tests and the curious can force another.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace krait::kernels {
+
+// Names of the targets that were compiled and that this machine can run, best first: "AVX3" (AVX-512), "AVX2",
+// "SSE4", "NEON", …
+std::vector<std::string> supported_targets();
+
+// The one in use.
+std::string active_target();
+
+// Makes every later kernel call of the process use that target; an empty name goes back to the best one. False,
+// and no change, when the name is not in supported_targets(). Do not call while kernels run.
+bool force_target(std::string_view name);
+
+}  // namespace krait::kernels

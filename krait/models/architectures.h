@@ -1,0 +1,15 @@
+// One loader for each architecture; registry.cpp says which checkpoint is whose. A loader leaves its errors in the
+// WeightLoader; what it returns then is not to be used.
+#pragma once
+
+#include <memory>
+
+#include "krait/models/model.h"
+#include "krait/models/weight_loader.h"
+
+namespace krait::models {
+
+std::unique_ptr<Model> load_mamba(WeightLoader& loader);  // mamba and falcon_mamba
+std::unique_ptr<Model> load_mamba2(WeightLoader& loader);
+
+}  // namespace krait::models

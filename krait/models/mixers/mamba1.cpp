@@ -1,0 +1,68 @@
+#include "krait/models/mixers/mamba1.h"
+
+#include "krait/kernels/norm.h"
+
+namespace krait::models {
+
+Mamba1Mixer::Mamba1Mixer(const WeightScope& scope, const Mamba1Dimensions& dimensions, StateLayout& layout,
+                         const std::string& state_name)
+    : dimensions_(dimensions) {
+  const auto [width, inner, states, conv_width, rank, inner_norms, epsilon] = dimensions;
+  in_proj_ = scope.matrix("in_proj.weight", "ssm_in.weight", 2 * inner, width);
+  in_bias_ = scope.vector_if_present("in_proj.bias", "ssm_in.bias", 2 * inner);
+  conv_.width = conv_width;
+  conv_.weight = scope.transposed("conv1d.weight", "ssm_conv1d.weight", inner, conv_width);
+  conv_.bias = scope.vector_if_present("conv1d.bias", "ssm_conv1d.bias", inner);
+  x_proj_ = scope.matrix("x_proj.weight", "ssm_x.weight", rank + 2 * states, inner);
+  dt_proj_ = scope.matrix("dt_proj.weight", "ssm_dt.weight", inner, rank);
+  if (inner_norms) {
+    dt_norm_ = scope.vector_if_present("dt_layernorm.weight", "ssm_dt_norm.weight", rank);
+    b_norm_ = scope.vector_if_present("b_layernorm.weight", "ssm_b_norm.weight", states);
+    c_norm_ = scope.vector_if_present("c_layernorm.weight", "ssm_c_norm.weight", states);
+  }
+  scan_.channels = inner;
+  scan_.states = states;
+  scan_.dt_bias = scope.vector("dt_proj.bias", "ssm_dt.bias", inner);
+  float* a = scope.transposed("A_log", "ssm_a", inner, states);
+  scope.negative_exponential(a, inner * states);
+  scan_.a = a;
+  scan_.d = scope.vector("D", "ssm_d", inner);
+  out_proj_ = scope.matrix("out_proj.weight", "ssm_out.weight", width, inner);
+  out_bias_ = scope.vector_if_present("out_proj.bias", "ssm_out.bias", width);
+
+  if (scope.loader().failed()) return;
+  window_offset_ = layout.add(state_name + ".conv", {conv_width - 1, inner}, DType::kF32, StateKind::kConvWindow);
+  state_offset_ = layout.add(state_name + ".ssm", {states, inner}, DType::kF32, StateKind::kRecurrent);
+}
+
+void Mamba1Mixer::forward(Step& step, kernels::RowsIn u, kernels::RowsOut out) const {
+  const Workspace::Mark scratch(step.workspace());
+  ThreadPool& pool = step.pool();
+  const std::int64_t inner = dimensions_.inner;
+  const std::int64_t states = dimensions_.states;
+  const std::int64_t rank = dimensions_.dt_rank;
+
+  const kernels::RowsOut xz = step.rows(2 * inner);  // [M, 2E]
+  kernels::linear(pool, u, in_proj_, in_bias_, xz);
+  const kernels::RowsOut x = step.rows(inner);  // [M, E]
+  kernels::conv1d_causal(pool, conv_, xz.slice_columns(0, inner), step.sequences(window_offset_), x);
+
+  const kernels::RowsOut projected = step.rows(rank + 2 * states);  // [M, R+2N]
+  kernels::linear(pool, x, x_proj_, nullptr, projected);
+  const kernels::RowsOut dt_low = projected.slice_columns(0, rank);
+  const kernels::RowsOut b = projected.slice_columns(rank, states);
+  const kernels::RowsOut c = projected.slice_columns(rank + states, states);
+  if (dimensions_.inner_norms) {
+    kernels::rms_norm(pool, dt_low, dt_norm_, dimensions_.inner_epsilon, dt_low);
+    kernels::rms_norm(pool, b, b_norm_, dimensions_.inner_epsilon, b);
+    kernels::rms_norm(pool, c, c_norm_, dimensions_.inner_epsilon, c);
+  }
+  const kernels::RowsOut dt = step.rows(inner);  // [M, E]
+  kernels::linear(pool, dt_low, dt_proj_, nullptr, dt);
+
+  const kernels::RowsIn z = xz.slice_columns(inner, inner);
+  kernels::selective_scan(pool, scan_, x, dt, b, c, z, step.sequences(state_offset_), x);
+  kernels::linear(pool, x, out_proj_, out_bias_, out);
+}
+
+}  // namespace krait::models

@@ -1,0 +1,77 @@
+#include "krait/models/mixers/mamba2.h"
+
+#include "krait/kernels/activation.h"
+
+namespace krait::models {
+
+Mamba2Mixer::Mamba2Mixer(const WeightScope& scope, const Mamba2Dimensions& dimensions, StateLayout& layout,
+                         const std::string& state_name)
+    : dimensions_(dimensions) {
+  const std::int64_t width = dimensions.width;
+  const std::int64_t heads = dimensions.heads;
+  const std::int64_t conv_channels = inner() + 2 * group_states();
+  if (heads % dimensions.groups != 0) {
+    scope.loader().set_error({ErrorCode::kCorrupt, fmt::format("[models] {} heads do not divide into {} groups", heads,
+                                                               dimensions.groups)});
+    return;
+  }
+  const std::int64_t projected = inner() + conv_channels + heads;
+  in_proj_ = scope.matrix("in_proj.weight", "ssm_in.weight", projected, width);
+  in_bias_ = scope.vector_if_present("in_proj.bias", "ssm_in.bias", projected);
+  conv_.width = dimensions.conv_width;
+  conv_.weight = scope.transposed("conv1d.weight", "ssm_conv1d.weight", conv_channels, dimensions.conv_width);
+  conv_.bias = scope.vector_if_present("conv1d.bias", "ssm_conv1d.bias", conv_channels);
+
+  scan_.heads = heads;
+  scan_.head_width = dimensions.head_width;
+  scan_.states = dimensions.states;
+  scan_.groups = dimensions.groups;
+  scan_.dt_low = dimensions.dt_low;
+  scan_.dt_high = dimensions.dt_high;
+  scan_.dt_bias = scope.vector("dt_bias", "ssm_dt.bias", heads);
+  float* a = scope.vector("A_log", "ssm_a", heads);
+  scope.negative_exponential(a, heads);
+  scan_.a = a;
+  // D is one value a head, or one a channel where the model was trained with D_has_hdim.
+  const auto d_shape = scope.loader().shape(scope.name("D", "ssm_d"));
+  scan_.d_per_channel = dimensions.head_width > 1 && element_count(d_shape) == inner();
+  scan_.d = scope.vector("D", "ssm_d", scan_.d_per_channel ? inner() : heads);
+  if (dimensions.gated_norm) norm_ = scope.vector("norm.weight", "ssm_norm.weight", inner());
+  out_proj_ = scope.matrix("out_proj.weight", "ssm_out.weight", width, inner());
+  out_bias_ = scope.vector_if_present("out_proj.bias", "ssm_out.bias", width);
+
+  if (scope.loader().failed()) return;
+  window_offset_ = layout.add(state_name + ".conv", {dimensions.conv_width - 1, conv_channels}, DType::kF32,
+                              StateKind::kConvWindow);
+  state_offset_ = layout.add(state_name + ".ssm", {heads, dimensions.states, dimensions.head_width}, DType::kF32,
+                             StateKind::kRecurrent);
+}
+
+void Mamba2Mixer::forward(Step& step, kernels::RowsIn u, kernels::RowsOut out) const {
+  const Workspace::Mark scratch(step.workspace());
+  ThreadPool& pool = step.pool();
+  const std::int64_t conv_channels = inner() + 2 * group_states();
+
+  const kernels::RowsOut projected = step.rows(inner() + conv_channels + dimensions_.heads);  // z, xBC, dt
+  kernels::linear(pool, u, in_proj_, in_bias_, projected);
+  const kernels::RowsIn z = projected.slice_columns(0, inner());
+  const kernels::RowsIn dt = projected.slice_columns(inner() + conv_channels, dimensions_.heads);
+
+  const kernels::RowsOut xbc = step.rows(conv_channels);
+  kernels::conv1d_causal(pool, conv_, projected.slice_columns(inner(), conv_channels), step.sequences(window_offset_),
+                         xbc);
+  const kernels::RowsIn x = xbc.slice_columns(0, inner());
+  const kernels::RowsIn b = xbc.slice_columns(inner(), group_states());
+  const kernels::RowsIn c = xbc.slice_columns(inner() + group_states(), group_states());
+
+  const kernels::RowsOut y = step.rows(inner());
+  kernels::ssd_scan(pool, scan_, x, dt, b, c, step.sequences(state_offset_), y);
+  if (dimensions_.gated_norm) {
+    kernels::gated_rms_norm(pool, y, z, norm_, dimensions_.epsilon, dimensions_.groups, dimensions_.gate_order, y);
+  } else {
+    kernels::silu_gate(pool, y, z, y);
+  }
+  kernels::linear(pool, y, out_proj_, out_bias_, out);
+}
+
+}  // namespace krait::models

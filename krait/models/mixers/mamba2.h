@@ -1,0 +1,60 @@
+// The Mamba-2 mixer (Dao & Gu 2024).
+//   [z; x; B; C; dt] = W_in u,  [x; B; C] = silu(conv([x; B; C]))
+//   y = ssd_scan(x, dt, A, B, C, D),  out = W_out norm(y, z)
+#pragma once
+
+#include <limits>
+#include <string>
+
+#include "krait/kernels/conv1d_causal.h"
+#include "krait/kernels/matmul.h"
+#include "krait/kernels/norm.h"
+#include "krait/kernels/scan_ssd.h"
+#include "krait/models/state_layout.h"
+#include "krait/models/step.h"
+#include "krait/models/weight_loader.h"
+
+namespace krait::models {
+
+struct Mamba2Dimensions {
+  std::int64_t width = 0;        // D
+  std::int64_t heads = 0;        // H
+  std::int64_t head_width = 64;  // P; the inner width is H*P
+  std::int64_t states = 128;     // N
+  std::int64_t groups = 1;       // G
+  std::int64_t conv_width = 4;   // K
+  float epsilon = 1e-5F;         // of the gated norm
+  // false: the gate alone, y * silu(z)
+  bool gated_norm = true;
+  kernels::GateOrder gate_order = kernels::GateOrder::kGateThenNorm;
+  float dt_low = 0.0F;  // time_step_limit
+  float dt_high = std::numeric_limits<float>::infinity();
+};
+
+class Mamba2Mixer {
+ public:
+  // Loads the tensors of `scope` and adds two tensors to the layout: the window [K-1, H*P+2*G*N] and the state
+  // [H, N, P].
+  Mamba2Mixer(const WeightScope& scope, const Mamba2Dimensions& dimensions, StateLayout& layout,
+              const std::string& state_name);
+
+  // u [M, D] -> out [M, D]; advances the states of the step's segments.
+  void forward(Step& step, kernels::RowsIn u, kernels::RowsOut out) const;
+
+ private:
+  std::int64_t inner() const { return dimensions_.heads * dimensions_.head_width; }
+  std::int64_t group_states() const { return dimensions_.groups * dimensions_.states; }
+
+  Mamba2Dimensions dimensions_;
+  kernels::WeightMatrix in_proj_;   // [2HP + 2GN + H, D], rows z, x, B, C, dt
+  kernels::WeightMatrix out_proj_;  // [D, HP]
+  const float* in_bias_ = nullptr;
+  const float* out_bias_ = nullptr;
+  const float* norm_ = nullptr;  // [HP]
+  kernels::Conv1dCausal conv_;
+  kernels::SsdScan scan_;
+  std::uint64_t window_offset_ = 0;
+  std::uint64_t state_offset_ = 0;
+};
+
+}  // namespace krait::models

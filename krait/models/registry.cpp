@@ -1,0 +1,70 @@
+#include "krait/models/registry.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+
+#include "krait/models/architectures.h"
+
+namespace krait::models {
+namespace {
+
+struct Architecture {
+  std::string_view name;
+  std::unique_ptr<Model> (*load)(WeightLoader&);
+};
+
+constexpr std::array kArchitectures = {
+    Architecture{"mamba", load_mamba},
+    Architecture{"falcon_mamba", load_mamba},
+    Architecture{"mamba2", load_mamba2},
+};
+
+constexpr auto kNames = [] {
+  std::array<std::string_view, kArchitectures.size()> names;
+  std::ranges::transform(kArchitectures, names.begin(), &Architecture::name);
+  return names;
+}();
+
+}  // namespace
+
+std::span<const std::string_view> architecture_names() { return kNames; }
+
+Result<std::string> architecture_name(const formats::Config& config) {
+  if (config.has("general.architecture")) return config.text("general.architecture");
+  // Mistral's params.json of Codestral-Mamba calls a Mamba-2 "mamba".
+  if (config.has("dim") && config.has("n_groups")) return "mamba2";
+  if (config.has("model_type")) return config.text("model_type");
+  if (config.has("d_model") && config.has("n_layer")) {
+    KRAIT_ASSIGN(const std::string layer, config.text_or("ssm_cfg.layer", "Mamba1"));
+    if (const auto attention = config.integers("attn_layer_idx"); attention && !attention->empty()) {
+      return "mamba_attention_hybrid";
+    }
+    if (layer == "Mamba1") return "mamba";
+    if (layer == "Mamba2") return "mamba2";
+    if (layer == "Mamba3") return "mamba3";
+    return layer;
+  }
+  return fail(ErrorCode::kCorrupt,
+              "[models] the configuration names no architecture: neither model_type nor general.architecture nor "
+              "d_model and n_layer ({})",
+              config.origin());
+}
+
+Result<std::unique_ptr<Model>> load_model(std::shared_ptr<const formats::WeightSource> source,
+                                          const LoadOptions& options) {
+  KRAIT_ASSIGN(const std::string name, architecture_name(source->config()));
+  const auto* found = std::ranges::find(kArchitectures, name, &Architecture::name);
+  if (found == kArchitectures.end()) {
+    return fail(ErrorCode::kUnsupported, "[models] architecture {} is not one of {} ({})", name, fmt::join(kNames, ", "),
+                source->origin());
+  }
+  WeightLoader loader(source, options.dtype, options.shapes_only);
+  if (loader.failed()) return std::unexpected(*loader.error());
+  std::unique_ptr<Model> model = found->load(loader);
+  if (loader.failed()) return std::unexpected(*loader.error());
+  return model;
+}
+
+}  // namespace krait::models

@@ -1,0 +1,32 @@
+// From a checkpoint to a model: which architectures there are, and which one a configuration names.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "krait/core/error.h"
+#include "krait/formats/weight_source.h"
+#include "krait/models/model.h"
+
+namespace krait::models {
+
+struct LoadOptions {
+  std::optional<DType> dtype;  // of the weight matrices in memory: f32, bf16 or f16; nothing keeps the file's
+  // Only check names and shapes: info() and state_layout() of the model are valid, forward() must not be called.
+  bool shapes_only = false;
+};
+
+Result<std::unique_ptr<Model>> load_model(std::shared_ptr<const formats::WeightSource> source,
+                                          const LoadOptions& options = {});
+
+// What the configuration calls itself ("mamba2", "jamba", …), whether krait knows it or not; the original
+// state-spaces layout, which has no such word, is recognised by its keys. kCorrupt when it cannot be told.
+Result<std::string> architecture_name(const formats::Config& config);
+
+// The architectures that load_model() takes, in the order of the documentation.
+std::span<const std::string_view> architecture_names();
+
+}  // namespace krait::models

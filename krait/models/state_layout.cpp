@@ -1,0 +1,29 @@
+#include "krait/models/state_layout.h"
+
+#include "krait/core/aligned_buffer.h"
+#include "krait/core/check.h"
+
+namespace krait::models {
+
+std::string_view to_string(StateKind kind) {
+  switch (kind) {
+    case StateKind::kRecurrent: return "recurrent";
+    case StateKind::kConvWindow: return "conv_window";
+    case StateKind::kKv: return "kv";
+  }
+  return "unknown";
+}
+
+std::uint64_t StateLayout::add(std::string name, Shape shape, DType dtype, StateKind kind) {
+  const auto elements = element_count(shape);
+  KRAIT_CHECK(elements.has_value(), "state tensor {} has shape {}", name, to_string(shape));
+  const auto bytes = bytes_for(dtype, *elements);
+  KRAIT_CHECK(bytes.has_value(), "state tensor {} has {} elements of {}", name, *elements, to_string(dtype));
+  const std::uint64_t offset = bytes_;
+  tensors_.push_back({std::move(name), std::move(shape), dtype, kind, offset});
+  constexpr std::uint64_t kAlignment = AlignedBuffer::kAlignment;
+  bytes_ += (*bytes + kAlignment - 1) / kAlignment * kAlignment;
+  return offset;
+}
+
+}  // namespace krait::models

@@ -1,0 +1,88 @@
+// One batched step: segments of several sequences run through a model together. A prefill chunk, a single-token
+// decode and (later) a token tree are all segments.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "krait/core/aligned_buffer.h"
+#include "krait/core/thread_pool.h"
+#include "krait/kernels/rows.h"
+
+namespace krait::models {
+
+struct Segment {
+  // The bundle of the sequence, laid out by the model's StateLayout, aligned to 64 bytes. Read as the state before
+  // tokens[0], left as the state after the last token. No two segments of a step share one.
+  std::byte* state = nullptr;
+  std::span<const std::int32_t> tokens;  // at least one, each in [0, V)
+  std::int64_t position = 0;             // tokens already in the state
+  // Logits are wanted after tokens[logits_from], … up to the last; tokens.size() means none.
+  std::int64_t logits_from = 0;
+};
+
+// Scratch memory for activations, handed out in order and taken back as a whole. Kept between steps, so that a
+// steady stream of steps does not allocate.
+class Workspace {
+ public:
+  // Uninitialised floats, aligned to 64 bytes, valid until reset().
+  float* take(std::int64_t count);
+  kernels::RowsOut rows(std::int64_t row_count, std::int64_t columns) {
+    return {take(row_count * columns), row_count, columns};
+  }
+  void reset();
+
+  // Everything taken since the mark is handed back when it goes out of scope: for scratch within one layer.
+  class Mark {
+   public:
+    explicit Mark(Workspace& workspace) : workspace_(workspace), block_(workspace.block_), used_(workspace.used_) {}
+    ~Mark() {
+      workspace_.block_ = block_;
+      workspace_.used_ = used_;
+    }
+    Mark(const Mark&) = delete;
+    Mark& operator=(const Mark&) = delete;
+
+   private:
+    Workspace& workspace_;
+    std::size_t block_;
+    std::size_t used_;
+  };
+
+ private:
+  std::vector<AlignedBuffer> blocks_;
+  std::size_t block_ = 0;  // the block being handed out
+  std::size_t used_ = 0;   // bytes of it
+};
+
+// What a forward pass works with: the flattened rows of all segments, threads and scratch.
+class Step {
+ public:
+  Step(ThreadPool& pool, Workspace& workspace, std::span<const Segment> segments);
+
+  ThreadPool& pool() const { return pool_; }
+  Workspace& workspace() const { return workspace_; }
+  std::span<const Segment> segments() const { return segments_; }
+  std::int64_t row_count() const { return static_cast<std::int64_t>(tokens_.size()); }
+  std::span<const std::int32_t> tokens() const { return tokens_; }  // [M]
+  // Rows whose logits are wanted, in order.
+  std::span<const std::int64_t> logit_rows() const { return logit_rows_; }
+
+  kernels::RowsOut rows(std::int64_t columns) const { return workspace_.rows(row_count(), columns); }
+
+  // For the kernels: every segment's rows with its state tensor at `offset` bytes of the bundle. Valid until the
+  // next call.
+  std::span<const kernels::SequenceRows> sequences(std::uint64_t offset);
+
+ private:
+  ThreadPool& pool_;
+  Workspace& workspace_;
+  std::span<const Segment> segments_;
+  std::vector<std::int32_t> tokens_;
+  std::vector<std::int64_t> logit_rows_;
+  std::vector<kernels::SequenceRows> sequences_;
+};
+
+}  // namespace krait::models

@@ -1,0 +1,168 @@
+#include "krait/models/synthetic.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "krait/core/aligned_buffer.h"
+#include "krait/core/check.h"
+#include "krait/core/random.h"
+
+namespace krait::models {
+namespace {
+
+constexpr std::array kShapes = {
+    SyntheticShape{"mamba-130m", "mamba", 24, 768, 50280},
+    SyntheticShape{"mamba-370m", "mamba", 48, 1024, 50280},
+    SyntheticShape{"mamba2-130m", "mamba2", 24, 768, 50288, 128},
+    SyntheticShape{"mamba2-370m", "mamba2", 48, 1024, 50288, 128},
+};
+
+class SyntheticSource final : public formats::WeightSource {
+ public:
+  SyntheticSource(const SyntheticShape& shape, DType dtype, std::uint64_t seed)
+      : shape_(shape), dtype_(dtype), random_(seed), config_(fmt::format("synthetic {}", shape.name)) {
+    KRAIT_CHECK(dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16, "synthetic weights of {}",
+                to_string(dtype));
+    config_.set("model_type", std::string(shape.architecture));
+    config_.set("hidden_size", shape.width);
+    config_.set("num_hidden_layers", shape.layers);
+    config_.set("state_size", shape.states);
+    config_.set("tie_word_embeddings", true);
+    uniform("backbone.embeddings.weight", {shape.vocabulary, shape.width}, 0.02 * std::sqrt(3.0));
+    constant("backbone.norm_f.weight", shape.width, 1.0F);
+    for (std::int64_t i = 0; i < shape.layers; ++i) {
+      const std::string layer = fmt::format("backbone.layers.{}.", i);
+      constant(layer + "norm.weight", shape.width, 1.0F);
+      if (shape.architecture == "mamba2") {
+        mamba2_mixer(layer + "mixer.");
+      } else {
+        mamba_mixer(layer + "mixer.");
+      }
+    }
+    std::ranges::sort(tensors_, {}, &formats::TensorInfo::name);
+  }
+
+  std::string_view format() const override { return "synthetic"; }
+  const formats::Config& config() const override { return config_; }
+  std::span<const formats::TensorInfo> tensors() const override { return tensors_; }
+  std::string origin() const override { return config_.origin(); }
+  Result<TensorView> view(std::string_view name) const override {
+    const auto found = data_.find(name);
+    const formats::TensorInfo* info = find(name);
+    if (found == data_.end() || info == nullptr) {
+      return fail(ErrorCode::kNotFound, "[synthetic] no tensor {} in {}", name, origin());
+    }
+    return TensorView{info->dtype, info->shape, {found->second.data(), info->bytes}};
+  }
+
+ private:
+  void mamba_mixer(const std::string& prefix) {
+    const std::int64_t inner = 2 * shape_.width;
+    const std::int64_t rank = (shape_.width + 15) / 16;
+    config_.set("intermediate_size", inner);
+    linear(prefix + "in_proj.weight", 2 * inner, shape_.width);
+    convolution(prefix, inner);
+    linear(prefix + "x_proj.weight", rank + 2 * shape_.states, inner);
+    linear(prefix + "dt_proj.weight", inner, rank);
+    time_step_bias(prefix + "dt_proj.bias", inner);
+    float* a_log = add(prefix + "A_log", {inner, shape_.states}, DType::kF32);
+    for (std::int64_t i = 0; i < inner * shape_.states; ++i) {
+      a_log[i] = std::log(static_cast<float>(1 + i % shape_.states));
+    }
+    constant(prefix + "D", inner, 1.0F);
+    linear(prefix + "out_proj.weight", shape_.width, inner, std::sqrt(static_cast<double>(shape_.layers)));
+  }
+
+  void mamba2_mixer(const std::string& prefix) {
+    const std::int64_t inner = 2 * shape_.width;
+    const std::int64_t heads = inner / shape_.head_width;
+    const std::int64_t channels = inner + 2 * shape_.groups * shape_.states;
+    config_.set("num_heads", heads);
+    config_.set("head_dim", shape_.head_width);
+    config_.set("n_groups", shape_.groups);
+    linear(prefix + "in_proj.weight", inner + channels + heads, shape_.width);
+    convolution(prefix, channels);
+    time_step_bias(prefix + "dt_bias", heads);
+    float* a_log = add(prefix + "A_log", {heads}, DType::kF32);
+    for (std::int64_t h = 0; h < heads; ++h) a_log[h] = static_cast<float>(std::log(1.0 + 15.0 * random_.uniform()));
+    constant(prefix + "D", heads, 1.0F);
+    constant(prefix + "norm.weight", inner, 1.0F);
+    linear(prefix + "out_proj.weight", shape_.width, inner, std::sqrt(static_cast<double>(shape_.layers)));
+  }
+
+  void convolution(const std::string& prefix, std::int64_t channels) {
+    constexpr std::int64_t kWidth = 4;
+    float* weight = add(prefix + "conv1d.weight", {channels, 1, kWidth}, DType::kF32);
+    for (std::int64_t i = 0; i < channels * kWidth; ++i) weight[i] = static_cast<float>(random_.uniform() - 0.5);
+    constant(prefix + "conv1d.bias", channels, 0.0F);
+  }
+
+  // softplus^-1 of a time step drawn log-uniformly from 0.001 … 0.1, as the papers initialise it.
+  void time_step_bias(const std::string& name, std::int64_t count) {
+    float* values = add(name, {count}, DType::kF32);
+    for (std::int64_t i = 0; i < count; ++i) {
+      const double step = std::exp(std::log(0.001) + random_.uniform() * std::log(100.0));
+      values[i] = static_cast<float>(std::log(std::expm1(step)));
+    }
+  }
+
+  void linear(const std::string& name, std::int64_t rows, std::int64_t columns, double divisor = 1.0) {
+    uniform(name, {rows, columns}, 1.0 / (divisor * std::sqrt(static_cast<double>(columns))));
+  }
+
+  void uniform(const std::string& name, Shape shape, double bound) {
+    const std::int64_t count = *element_count(shape);
+    float* values = add(name, std::move(shape), dtype_);
+    auto* halves = reinterpret_cast<std::uint16_t*>(values);
+    for (std::int64_t i = 0; i < count; ++i) {
+      const auto value = static_cast<float>((2.0 * random_.uniform() - 1.0) * bound);
+      if (dtype_ == DType::kF32) {
+        values[i] = value;
+      } else {
+        halves[i] = dtype_ == DType::kBF16 ? f32_to_bf16(value) : f32_to_f16(value);
+      }
+    }
+  }
+
+  void constant(const std::string& name, std::int64_t count, float value) {
+    std::fill_n(add(name, {count}, DType::kF32), count, value);
+  }
+
+  float* add(const std::string& name, Shape shape, DType dtype) {
+    const std::uint64_t bytes = *bytes_for(dtype, *element_count(shape));
+    tensors_.push_back({name, dtype, std::move(shape), bytes});
+    AlignedBuffer& buffer = data_.emplace(name, AlignedBuffer(bytes)).first->second;
+    return reinterpret_cast<float*>(buffer.data());
+  }
+
+  SyntheticShape shape_;
+  DType dtype_;
+  Random random_;
+  formats::Config config_;
+  std::vector<formats::TensorInfo> tensors_;
+  std::map<std::string, AlignedBuffer, std::less<>> data_;
+};
+
+}  // namespace
+
+std::span<const SyntheticShape> synthetic_shapes() { return kShapes; }
+
+Result<SyntheticShape> synthetic_shape(std::string_view name) {
+  const auto* found = std::ranges::find(kShapes, name, &SyntheticShape::name);
+  if (found != kShapes.end()) return *found;
+  std::vector<std::string_view> names;
+  for (const SyntheticShape& shape : kShapes) names.push_back(shape.name);
+  return fail(ErrorCode::kInvalidArgument, "[models] no synthetic model {}: there are {}", name, fmt::join(names, ", "));
+}
+
+std::unique_ptr<formats::WeightSource> make_synthetic(const SyntheticShape& shape, DType dtype, std::uint64_t seed) {
+  return std::make_unique<SyntheticSource>(shape, dtype, seed);
+}
+
+}  // namespace krait::models

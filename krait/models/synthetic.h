@@ -1,0 +1,34 @@
+// Checkpoints made up in memory: the published shapes with random weights for benchmarks, tiny ones for tests. The
+// weights follow the papers' initialisation, so activations and decays have realistic sizes.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "krait/core/error.h"
+#include "krait/formats/weight_source.h"
+
+namespace krait::models {
+
+struct SyntheticShape {
+  std::string_view name;          // "mamba2-130m"
+  std::string_view architecture;  // "mamba", "falcon_mamba" or "mamba2"
+  std::int64_t layers = 0;
+  std::int64_t width = 0;       // D; the inner width is 2 D
+  std::int64_t vocabulary = 0;  // V
+  std::int64_t states = 16;     // N
+  std::int64_t head_width = 64;  // P, Mamba-2 only
+  std::int64_t groups = 1;       // G, Mamba-2 only
+};
+
+// The published shapes that synthetic_shape() knows.
+std::span<const SyntheticShape> synthetic_shapes();
+// kInvalidArgument lists the names.
+Result<SyntheticShape> synthetic_shape(std::string_view name);
+
+// A checkpoint in transformers' naming, head tied to the embedding; matrices of `dtype` (f32, bf16 or f16).
+std::unique_ptr<formats::WeightSource> make_synthetic(const SyntheticShape& shape, DType dtype, std::uint64_t seed);
+
+}  // namespace krait::models

@@ -1,0 +1,56 @@
+#include "krait/models/token_head.h"
+
+#include <algorithm>
+
+#include "krait/core/check.h"
+#include "krait/kernels/norm.h"
+
+namespace krait::models {
+
+TokenHead::Names TokenHead::backbone_names(const WeightLoader& loader) {
+  if (loader.is_gguf()) return {"token_embd.weight", "output_norm.weight", "output.weight"};
+  // Mistral's own files put everything under "model."; transformers calls the table "embeddings", state-spaces
+  // "embedding".
+  const std::string root = loader.has("model.backbone.norm_f.weight") ? "model." : "";
+  const std::string plural = root + "backbone.embeddings.weight";
+  return {loader.has(plural) ? plural : root + "backbone.embedding.weight", root + "backbone.norm_f.weight",
+          root + "lm_head.weight"};
+}
+
+TokenHead::TokenHead(WeightLoader& loader, const Names& names, std::int64_t width, float epsilon,
+                     std::optional<bool> tied)
+    : epsilon_(epsilon) {
+  // The table's own length counts, not the configured one: original checkpoints pad it.
+  const Shape shape = loader.shape(names.embedding);
+  if (loader.failed()) return;
+  const std::int64_t vocabulary = shape.empty() ? 0 : shape.front();
+  embedding_ = loader.embedding(names.embedding, vocabulary, width);
+  norm_ = loader.vector(names.norm, width);
+  const bool use_embedding = tied.value_or(!loader.has(names.head));
+  head_ = use_embedding ? embedding_ : loader.embedding(names.head, vocabulary, width);
+  loader.count_head(head_);
+}
+
+void TokenHead::embed(Step& step, kernels::RowsOut residual) const {
+  kernels::embed(step.pool(), embedding_, step.tokens().data(), residual);
+}
+
+void TokenHead::logits(Step& step, kernels::RowsIn residual, kernels::RowsIn delta, kernels::RowsOut logits) const {
+  const auto wanted = step.logit_rows();
+  const auto count = static_cast<std::int64_t>(wanted.size());
+  if (count == 0) return;
+  KRAIT_CHECK_EQ(logits.rows, count);
+  KRAIT_CHECK_EQ(logits.columns, vocabulary());
+  const Workspace::Mark scratch(step.workspace());
+  const std::int64_t width = residual.columns;
+  const kernels::RowsOut last = step.workspace().rows(count, width);
+  const kernels::RowsOut last_delta = step.workspace().rows(count, width);
+  for (std::int64_t i = 0; i < count; ++i) {
+    std::copy_n(residual.row(wanted[static_cast<std::size_t>(i)]), width, last.row(i));
+    std::copy_n(delta.row(wanted[static_cast<std::size_t>(i)]), width, last_delta.row(i));
+  }
+  kernels::add_rms_norm(step.pool(), last, last_delta, norm_, epsilon_, last_delta);
+  kernels::linear(step.pool(), last_delta, head_, nullptr, logits);
+}
+
+}  // namespace krait::models

@@ -1,0 +1,133 @@
+// Reads a model's configuration and tensors from any weight source and keeps them in memory.
+//
+// Errors are sticky: the first one is kept, later calls return empty values, and the model's loader asks error()
+// once at the end. That lets a model file read like a list of its tensors.
+//
+// A tensor is named twice, as the Hugging Face or original checkpoint has it and as GGUF has it; which one
+// applies is known from the source.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "krait/core/aligned_buffer.h"
+#include "krait/core/error.h"
+#include "krait/formats/weight_source.h"
+#include "krait/kernels/matmul.h"
+#include "krait/models/model.h"
+
+namespace krait::models {
+
+// Owns what the views of a model point into.
+struct LoadedWeights {
+  std::shared_ptr<const formats::WeightSource> source;
+  std::vector<AlignedBuffer> buffers;
+};
+
+class WeightLoader {
+ public:
+  // `dtype` of the weight matrices in memory (f32, bf16 or f16); nothing keeps the file's, with block formats and
+  // anything else widened to f32.
+  // With `shapes_only` nothing is read: names, shapes and sizes are checked and counted, all pointers are null.
+  WeightLoader(std::shared_ptr<const formats::WeightSource> source, std::optional<DType> dtype,
+               bool shapes_only = false);
+
+  bool is_gguf() const { return source_->format() == "gguf"; }
+  const formats::Config& config() const { return source_->config(); }
+
+  // Configuration. Sizes must lie in 1 … 2^24.
+  std::int64_t size(std::string_view key);
+  std::int64_t size_or(std::string_view key, std::int64_t fallback);
+  double number_or(std::string_view key, double fallback);
+  bool boolean_or(std::string_view key, bool fallback);
+  std::optional<bool> boolean_if_present(std::string_view key);
+  std::string text_or(std::string_view key, std::string fallback);
+
+  bool has(std::string_view name) const { return source_->find(name) != nullptr; }
+  // Dimensions of a tensor; an error (and an empty shape) when it is missing.
+  Shape shape(const std::string& name);
+
+  // A weight matrix [rows, columns]. Dimensions of length 1 in the file do not matter ([C, 1, K] is [C, K]).
+  kernels::WeightMatrix matrix(const std::string& name, std::int64_t rows, std::int64_t columns);
+  // An embedding or a head: not streamed for every token, so count_head() decides what it costs.
+  kernels::WeightMatrix embedding(const std::string& name, std::int64_t rows, std::int64_t columns);
+  // `count` values as f32, in whatever shape they stand.
+  float* vector(const std::string& name, std::int64_t count);
+  // A matrix [rows, columns] as f32, transposed to [columns, rows].
+  float* transposed(const std::string& name, std::int64_t rows, std::int64_t columns);
+  // Says which matrix is the head: streamed once a token, be it the embedding itself (tied) or one of its own.
+  void count_head(const kernels::WeightMatrix& head);
+
+  void set_error(Error error);
+  bool failed() const { return error_.has_value(); }
+  const std::optional<Error>& error() const { return error_; }
+
+  // Fills the sums of `info` and hands over the memory.
+  LoadedWeights finish(ModelInfo& info);
+
+ private:
+  kernels::WeightMatrix read_matrix(const std::string& name, std::int64_t rows, std::int64_t columns);
+  std::optional<TensorView> read(const std::string& name, std::span<const std::int64_t> expected,
+                                 bool any_shape = false);
+  const std::byte* converted(const TensorView& view, const std::string& name, DType wanted, std::int64_t rows,
+                             std::int64_t columns);
+  float* widened(const TensorView& view, const std::string& name, std::int64_t count);
+  template <class T>
+  T take(Result<T> result, T fallback);
+
+  std::shared_ptr<const formats::WeightSource> source_;
+  std::optional<DType> dtype_;
+  bool shapes_only_;
+  std::optional<DType> matrix_dtype_;
+  std::vector<AlignedBuffer> buffers_;
+  std::optional<Error> error_;
+  std::int64_t parameters_ = 0;
+  std::uint64_t weight_bytes_ = 0;
+  std::uint64_t streamed_bytes_ = 0;
+  std::uint64_t flops_ = 0;
+  std::uint64_t head_flops_ = 0;
+};
+
+// The tensors of one layer or mixer: two prefixes, one for each naming.
+class WeightScope {
+ public:
+  WeightScope(WeightLoader& loader, std::string prefix, std::string gguf_prefix)
+      : loader_(loader), prefix_(std::move(prefix)), gguf_prefix_(std::move(gguf_prefix)) {}
+
+  WeightLoader& loader() const { return loader_; }
+  // A scope one level down in the checkpoint's naming; GGUF's names are flat.
+  WeightScope inside(const std::string& part) const { return {loader_, prefix_ + part, gguf_prefix_}; }
+
+  std::string name(std::string_view tensor, std::string_view gguf_tensor) const;
+  bool has(std::string_view tensor, std::string_view gguf_tensor) const {
+    return loader_.has(name(tensor, gguf_tensor));
+  }
+  kernels::WeightMatrix matrix(std::string_view tensor, std::string_view gguf_tensor, std::int64_t rows,
+                               std::int64_t columns) const {
+    return loader_.matrix(name(tensor, gguf_tensor), rows, columns);
+  }
+  float* vector(std::string_view tensor, std::string_view gguf_tensor, std::int64_t count) const {
+    return loader_.vector(name(tensor, gguf_tensor), count);
+  }
+  float* vector_if_present(std::string_view tensor, std::string_view gguf_tensor, std::int64_t count) const {
+    return has(tensor, gguf_tensor) ? vector(tensor, gguf_tensor, count) : nullptr;
+  }
+  float* transposed(std::string_view tensor, std::string_view gguf_tensor, std::int64_t rows,
+                    std::int64_t columns) const {
+    return loader_.transposed(name(tensor, gguf_tensor), rows, columns);
+  }
+  // The decay A = -exp(A_log) of `count` values; GGUF stores it ready-made.
+  void negative_exponential(float* values, std::int64_t count) const;
+
+ private:
+  WeightLoader& loader_;
+  std::string prefix_;
+  std::string gguf_prefix_;
+};
+
+}  // namespace krait::models

@@ -1,0 +1,52 @@
+#include "krait/runtime/engine.h"
+
+#include <algorithm>
+
+#include "krait/core/error.h"
+#include "krait/runtime/session.h"
+
+namespace krait::runtime {
+
+Engine::Engine(std::unique_ptr<models::Model> model, EngineOptions options)
+    : model_(std::move(model)),
+      options_(options),
+      pool_(options.threads),
+      states_(model_->state_layout().bytes()) {
+  if (options_.prefill_chunk < 1) {
+    throw UserError(fmt::format("a prefill chunk of {} tokens is not possible", options_.prefill_chunk),
+                    "give at least 1");
+  }
+}
+
+std::int64_t Engine::logit_rows_at_once() const {
+  constexpr std::int64_t kFloats = (std::int64_t{16} << 20) / static_cast<std::int64_t>(sizeof(float));
+  return std::clamp<std::int64_t>(kFloats / model_->info().vocabulary, 1, options_.prefill_chunk);
+}
+
+LogitRows Engine::step(std::span<const StepRequest> requests) {
+  const std::int64_t vocabulary = model_->info().vocabulary;
+  std::vector<models::Segment> segments;
+  segments.reserve(requests.size());
+  for (const StepRequest& request : requests) {
+    for (const TokenId id : request.tokens) {
+      if (id < 0 || id >= vocabulary) {
+        throw UserError(fmt::format("token id {} is outside the vocabulary", id),
+                        fmt::format("ids of this model are 0 … {}", vocabulary - 1));
+      }
+    }
+    segments.push_back({request.session->state_.data(), request.tokens, request.session->position_,
+                        request.logits_from});
+  }
+  models::Step step(pool_, workspace_, segments);
+  const auto rows = static_cast<std::int64_t>(step.logit_rows().size());
+  if (logits_.size() < static_cast<std::size_t>(rows * vocabulary)) {
+    logits_.resize(static_cast<std::size_t>(rows * vocabulary));
+  }
+  model_->forward(step, {logits_.data(), rows, vocabulary});
+  for (const StepRequest& request : requests) {
+    request.session->position_ += static_cast<std::int64_t>(request.tokens.size());
+  }
+  return {logits_.data(), rows, vocabulary};
+}
+
+}  // namespace krait::runtime

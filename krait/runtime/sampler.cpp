@@ -1,0 +1,110 @@
+#include "krait/runtime/sampler.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "krait/core/check.h"
+#include "krait/core/error.h"
+#include "krait/kernels/distribution.h"
+
+namespace krait::runtime {
+namespace {
+
+constexpr float kNever = -std::numeric_limits<float>::infinity();
+
+void require(bool condition, std::string_view what, double value, const char* hint) {
+  if (!condition) throw UserError(fmt::format("{} {} is out of range", what, value), hint);
+}
+
+}  // namespace
+
+Sampler::Sampler(SamplerOptions options, std::int64_t vocabulary)
+    : options_(std::move(options)), vocabulary_(vocabulary), random_(options_.seed) {
+  const SamplerOptions& o = options_;
+  require(o.temperature >= 0 && std::isfinite(o.temperature), "temperature", o.temperature, "0 is greedy, 0.8 usual");
+  require(o.top_k >= 0, "top-k", static_cast<double>(o.top_k), "0 switches it off");
+  require(o.top_p > 0 && o.top_p <= 1, "top-p", o.top_p, "it lies above 0; 1 switches it off");
+  require(o.min_p >= 0 && o.min_p <= 1, "min-p", o.min_p, "it lies in 0 … 1; 0 switches it off");
+  require(o.repetition_penalty > 0 && std::isfinite(o.repetition_penalty), "repetition penalty", o.repetition_penalty,
+          "1 switches it off, 1.1 is usual");
+  require(std::isfinite(o.presence_penalty), "presence penalty", o.presence_penalty, "0 switches it off");
+  require(std::isfinite(o.frequency_penalty), "frequency penalty", o.frequency_penalty, "0 switches it off");
+  for (const auto& [id, bias] : o.logit_bias) {
+    require(id >= 0 && id < vocabulary, "logit bias for token", id, "the id is not in the vocabulary");
+    require(!std::isnan(bias), "logit bias", bias, "give a number");
+  }
+}
+
+void Sampler::observe_prompt(std::span<const TokenId> tokens) {
+  for (const TokenId id : tokens) ++counts_[id].prompt;
+}
+
+TokenId Sampler::sample(std::span<const float> logits) {
+  KRAIT_CHECK(!logits.empty(), "no logits to sample from");
+  const auto usable = std::min(logits.size(), static_cast<std::size_t>(vocabulary_));
+  adjusted_.assign(logits.begin(), logits.begin() + static_cast<std::ptrdiff_t>(usable));
+  adjust(adjusted_);
+  const TokenId id =
+      options_.temperature == 0 ? static_cast<TokenId>(kernels::argmax(adjusted_)) : draw(adjusted_);
+  ++counts_[id].generated;
+  return id;
+}
+
+void Sampler::adjust(std::span<float> logits) const {
+  for (float& logit : logits) {
+    if (std::isnan(logit)) logit = kNever;
+  }
+  for (const auto& [id, bias] : options_.logit_bias) {
+    if (static_cast<std::size_t>(id) < logits.size()) logits[static_cast<std::size_t>(id)] += bias;
+  }
+  const bool penalised =
+      options_.repetition_penalty != 1 || options_.presence_penalty != 0 || options_.frequency_penalty != 0;
+  if (!penalised) return;
+  // Each token is treated by itself, so the order of the map does not matter.
+  for (const auto& [id, counts] : counts_) {
+    if (static_cast<std::size_t>(id) >= logits.size()) continue;
+    float& logit = logits[static_cast<std::size_t>(id)];
+    logit = logit > 0 ? logit / options_.repetition_penalty : logit * options_.repetition_penalty;
+    if (counts.generated == 0) continue;
+    logit -= options_.presence_penalty + options_.frequency_penalty * static_cast<float>(counts.generated);
+  }
+}
+
+TokenId Sampler::draw(std::span<const float> logits) {
+  const bool cut = options_.top_k > 0 && options_.top_k < static_cast<std::int64_t>(logits.size());
+  candidates_.resize(cut ? static_cast<std::size_t>(options_.top_k) : logits.size());
+  kernels::top_k(logits, candidates_);  // most likely first
+
+  const double largest = logits[static_cast<std::size_t>(candidates_.front())];
+  if (!std::isfinite(largest)) return candidates_.front();  // nothing is allowed, or one token is certain
+  weights_.resize(candidates_.size());
+  double total = 0;
+  for (std::size_t i = 0; i < candidates_.size(); ++i) {
+    const double logit = logits[static_cast<std::size_t>(candidates_[i])];
+    weights_[i] = std::exp((logit - largest) / options_.temperature);
+    total += weights_[i];
+  }
+
+  std::size_t kept = candidates_.size();
+  if (options_.top_p < 1) {
+    // The shortest list of the most likely tokens that reaches the share.
+    double sum = 0;
+    std::size_t i = 0;
+    while (i < kept && sum < options_.top_p * total) sum += weights_[i++];
+    kept = std::max<std::size_t>(i, 1);
+  }
+  // weights_[0] is 1, the most likely token's share.
+  while (kept > 1 && weights_[kept - 1] < options_.min_p) --kept;
+
+  total = std::accumulate(weights_.begin(), weights_.begin() + static_cast<std::ptrdiff_t>(kept), 0.0);
+  double left = random_.uniform() * total;
+  for (std::size_t i = 0; i < kept; ++i) {
+    left -= weights_[i];
+    if (left < 0) return candidates_[i];
+  }
+  return candidates_[kept - 1];  // rounding ate the last share
+}
+
+}  // namespace krait::runtime

@@ -1,0 +1,64 @@
+// Chooses the next token from logits. The steps, in this order:
+//   logit bias; repetition, presence and frequency penalties; (temperature 0: the largest logit;)
+//   temperature; top-k; top-p; min-p; one draw.
+// Everything after the logits runs in double on one thread, so a seed gives the same tokens on any machine that
+// computes the same logits.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "krait/core/random.h"
+#include "krait/formats/tokenizer.h"
+
+namespace krait::runtime {
+
+using formats::TokenId;
+
+struct SamplerOptions {
+  float temperature = 0.8F;  // 0 is greedy
+  std::int64_t top_k = 40;   // 0: off
+  float top_p = 0.95F;       // 1: off
+  float min_p = 0.0F;        // keep tokens at least this share of the most likely one; 0: off
+  // Divides positive logits of tokens that occurred (prompt included), multiplies negative ones (Keskar et al. 2019).
+  float repetition_penalty = 1.0F;
+  float presence_penalty = 0.0F;   // subtracted once from generated tokens
+  float frequency_penalty = 0.0F;  // subtracted for every time a token was generated
+  std::vector<std::pair<TokenId, float>> logit_bias;
+  std::uint64_t seed = 0;
+};
+
+class Sampler {
+ public:
+  // `vocabulary`: ids from there on are never chosen. The padding rows of an embedding have logits of untrained
+  // weights. Throws UserError for options outside their range.
+  Sampler(SamplerOptions options, std::int64_t vocabulary);
+
+  // Tokens of a prompt, for the repetition penalty.
+  void observe_prompt(std::span<const TokenId> tokens);
+  // Chooses, and counts the choice.
+  TokenId sample(std::span<const float> logits);
+
+  const SamplerOptions& options() const { return options_; }
+
+ private:
+  void adjust(std::span<float> logits) const;
+  TokenId draw(std::span<const float> logits);
+
+  SamplerOptions options_;
+  std::int64_t vocabulary_;
+  Random random_;
+  struct Counts {
+    std::int64_t prompt = 0;
+    std::int64_t generated = 0;
+  };
+  std::unordered_map<TokenId, Counts> counts_;
+  std::vector<float> adjusted_;
+  std::vector<TokenId> candidates_;
+  std::vector<double> weights_;
+};
+
+}  // namespace krait::runtime
