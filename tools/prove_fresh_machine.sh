@@ -40,9 +40,9 @@ run_inside() {
   mount -t proc proc "$machine/proc"
   mount --rbind /dev "$machine/dev"
   cp -L /etc/resolv.conf /etc/hosts "$machine/etc/"
-  git clone --quiet --no-hardlinks "$root" "$machine/root/krait"
+  git clone --quiet --no-hardlinks "$root" "$machine/opt/krait"
   env -i HOME=/root LANG=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-    chroot "$machine" bash -c "cd /root/krait && $command" </dev/null
+    chroot "$machine" bash -c "cd /opt/krait && $command" </dev/null
 }
 
 main() {
