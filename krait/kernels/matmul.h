@@ -10,6 +10,7 @@
 
 #include "krait/core/dtype.h"
 #include "krait/core/thread_pool.h"
+#include "krait/kernels/activation_rounding.h"
 #include "krait/kernels/rows.h"
 
 namespace krait::kernels {
@@ -21,6 +22,8 @@ struct WeightMatrix {
   std::int64_t columns = 0;   // K, inputs
   const std::byte* data = nullptr;
   float scale = 1.0F;  // of the whole matrix; GGUF files may store one beside the weights
+  // What x is rounded to before the product, where the file's format says so.
+  ActivationFormat activations = ActivationFormat::kF32;
 };
 
 // x [M, K], y [M, N], bias [N] or null. Products of f32 activations with weights widened to f32; accumulation in
