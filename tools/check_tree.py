@@ -25,7 +25,7 @@ SKIPPED_FOLDERS = {"build", ".git", "node_modules"}
 
 def tracked_files(root):
     """Paths from the root; where there is no git, everything that is not built."""
-    git = subprocess.run(["git", "-C", root, "-c", f"safe.directory={root}", "ls-files", "-z"], capture_output=True,
+    git = subprocess.run(["git", "-C", root, "-c", f"safe.directory={root}", "ls-files", "-z", "--deduplicate"], capture_output=True,
                          check=False)
     if git.returncode == 0:
         names = git.stdout.decode().split("\0")

@@ -41,9 +41,13 @@ class Tokenizer {
   virtual std::vector<TokenId> encode(std::string_view text) const = 0;
   virtual std::unique_ptr<TokenEncoder> encoder() const = 0;
 
-  // The bytes of one token as they appear within text; empty for ids outside the vocabulary.
-  // `skip_special` drops special tokens (such as <|endoftext|>).
+  // The bytes of a text. `skip_special` drops special tokens (such as <|endoftext|>).
   virtual std::string decode(std::span<const TokenId> ids, bool skip_special) const = 0;
+  // The bytes of one token as they appear within text; empty for ids outside the vocabulary. decode joins these,
+  // and drops start_drop() once from the first token that is not empty (the space that encoding put there).
+  // Both live as long as the tokenizer.
+  virtual std::string_view token_bytes(TokenId id) const = 0;
+  virtual std::string_view start_drop() const = 0;
 
   virtual std::optional<TokenId> token_to_id(std::string_view token) const = 0;
   virtual std::string id_to_token(TokenId id) const = 0;  // as the vocabulary spells it
@@ -66,8 +70,8 @@ class TokenDecoder {
  private:
   const Tokenizer& tokenizer_;
   bool skip_special_;
-  std::string pending_;      // bytes of an incomplete character
-  bool at_start_ = true;     // some decoders drop the space before the first token
+  std::string pending_;   // bytes of an incomplete character
+  bool at_start_ = true;  // start_drop() is still to be dropped
 };
 
 // Opens the tokenizer of a model: a directory (tokenizer.json, else tokenizer.model or *.model.v*), one of those
