@@ -4,6 +4,8 @@
 
 #include "krait/core/check.h"
 #include "krait/kernels/simd/highway_config.h"
+//
+#include "hwy/cache_control.h"
 #include "krait/kernels/widen.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -38,7 +40,12 @@ HWY_INLINE void dot_block(const float* x, std::int64_t x_stride, const std::byte
   std::int64_t k = 0;
   for (; k + lanes <= k_count; k += lanes) {
     VecF32 w[kN];
-    for (std::int64_t n = 0; n < kN; ++n) w[n] = Weight::load(weight + n * weight_stride + k * kBytes);
+    for (std::int64_t n = 0; n < kN; ++n) {
+      const std::byte* from = weight + n * weight_stride + k * kBytes;
+      // The block after this one: the rows are too short for the hardware to find all their streams.
+      if constexpr (kM <= 4) hwy::Prefetch(from + kN * weight_stride);
+      w[n] = Weight::load(from);
+    }
     for (std::int64_t m = 0; m < kM; ++m) {
       const VecF32 xv = hn::LoadU(d, x + m * x_stride + k);
       for (std::int64_t n = 0; n < kN; ++n) sum[m][n] = hn::MulAdd(xv, w[n], sum[m][n]);

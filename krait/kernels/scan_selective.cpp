@@ -12,9 +12,10 @@
 namespace krait::kernels {
 namespace {
 
-// A task is one sequence and a block of channels: four cache lines of every row, so that lines are used whole.
-constexpr std::int64_t kBlockChannels = 64;
-// Rows are walked in tiles whose dt, dt x and y (3 * 32 * 64 floats) stay in L1 between the passes over them.
+// A task is one sequence and a block of channels: stretches of 512 bytes of every row, long enough for the
+// prefetchers, short enough that one sequence of 1536 channels makes twelve tasks.
+constexpr std::int64_t kBlockChannels = 128;
+// Rows are walked in tiles whose dt and dt x, later y, stay in the caches between the passes over them (32 KiB).
 constexpr std::int64_t kTileRows = 32;
 
 struct SelectiveTask {
@@ -43,8 +44,7 @@ namespace krait::kernels::HWY_NAMESPACE {
 // Scratch of one tile, one vector of channels wide per column.
 struct Tile {
   alignas(64) float dt[kTileRows][kBlockChannels];
-  alignas(64) float dt_x[kTileRows][kBlockChannels];
-  alignas(64) float y[kTileRows][kBlockChannels];
+  alignas(64) float dt_x[kTileRows][kBlockChannels];  // replaced by y
 };
 
 template <bool kWhole>
@@ -64,7 +64,7 @@ template <bool kWhole>
 HWY_INLINE void finish_at(const SelectiveTask& task, const Tile& tile, std::int64_t row, std::int64_t tile_row,
                           std::int64_t at, std::size_t count) {
   const std::int64_t e = task.first_channel + at;
-  VecF32 y = hn::Load(F32(), tile.y[tile_row] + at);
+  VecF32 y = hn::Load(F32(), tile.dt_x[tile_row] + at);
   if (task.scan->d != nullptr) {
     y = hn::MulAdd(load<kWhole>(task.scan->d + e, count), load<kWhole>(task.x.row(row) + e, count), y);
   }
@@ -72,32 +72,58 @@ HWY_INLINE void finish_at(const SelectiveTask& task, const Tile& tile, std::int6
   store<kWhole>(y, task.y.row(row) + e, count);
 }
 
-// h and A of one vector of channels, [N, lanes]; y of the tile's rows. kStates > 0 fixes N, so that the loop over the
-// states unrolls; the order of operations is the same.
-template <std::int64_t kStates>
-HWY_INLINE void recur(const SelectiveTask& task, Tile& tile, std::int64_t first_row, std::int64_t rows, std::int64_t at,
-                      const float* HWY_RESTRICT a, float* HWY_RESTRICT h) {
+// The recurrence of one vector of channels over the rows of a tile. States go four at a time, each with a
+// partial sum of y of its own; what is left of N goes one at a time.
+inline constexpr std::size_t kStateGroup = 4;
+
+template <std::size_t kCount>
+HWY_INLINE void recur_states(VecF32 dt, VecF32 dt_x, const float* HWY_RESTRICT b, const float* HWY_RESTRICT c,
+                             float* HWY_RESTRICT pairs, VecF32 (&y)[kCount]) {
   const F32 d;
-  const std::int64_t states = kStates > 0 ? kStates : task.scan->states;
-  const auto lanes = static_cast<std::int64_t>(kLanes);
-  for (std::int64_t r = 0; r < rows; ++r) {
-    const float* b = task.b.row(first_row + r) + task.group * states;
-    const float* c = task.c.row(first_row + r) + task.group * states;
-    const VecF32 dt = hn::Load(d, tile.dt[r] + at);
-    const VecF32 dt_x = hn::Load(d, tile.dt_x[r] + at);
-    VecF32 y = hn::Zero(d);
-    for (std::int64_t n = 0; n < states; ++n) {
-      const VecF32 decay = exp_f32(hn::Mul(dt, hn::Load(d, a + n * lanes)));
-      const VecF32 next = hn::MulAdd(decay, hn::Load(d, h + n * lanes), hn::Mul(dt_x, hn::Set(d, b[n])));
-      hn::Store(next, d, h + n * lanes);
-      y = hn::MulAdd(next, hn::Set(d, c[n]), y);
-    }
-    hn::Store(y, d, tile.y[r] + at);
+  VecF32 decay[kCount];
+  for (std::size_t i = 0; i < kCount; ++i) decay[i] = hn::Mul(dt, hn::Load(d, pairs + 2 * i * kLanes));
+#if HWY_TARGET > HWY_AVX3 || !HWY_ARCH_X86
+  // A is negative, so this matters only to a dt that is, where nothing limits the growth.
+  for (std::size_t i = 0; i < kCount; ++i) decay[i] = hn::Min(hn::Set(d, 128.0F), decay[i]);
+#endif
+  exp2_f32(decay);
+  for (std::size_t i = 0; i < kCount; ++i) {
+    const VecF32 input = hn::Mul(dt_x, hn::Set(d, b[i]));
+    float* h = pairs + (2 * i + 1) * kLanes;
+    const VecF32 next = hn::MulAdd(decay[i], hn::Load(d, h), input);
+    hn::Store(next, d, h);
+    y[i] = hn::MulAdd(next, hn::Set(d, c[i]), y[i]);
   }
 }
 
-// `scratch` holds A and h of the block, [vectors of the block][N][lanes] each, aligned.
-void selective_scan_task(const SelectiveTask& task, float* scratch) {
+HWY_INLINE void recur(const SelectiveTask& task, Tile& tile, std::int64_t first_row, std::int64_t rows, std::int64_t at,
+                      float* HWY_RESTRICT pairs) {
+  const F32 d;
+  const auto states = static_cast<std::size_t>(task.scan->states);
+  const std::int64_t group = task.group * task.scan->states;
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const float* b = task.b.row(first_row + r) + group;
+    const float* c = task.c.row(first_row + r) + group;
+    const VecF32 dt = hn::Load(d, tile.dt[r] + at);
+    const VecF32 dt_x = hn::Load(d, tile.dt_x[r] + at);
+    VecF32 y[kStateGroup];
+    for (VecF32& v : y) v = hn::Zero(d);
+    std::size_t n = 0;
+    for (; n + kStateGroup <= states; n += kStateGroup) {
+      recur_states(dt, dt_x, b + n, c + n, pairs + 2 * n * kLanes, y);
+    }
+    for (; n < states; ++n) {
+      VecF32 one[1] = {y[0]};
+      recur_states(dt, dt_x, b + n, c + n, pairs + 2 * n * kLanes, one);
+      y[0] = one[0];
+    }
+    hn::Store(hn::Add(hn::Add(y[0], y[1]), hn::Add(y[2], y[3])), d, tile.dt_x[r] + at);
+  }
+}
+
+// `pairs` is aligned scratch of [vectors of the block][N][2][lanes]: A / ln 2 and h side by side, so that what one
+// vector of channels works on is one stretch of cache lines and no load meets a store 4 KiB away.
+void selective_scan_task(const SelectiveTask& task, float* pairs) {
   const F32 d;
   const auto lanes = static_cast<std::int64_t>(kLanes);
   const std::int64_t states = task.scan->states;
@@ -105,15 +131,14 @@ void selective_scan_task(const SelectiveTask& task, float* scratch) {
   const std::int64_t vectors = (task.channels + lanes - 1) / lanes;
   const std::int64_t whole = task.channels / lanes * lanes;
   const auto rest = static_cast<std::size_t>(task.channels - whole);
-  float* a = scratch;
-  float* h = scratch + vectors * states * lanes;
   for (std::int64_t v = 0; v < vectors; ++v) {
     for (std::int64_t n = 0; n < states; ++n) {
       const std::int64_t from = n * all + task.first_channel + v * lanes;
-      const std::int64_t to = (v * states + n) * lanes;
+      const std::int64_t to = 2 * (v * states + n) * lanes;
       const bool full = (v + 1) * lanes <= task.channels;
-      hn::Store(full ? hn::LoadU(d, task.scan->a + from) : load_part(task.scan->a + from, rest), d, a + to);
-      hn::Store(full ? hn::LoadU(d, task.state + from) : load_part(task.state + from, rest), d, h + to);
+      const VecF32 rate = full ? hn::LoadU(d, task.scan->a + from) : load_part(task.scan->a + from, rest);
+      hn::Store(hn::Mul(rate, hn::Set(d, 1.44269504088896341F)), d, pairs + to);
+      hn::Store(full ? hn::LoadU(d, task.state + from) : load_part(task.state + from, rest), d, pairs + to + lanes);
     }
   }
   Tile tile;
@@ -125,12 +150,7 @@ void selective_scan_task(const SelectiveTask& task, float* scratch) {
       if (rest > 0) prepare_at<false>(task, tile, first + r, r, whole, rest);
     }
     for (std::int64_t v = 0; v < vectors; ++v) {
-      const std::int64_t offset = v * states * lanes;
-      if (states == 16) {
-        recur<16>(task, tile, first, rows, v * lanes, a + offset, h + offset);
-      } else {
-        recur<0>(task, tile, first, rows, v * lanes, a + offset, h + offset);
-      }
+      recur(task, tile, first, rows, v * lanes, pairs + 2 * v * states * lanes);
     }
     for (std::int64_t r = 0; r < rows; ++r) {
       for (std::int64_t at = 0; at < whole; at += lanes) finish_at<true>(task, tile, first + r, r, at, kLanes);
@@ -140,7 +160,7 @@ void selective_scan_task(const SelectiveTask& task, float* scratch) {
   for (std::int64_t v = 0; v < vectors; ++v) {
     for (std::int64_t n = 0; n < states; ++n) {
       const std::int64_t to = n * all + task.first_channel + v * lanes;
-      const VecF32 value = hn::Load(d, h + (v * states + n) * lanes);
+      const VecF32 value = hn::Load(d, pairs + (2 * (v * states + n) + 1) * lanes);
       if ((v + 1) * lanes <= task.channels) {
         hn::StoreU(value, d, task.state + to);
       } else {

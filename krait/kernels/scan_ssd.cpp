@@ -114,6 +114,31 @@ void ssd_step(const SsdTask& task) {
   }
 }
 
+// to = factor * from.
+HWY_INLINE void scale_row(VecF32 factor, const float* from, float* to, std::int64_t count) {
+  const auto lanes = static_cast<std::int64_t>(kLanes);
+  std::int64_t n = 0;
+  for (; n + lanes <= count; n += lanes) hn::StoreU(hn::Mul(factor, hn::LoadU(F32(), from + n)), F32(), to + n);
+  if (n < count) {
+    const auto rest = static_cast<std::size_t>(count - n);
+    store_part(hn::Mul(factor, load_part(from + n, rest)), to + n, rest);
+  }
+}
+
+// y = D x of one row of one head.
+HWY_INLINE void skip_connection(const float* d_values, bool per_channel, const float* x, float* y, std::int64_t count) {
+  if (!per_channel) {
+    scale_row(hn::Set(F32(), d_values[0]), x, y, count);
+    return;
+  }
+  const auto lanes = static_cast<std::int64_t>(kLanes);
+  std::int64_t p = 0;
+  for (; p + lanes <= count; p += lanes) {
+    hn::StoreU(hn::Mul(hn::LoadU(F32(), d_values + p), hn::LoadU(F32(), x + p)), F32(), y + p);
+  }
+  for (; p < count; ++p) y[p] = d_values[p] * x[p];
+}
+
 // cb[i, j] = C_i . B_j for j <= i of one chunk (the rest of the block is written too, and ignored).
 // `transposed` [N, Q] is scratch.
 void ssd_chunk_products(RowsIn b, RowsIn c, std::int64_t states, float* transposed, float* cb, std::int64_t q) {
@@ -150,7 +175,7 @@ void ssd_chunks(const SsdTask& task, float* scratch) {
   // cum in double: it is a running sum whose differences are exponentiated.
   double* cum = reinterpret_cast<double*>(scratch);
   float* dt = scratch + 2 * q;
-  float* relative = dt + q;                  // cum_j, rounded relative to a row
+  float* relative = dt + q + kLanes;         // cum_i - cum_j of one row i
   float* weights = relative + q + kLanes;    // [Q, Q]
   float* scaled = weights + q * q + kLanes;  // [Q, N]
   const float* x = task.x.row(task.first_row) + task.head * p_count;
@@ -172,22 +197,17 @@ void ssd_chunks(const SsdTask& task, float* scratch) {
     const float* cb = task.cb + chunk * q * q;
     for (std::int64_t i = 0; i < rows; ++i) {
       for (std::int64_t j = 0; j <= i; ++j) relative[j] = static_cast<float>(cum[i] - cum[j]);
+      // Whole vectors: what runs past column i is padding or the next row, and is written after this.
       for (std::int64_t j = 0; j <= i; j += lanes) {
-        const auto count = static_cast<std::size_t>(std::min(lanes, i + 1 - j));
-        const VecF32 exponent = load_part(relative + j, count);
-        const VecF32 w =
-            hn::Mul(hn::Mul(load_part(cb + i * q + j, count), exp_f32(exponent)), load_part(dt + j, count));
-        store_part(w, weights + i * q + j, count);
+        const VecF32 w = hn::Mul(hn::LoadU(d, cb + i * q + j), exp_f32(hn::LoadU(d, relative + j)));
+        hn::StoreU(hn::Mul(w, hn::LoadU(d, dt + j)), d, weights + i * q + j);
       }
       std::fill(weights + i * q + i + 1, weights + i * q + std::min(q, (i / kGemmRows + 1) * kGemmRows), 0.0F);
     }
 
-    for (std::int64_t i = 0; i < rows; ++i) {
-      float* to = yc + i * task.y.stride;
-      const float* from = xc + i * task.x.stride;
-      for (std::int64_t p = 0; p < p_count; ++p) {
-        to[p] = d_channels == nullptr ? 0.0F : d_channels[scan.d_per_channel ? p : 0] * from[p];
-      }
+    // Y = D x; without D the first product below writes instead of adding.
+    for (std::int64_t i = 0; i < rows && d_channels != nullptr; ++i) {
+      skip_connection(d_channels, scan.d_per_channel, xc + i * task.x.stride, yc + i * task.y.stride, p_count);
     }
     // Y += weights X, the triangle only: rows i … i + block of the weights end at column i + block.
     for (std::int64_t i = 0; i < rows; i += kGemmRows) {
@@ -201,16 +221,13 @@ void ssd_chunks(const SsdTask& task, float* scratch) {
                   .ldb = task.x.stride,
                   .c = yc + i * task.y.stride,
                   .ldc = task.y.stride,
-                  .scale = 1.0F});
+                  .scale = d_channels == nullptr ? 0.0F : 1.0F});
     }
     // Y += (exp(cum_i) C_i) S.
     for (std::int64_t i = 0; i < rows; ++i) {
       const VecF32 factor = exp_f32(hn::Set(d, static_cast<float>(cum[i])));
       const float* c = task.c.row(first + i) + group * states;
-      for (std::int64_t n = 0; n < states; n += lanes) {
-        const auto count = static_cast<std::size_t>(std::min(lanes, states - n));
-        store_part(hn::Mul(factor, load_part(c + n, count)), scaled + i * states + n, count);
-      }
+      scale_row(factor, c, scaled + i * states, states);
     }
     gemm_small(rows, p_count,
                {.k = states,
@@ -227,10 +244,7 @@ void ssd_chunks(const SsdTask& task, float* scratch) {
       const VecF32 decay = exp_f32(hn::Set(d, static_cast<float>(total - cum[j])));
       const VecF32 factor = hn::Mul(decay, hn::Set(d, dt[j]));
       const float* b = task.b.row(first + j) + group * states;
-      for (std::int64_t n = 0; n < states; n += lanes) {
-        const auto count = static_cast<std::size_t>(std::min(lanes, states - n));
-        store_part(hn::Mul(factor, load_part(b + n, count)), scaled + j * states + n, count);
-      }
+      scale_row(factor, b, scaled + j * states, states);
     }
     const float carried = hn::GetLane(exp_f32(hn::Set(d, static_cast<float>(total))));
     gemm_small(states, p_count,
@@ -290,7 +304,7 @@ void ssd_scan(ThreadPool& pool, const SsdScan& scan, RowsIn x, RowsIn dt, RowsIn
   // C B^T of every chunk, [group][chunk][Q][Q].
   const auto chunk_count = static_cast<std::int64_t>(chunks.size());
   thread_local AlignedBuffer products;
-  const auto product_bytes = static_cast<std::size_t>(scan.groups * chunk_count * q * q) * sizeof(float);
+  const auto product_bytes = static_cast<std::size_t>(scan.groups * chunk_count * q * q + kPadding) * sizeof(float);
   if (products.size() < product_bytes) products = AlignedBuffer(product_bytes);
   float* const cb = products.as<float>().data();
   pool.parallel_for(chunk_count * scan.groups, 1, [&](std::int64_t first, std::int64_t last) {
@@ -306,7 +320,7 @@ void ssd_scan(ThreadPool& pool, const SsdScan& scan, RowsIn x, RowsIn dt, RowsIn
   });
   const auto tasks = static_cast<std::int64_t>(sequences.size()) * scan.heads;
   pool.parallel_for(tasks, 1, [&](std::int64_t first, std::int64_t last) {
-    const std::span<float> scratch = thread_scratch(static_cast<std::size_t>(q * (4 + q + scan.states) + 3 * kPadding));
+    const std::span<float> scratch = thread_scratch(static_cast<std::size_t>(q * (4 + q + scan.states) + 4 * kPadding));
     for (std::int64_t i = first; i < last; ++i) {
       const auto index = static_cast<std::size_t>(i / scan.heads);
       const SequenceRows& sequence = sequences[index];

@@ -66,16 +66,21 @@ constexpr std::array<int, 8> kMinima = {0, 5, 63, 7, 50, 17, 32, 63};
 constexpr std::array<std::uint8_t, 12> kPacked = {0x81, 0xc2, 0x43, 0xff, 0xc0, 0x45,
                                                   0xbf, 0xc7, 0x21, 0x10, 0x00, 0xff};
 
+// Value i of a group, and the byte that two groups share: another pattern in every group.
+int half_of(int group, int i) { return group % 2 == 0 ? (i + 3 * (group / 2)) % 16 : 15 - (i + 3 * (group / 2)) % 16; }
+std::uint8_t half_bytes(int pair, int i) {
+  return static_cast<std::uint8_t>(half_of(2 * pair, i) | (half_of(2 * pair + 1, i) << 4));
+}
+
 TEST(DequantizeQ4_K, UnpacksSixBitScalesAndMinima) {
   ByteWriter block;
   block.put(kOne).put(kHalf);
   for (const std::uint8_t byte : kPacked) block.put(byte);
-  // Byte i of pair p: low half i mod 16, high half 15 - i mod 16.
-  for (int i = 0; i < 128; ++i) block.put(static_cast<std::uint8_t>((i % 16) | ((15 - i % 16) << 4)));
+  for (int i = 0; i < 128; ++i) block.put(half_bytes(i / 32, i % 32));
   const std::vector<float> out = dequantize(DType::kQ4_K, block.bytes());
   for (int group = 0; group < 8; ++group) {
     for (int i = 0; i < 32; ++i) {
-      const int q = group % 2 == 0 ? i % 16 : 15 - i % 16;
+      const int q = half_of(group, i);
       const auto g = static_cast<std::size_t>(group);
       const float expected = static_cast<float>(kScales[g] * q) - 0.5F * static_cast<float>(kMinima[g]);
       EXPECT_EQ(out[static_cast<std::size_t>(group * 32 + i)], expected) << group << ", " << i;
@@ -88,11 +93,11 @@ TEST(DequantizeQ5_K, TakesTheFifthBitOfEachGroupFromItsOwnBit) {
   block.put(kOne).put(kHalf);
   for (const std::uint8_t byte : kPacked) block.put(byte);
   for (int i = 0; i < 32; ++i) block.put(static_cast<std::uint8_t>(i));  // bit g of byte i: bit g of i
-  for (int i = 0; i < 128; ++i) block.put(static_cast<std::uint8_t>((i % 16) | ((15 - i % 16) << 4)));
+  for (int i = 0; i < 128; ++i) block.put(half_bytes(i / 32, i % 32));
   const std::vector<float> out = dequantize(DType::kQ5_K, block.bytes());
   for (int group = 0; group < 8; ++group) {
     for (int i = 0; i < 32; ++i) {
-      const int q = (group % 2 == 0 ? i % 16 : 15 - i % 16) + ((i >> group) % 2 == 1 ? 16 : 0);
+      const int q = half_of(group, i) + ((i >> group) % 2 == 1 ? 16 : 0);
       const auto g = static_cast<std::size_t>(group);
       const float expected = static_cast<float>(kScales[g] * q) - 0.5F * static_cast<float>(kMinima[g]);
       EXPECT_EQ(out[static_cast<std::size_t>(group * 32 + i)], expected) << group << ", " << i;
