@@ -25,7 +25,6 @@ make_base() {
   fi
   say "making a minimal Debian 12 in $base"
   rm -rf "$base.partial"
-  # `apt` alone makes it a machine that can install; whatever else is missing, ./dev has to bring.
   debootstrap --variant=minbase bookworm "$base.partial" "$mirror" >"$base.log" 2>&1 || { cat "$base.log"; return 1; }
   rm -rf "$base.partial/etc/apt"
   cp -aL /etc/apt "$base.partial/etc/apt"
@@ -41,9 +40,9 @@ run_inside() {
   mount -t proc proc "$machine/proc"
   mount --rbind /dev "$machine/dev"
   cp -L /etc/resolv.conf /etc/hosts "$machine/etc/"
-  git clone --quiet --no-hardlinks "$root" "$machine/root/krait"
+  git clone --quiet --no-hardlinks "$root" "$machine/opt/krait"
   env -i HOME=/root LANG=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-    chroot "$machine" bash -c "cd /root/krait && $command" </dev/null
+    chroot "$machine" bash -c "cd /opt/krait && $command" </dev/null
 }
 
 main() {

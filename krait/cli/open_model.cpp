@@ -21,6 +21,8 @@ void ModelOptions::add_engine(CLI::App& command) {
   command.add_option("--dtype", dtype, "Keep weight matrices as f32, bf16 or f16 (default: as in the file)")
       ->check(CLI::IsMember({"f32", "bf16", "f16"}))
       ->type_name("TYPE");
+  command.add_flag("--exact-activations", exact_activations,
+                   "Multiply GGUF weights with f32 activations (default: rounded as llama.cpp does)");
   command.add_option("-t,--threads", threads, "Threads (default: one for each core)")
       ->check(CLI::Range(1, 1024))
       ->type_name("T");
@@ -31,6 +33,7 @@ fs::path ModelOptions::path() const { return model.empty() ? bundled_model() : f
 models::LoadOptions ModelOptions::load_options() const {
   models::LoadOptions options;
   if (!dtype.empty()) options.dtype = parse_dtype(dtype);
+  options.exact_activations = exact_activations;
   return options;
 }
 

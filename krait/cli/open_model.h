@@ -17,6 +17,7 @@ namespace krait::cli {
 struct ModelOptions {
   std::string model;  // empty: the bundled one
   std::string dtype;  // empty: the file's
+  bool exact_activations = false;
   int threads = 0;
 
   void add_model(CLI::App& command);  // -m

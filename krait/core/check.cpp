@@ -4,8 +4,8 @@ namespace krait {
 inline namespace core {
 
 void check_failed(const char* expression, const std::string& detail, std::source_location where) {
-  throw InternalError(fmt::format("internal error: {} failed: {} ({}:{})", expression, detail, where.file_name(),
-                                  where.line()));
+  throw InternalError(
+      fmt::format("internal error: {} failed: {} ({}:{})", expression, detail, where.file_name(), where.line()));
 }
 
 }  // namespace core

@@ -19,16 +19,16 @@ class InternalError : public std::logic_error {
 [[noreturn]] void check_failed(const char* expression, const std::string& detail,
                                std::source_location where = std::source_location::current());
 
-#define KRAIT_CHECK(condition, ...)                                            \
-  do {                                                                         \
+#define KRAIT_CHECK(condition, ...)                                                \
+  do {                                                                             \
     if (!(condition)) ::krait::check_failed(#condition, fmt::format(__VA_ARGS__)); \
   } while (false)
 
-#define KRAIT_CHECK_EQ(left, right)                                                                    \
-  do {                                                                                                 \
-    const auto& krait_left = (left);                                                                   \
-    const auto& krait_right = (right);                                                                 \
-    if (!(krait_left == krait_right))                                                                  \
+#define KRAIT_CHECK_EQ(left, right)                                                                     \
+  do {                                                                                                  \
+    const auto& krait_left = (left);                                                                    \
+    const auto& krait_right = (right);                                                                  \
+    if (!(krait_left == krait_right))                                                                   \
       ::krait::check_failed(#left " == " #right, fmt::format("{} versus {}", krait_left, krait_right)); \
   } while (false)
 

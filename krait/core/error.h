@@ -56,8 +56,8 @@ class UserError : public std::runtime_error {
 // KRAIT_ASSIGN(auto x, f()): x = value of the Result f(), or return its error from this function.
 #define KRAIT_ASSIGN(declaration, expression) \
   KRAIT_ASSIGN_WITH(KRAIT_CONCAT(krait_result_, __LINE__), declaration, expression)
-#define KRAIT_ASSIGN_WITH(name, declaration, expression)     \
-  auto name = (expression);                                  \
+#define KRAIT_ASSIGN_WITH(name, declaration, expression)      \
+  auto name = (expression);                                   \
   if (!name) return std::unexpected(std::move(name).error()); \
   declaration = *std::move(name)
 

@@ -30,7 +30,8 @@ class ThreadPool {
   template <class Body>
   void parallel_for(std::int64_t count, std::int64_t grain, Body&& body) {
     using Plain = std::remove_reference_t<Body>;
-    run(count, grain,
+    run(
+        count, grain,
         [](void* context, std::int64_t begin, std::int64_t end) { (*static_cast<Plain*>(context))(begin, end); },
         const_cast<void*>(static_cast<const void*>(&body)));
   }

@@ -9,7 +9,9 @@
 #include <cerrno>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <string_view>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include "krait/formats/safetensors.h"
@@ -141,8 +143,9 @@ Result<void> write_safetensors(const std::filesystem::path& path, std::span<cons
                   origin);
     }
   }
-  std::ranges::stable_sort(ordered, std::ranges::greater{},
-                           [](const NamedTensor* tensor) { return info(tensor->view.dtype).bytes_per_block; });
+  std::ranges::sort(ordered, {}, [](const NamedTensor* tensor) {
+    return std::pair<int, std::string_view>(-info(tensor->view.dtype).bytes_per_block, tensor->name);
+  });
 
   KRAIT_ASSIGN(const std::string header, header_of(ordered, metadata, origin));
   TemporaryFile file(path);

@@ -14,9 +14,9 @@ namespace krait::formats {
 namespace {
 
 // A state dict of 20,000 tensors has a pickle of 4 MB and 240,000 objects. These bounds leave room above it and keep
-// a hostile pickle, one byte of which can ask for an object of a hundred bytes, within half a gigabyte.
+// a hostile pickle, one byte of which can ask for an object of a hundred bytes, within a quarter of a gigabyte.
 constexpr std::size_t kMaximumPickleBytes = std::size_t{64} << 20;
-constexpr std::size_t kMaximumObjects = std::size_t{1} << 22;
+constexpr std::size_t kMaximumObjects = std::size_t{1} << 20;
 constexpr std::size_t kMaximumDimensions = 64;
 
 struct Object;

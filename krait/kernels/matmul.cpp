@@ -6,6 +6,7 @@
 #include "krait/kernels/matmul.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "krait/core/check.h"
 #include "krait/kernels/matmul_rows.h"
@@ -23,6 +24,31 @@ constexpr std::int64_t kFewRows = 16;
 constexpr std::int64_t kTileRows = 256;
 constexpr std::int64_t kTileOutputs = 192;
 
+// The extras that a GGUF may ask for, each a pass of its own over activations or output.
+void linear_as_stored(ThreadPool& pool, RowsIn x, const WeightMatrix& weight, const float* bias, RowsOut y) {
+  thread_local std::vector<float> rounded;
+  if (weight.activations != ActivationFormat::kF32) {
+    rounded.resize(static_cast<std::size_t>(x.rows * x.columns));
+    const RowsOut kept(rounded.data(), x.rows, x.columns);
+    round_activations(pool, weight.activations, x, kept);
+    x = kept;
+  }
+  WeightMatrix plain = weight;
+  plain.scale = 1.0F;
+  plain.activations = ActivationFormat::kF32;
+  if (weight.scale == 1.0F) {
+    linear(pool, x, plain, bias, y);
+    return;
+  }
+  linear(pool, x, plain, nullptr, y);
+  pool.parallel_for(y.rows, 8, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t r = begin; r < end; ++r) {
+      float* out = y.row(r);
+      for (std::int64_t n = 0; n < y.columns; ++n) out[n] = out[n] * weight.scale + (bias != nullptr ? bias[n] : 0.0F);
+    }
+  });
+}
+
 }  // namespace
 
 void linear(ThreadPool& pool, RowsIn x, const WeightMatrix& weight, const float* bias, RowsOut y) {
@@ -31,6 +57,10 @@ void linear(ThreadPool& pool, RowsIn x, const WeightMatrix& weight, const float*
   KRAIT_CHECK_EQ(x.rows, y.rows);
   const std::int64_t row_bytes = weight.columns * weight_bytes(weight.dtype);
   if (x.rows == 0 || weight.rows == 0) return;
+  if (weight.activations != ActivationFormat::kF32 || weight.scale != 1.0F) {
+    linear_as_stored(pool, x, weight, bias, y);
+    return;
+  }
   if (x.rows <= kFewRows || weight.columns == 0) {
     linear_few_rows(pool, x, weight, bias, y);
     return;

@@ -1,5 +1,5 @@
 // Dense products with a weight matrix, the bulk of a forward pass.
-//   y[M, N] = x[M, K] W[N, K]^T (+ bias[N])
+//   y[M, N] = scale x[M, K] W[N, K]^T (+ bias[N])
 // A few rows (single-token steps and small batches) stream the weights through our own kernels, which read them
 // once at memory speed; many rows go to oneDNN in tiles. Each tile runs on one thread of our pool and tiles do not
 // depend on the number of threads, so neither does the result.
@@ -10,6 +10,7 @@
 
 #include "krait/core/dtype.h"
 #include "krait/core/thread_pool.h"
+#include "krait/kernels/activation_rounding.h"
 #include "krait/kernels/rows.h"
 
 namespace krait::kernels {
@@ -20,6 +21,9 @@ struct WeightMatrix {
   std::int64_t rows = 0;      // N, outputs
   std::int64_t columns = 0;   // K, inputs
   const std::byte* data = nullptr;
+  float scale = 1.0F;  // of the whole matrix; GGUF files may store one beside the weights
+  // What x is rounded to before the product, where the file's format says so.
+  ActivationFormat activations = ActivationFormat::kF32;
 };
 
 // x [M, K], y [M, N], bias [N] or null. Products of f32 activations with weights widened to f32; accumulation in

@@ -60,7 +60,7 @@ Result<std::unique_ptr<Model>> load_model(std::shared_ptr<const formats::WeightS
     return fail(ErrorCode::kUnsupported, "[models] architecture {} is not one of {} ({})", name, fmt::join(kNames, ", "),
                 source->origin());
   }
-  WeightLoader loader(source, options.dtype, options.shapes_only);
+  WeightLoader loader(source, options);
   if (loader.failed()) return std::unexpected(*loader.error());
   std::unique_ptr<Model> model = found->load(loader);
   if (loader.failed()) return std::unexpected(*loader.error());

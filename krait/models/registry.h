@@ -2,7 +2,6 @@
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -10,14 +9,9 @@
 #include "krait/core/error.h"
 #include "krait/formats/weight_source.h"
 #include "krait/models/model.h"
+#include "krait/models/weight_loader.h"
 
 namespace krait::models {
-
-struct LoadOptions {
-  std::optional<DType> dtype;  // of the weight matrices in memory: f32, bf16 or f16; nothing keeps the file's
-  // Only check names and shapes: info() and state_layout() of the model are valid, forward() must not be called.
-  bool shapes_only = false;
-};
 
 Result<std::unique_ptr<Model>> load_model(std::shared_ptr<const formats::WeightSource> source,
                                           const LoadOptions& options = {});

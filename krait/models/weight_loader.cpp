@@ -30,11 +30,10 @@ bool same_but_ones(std::span<const std::int64_t> left, std::span<const std::int6
 
 }  // namespace
 
-WeightLoader::WeightLoader(std::shared_ptr<const formats::WeightSource> source, std::optional<DType> dtype,
-                           bool shapes_only)
-    : source_(std::move(source)), dtype_(dtype), shapes_only_(shapes_only) {
-  if (dtype_ && !is_matrix_dtype(*dtype_)) {
-    set_error({ErrorCode::kUnsupported, fmt::format("[models] weights cannot be kept as {}", to_string(*dtype_))});
+WeightLoader::WeightLoader(std::shared_ptr<const formats::WeightSource> source, const LoadOptions& options)
+    : source_(std::move(source)), options_(options) {
+  if (options.dtype && !is_matrix_dtype(*options.dtype)) {
+    set_error({ErrorCode::kUnsupported, fmt::format("[models] weights cannot be kept as {}", to_string(*options.dtype))});
   }
 }
 
@@ -87,7 +86,7 @@ std::optional<TensorView> WeightLoader::read(const std::string& name, std::span<
                                              bool any_shape) {
   if (failed()) return std::nullopt;
   const formats::TensorInfo* info = source_->find(name);
-  auto view = shapes_only_ && info != nullptr ? Result<TensorView>(TensorView{info->dtype, info->shape, {}})
+  auto view = options_.shapes_only && info != nullptr ? Result<TensorView>(TensorView{info->dtype, info->shape, {}})
                                               : source_->view(name);
   if (!view) {
     set_error(std::move(view).error());
@@ -107,12 +106,23 @@ std::optional<TensorView> WeightLoader::read(const std::string& name, std::span<
 kernels::WeightMatrix WeightLoader::read_matrix(const std::string& name, std::int64_t rows, std::int64_t columns) {
   const auto view = read(name, Shape{rows, columns});
   if (!view) return {};
-  const DType wanted = dtype_.value_or(is_matrix_dtype(view->dtype) ? view->dtype : DType::kF32);
+  const DType wanted = options_.dtype.value_or(is_matrix_dtype(view->dtype) ? view->dtype : DType::kF32);
   if (!matrix_dtype_) matrix_dtype_ = wanted;
-  kernels::WeightMatrix matrix{wanted, rows, columns, view->bytes.data()};
-  if (view->dtype != wanted && !shapes_only_) matrix.data = converted(*view, name, wanted, rows, columns);
+  kernels::WeightMatrix matrix;
+  matrix.dtype = wanted;
+  matrix.rows = rows;
+  matrix.columns = columns;
+  matrix.data = view->bytes.data();
+  if (view->dtype != wanted && !options_.shapes_only) matrix.data = converted(*view, name, wanted, rows, columns);
   if (failed()) return {};
   weight_bytes_ += *bytes_for(wanted, rows * columns);
+  if (is_gguf() && !options_.exact_activations) matrix.activations = kernels::activation_format_of(view->dtype);
+  // "ssm_in.weight" may have an "ssm_in.scale" beside it in a GGUF.
+  const std::string scale = name.substr(0, name.rfind('.')) + ".scale";
+  if (is_gguf() && has(scale)) {
+    const float* value = vector(scale, 1);
+    if (value != nullptr) matrix.scale = *value;
+  }
   return matrix;
 }
 
@@ -178,7 +188,7 @@ float* WeightLoader::vector(const std::string& name, std::int64_t count) {
   const std::uint64_t bytes = static_cast<std::uint64_t>(count) * sizeof(float);
   weight_bytes_ += bytes;
   streamed_bytes_ += bytes;
-  return shapes_only_ ? nullptr : widened(*view, name, count);
+  return options_.shapes_only ? nullptr : widened(*view, name, count);
 }
 
 float* WeightLoader::transposed(const std::string& name, std::int64_t rows, std::int64_t columns) {
@@ -187,7 +197,7 @@ float* WeightLoader::transposed(const std::string& name, std::int64_t rows, std:
   const std::uint64_t bytes = static_cast<std::uint64_t>(rows * columns) * sizeof(float);
   weight_bytes_ += bytes;
   streamed_bytes_ += bytes;
-  if (shapes_only_) return nullptr;
+  if (options_.shapes_only) return nullptr;
   const float* plain = widened(*view, name, rows * columns);
   if (plain == nullptr) return nullptr;
   AlignedBuffer turned(bytes);
@@ -202,11 +212,17 @@ float* WeightLoader::transposed(const std::string& name, std::int64_t rows, std:
 LoadedWeights WeightLoader::finish(ModelInfo& info) {
   const std::string_view bos_key = is_gguf() ? "tokenizer.ggml.bos_token_id" : "bos_token_id";
   const std::string_view eos_key = is_gguf() ? "tokenizer.ggml.eos_token_id" : "eos_token_id";
-  if (const auto bos = config().integer(bos_key)) info.bos = static_cast<std::int32_t>(*bos);
+  // Files write -1 or 2^32-1 for "none".
+  const auto is_token = [&](std::int64_t id) { return id >= 0 && id < info.vocabulary; };
+  if (const auto bos = config().integer(bos_key); bos && is_token(*bos)) info.bos = static_cast<std::int32_t>(*bos);
+  std::vector<std::int64_t> ends;
   if (const auto eos = config().integer(eos_key)) {
-    info.eos = {static_cast<std::int32_t>(*eos)};
+    ends.push_back(*eos);
   } else if (const auto several = config().integers(eos_key)) {
-    for (const std::int64_t id : *several) info.eos.push_back(static_cast<std::int32_t>(id));
+    ends = *several;
+  }
+  for (const std::int64_t id : ends) {
+    if (is_token(id)) info.eos.push_back(static_cast<std::int32_t>(id));
   }
   info.format = source_->format();
   info.parameters = parameters_;

@@ -23,6 +23,16 @@
 
 namespace krait::models {
 
+struct LoadOptions {
+  // Of the weight matrices in memory: f32, bf16 or f16. Nothing keeps the file's, with block formats (and anything
+  // else) widened to f32.
+  std::optional<DType> dtype;
+  // Multiply GGUF weights with f32 activations, rather than with activations rounded as the format's own engine does.
+  bool exact_activations = false;
+  // Only check names and shapes: info() and state_layout() of the model are valid, forward() must not be called.
+  bool shapes_only = false;
+};
+
 // Owns what the views of a model point into.
 struct LoadedWeights {
   std::shared_ptr<const formats::WeightSource> source;
@@ -31,11 +41,8 @@ struct LoadedWeights {
 
 class WeightLoader {
  public:
-  // `dtype` of the weight matrices in memory (f32, bf16 or f16); nothing keeps the file's, with block formats and
-  // anything else widened to f32.
-  // With `shapes_only` nothing is read: names, shapes and sizes are checked and counted, all pointers are null.
-  WeightLoader(std::shared_ptr<const formats::WeightSource> source, std::optional<DType> dtype,
-               bool shapes_only = false);
+  // With options.shapes_only nothing is read: names, shapes and sizes are checked and counted, all pointers are null.
+  WeightLoader(std::shared_ptr<const formats::WeightSource> source, const LoadOptions& options);
 
   bool is_gguf() const { return source_->format() == "gguf"; }
   const formats::Config& config() const { return source_->config(); }
@@ -81,8 +88,7 @@ class WeightLoader {
   T take(Result<T> result, T fallback);
 
   std::shared_ptr<const formats::WeightSource> source_;
-  std::optional<DType> dtype_;
-  bool shapes_only_;
+  LoadOptions options_;
   std::optional<DType> matrix_dtype_;
   std::vector<AlignedBuffer> buffers_;
   std::optional<Error> error_;

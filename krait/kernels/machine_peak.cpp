@@ -1,0 +1,123 @@
+#include "krait/kernels/machine_peak.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <vector>
+
+#include "krait/core/aligned_buffer.h"
+#include "krait/kernels/matmul.h"
+#include "krait/kernels/simd/highway_config.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "krait/kernels/machine_peak.cpp"
+#include "hwy/foreach_target.h"
+//
+#include "krait/kernels/simd/load_store-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace krait::kernels::HWY_NAMESPACE {
+
+// Reads `count` floats, a multiple of 8 vectors, and returns something that depends on all of them.
+float read_all(const float* from, std::size_t count) {
+  const F32 d;
+  VecF32 sum[8];
+  for (VecF32& v : sum) v = hn::Zero(d);
+  for (std::size_t i = 0; i < count; i += 8 * kLanes) {
+    for (std::size_t j = 0; j < 8; ++j) sum[j] = hn::Add(sum[j], hn::Load(d, from + i + j * kLanes));
+  }
+  for (std::size_t j = 1; j < 8; ++j) sum[0] = hn::Add(sum[0], sum[j]);
+  return sum_lanes(sum[0]);
+}
+
+}  // namespace krait::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace krait::kernels {
+namespace {
+
+HWY_EXPORT(read_all);
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+double median(std::vector<double> values) {
+  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2), values.end());
+  return values[values.size() / 2];
+}
+
+double measure_read(ThreadPool& pool) {
+  constexpr std::int64_t kBlock = std::int64_t{1} << 20;
+  constexpr std::int64_t kBlocks = 1024;
+  const AlignedBuffer buffer(static_cast<std::size_t>(kBlock * kBlocks));
+  const std::span<const float> floats = buffer.as<float>();
+  std::atomic<float> sink = 0.0F;
+  std::vector<double> rates;
+  for (int run = 0; run < 7; ++run) {
+    const Clock::time_point start = Clock::now();
+    pool.parallel_for(kBlocks, 4, [&](std::int64_t begin, std::int64_t end) {
+      const std::span<const float> part = floats.subspan(static_cast<std::size_t>(begin * kBlock / 4),
+                                                         static_cast<std::size_t>((end - begin) * kBlock / 4));
+      sink.store(HWY_DYNAMIC_DISPATCH(read_all)(part.data(), part.size()), std::memory_order_relaxed);
+    });
+    rates.push_back(static_cast<double>(kBlock * kBlocks) / seconds_since(start) * 1e-9);
+  }
+  return median(rates);
+}
+
+// A tile of the shape `linear` hands to oneDNN.
+constexpr std::int64_t kM = 256, kN = 192, kK = 768;
+
+// Billions of operations a second with every thread repeating the product on operands of its own.
+template <class A, class B, class C, class Product>
+double measure_gemm(ThreadPool& pool, Product&& product) {
+  struct Operands {
+    std::vector<A> a = std::vector<A>(kM * kK, A{1});
+    std::vector<B> b = std::vector<B>(kN * kK, B{1});
+    std::vector<C> c = std::vector<C>(kM * kN);
+  };
+  std::vector<Operands> operands(static_cast<std::size_t>(pool.size()));
+  std::vector<double> rates;
+  for (int run = 0; run < 4; ++run) {
+    std::atomic<std::int64_t> products = 0;
+    const Clock::time_point start = Clock::now();
+    pool.parallel_for(pool.size(), 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        Operands& mine = operands[static_cast<std::size_t>(i)];
+        while (seconds_since(start) < 0.1) {
+          product(mine.a.data(), mine.b.data(), mine.c.data());
+          products.fetch_add(1, std::memory_order_relaxed);
+        }
+      }
+    });
+    const double operations = 2.0 * kM * kN * kK * static_cast<double>(products.load());
+    // The first run compiles oneDNN's code.
+    if (run > 0) rates.push_back(operations / seconds_since(start) * 1e-9);
+  }
+  return median(rates);
+}
+
+}  // namespace
+
+MachinePeak measure_machine_peak(ThreadPool& pool) {
+  MachinePeak peak;
+  peak.read_gb_per_s = measure_read(pool);
+  peak.gemm_f32_gflops = measure_gemm<float, float, float>(
+      pool, [](const float* a, const float* b, float* c) { gemm_f32(true, kM, kN, kK, a, kK, b, kK, c, kN); });
+  if (gemm_bf16_available()) {
+    peak.gemm_bf16_gflops = measure_gemm<std::uint16_t, std::uint16_t, float>(
+        pool, [](const std::uint16_t* a, const std::uint16_t* b, float* c) {
+          gemm_bf16(true, kM, kN, kK, a, kK, b, kK, c, kN);
+        });
+  }
+  peak.gemm_int8_gops = measure_gemm<std::uint8_t, std::int8_t, std::int32_t>(
+      pool, [](const std::uint8_t* a, const std::int8_t* b, std::int32_t* c) {
+        gemm_int8(true, kM, kN, kK, a, kK, b, kK, c, kN);
+      });
+  return peak;
+}
+
+}  // namespace krait::kernels
+#endif

@@ -1,0 +1,9 @@
+// Any bytes as a GGUF file: an error or tensors that can all be read.
+#include "krait/formats/gguf.h"
+#include "tests/fuzz/read_everything.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const auto source = krait::formats::parse_gguf({reinterpret_cast<const std::byte*>(data), size}, "fuzz");
+  if (source) krait::tests::read_everything(**source);
+  return 0;
+}

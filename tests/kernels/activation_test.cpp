@@ -1,0 +1,128 @@
+#include "krait/kernels/activation.h"
+
+#include "krait/kernels/reference/elementwise.h"
+#include "tests/kernels/kernel_testing.h"
+
+namespace krait::kernels {
+namespace {
+
+using tests::Expected;
+using tests::kRounding;
+using tests::Matrix;
+using tests::on_every_target;
+
+// silu: e^-x within 4 roundings (2 ulp), the sum and the quotient one each; the denominator damps the first.
+constexpr double kSiluRoundings = 6.0;
+// softplus: e^-|x| 4, the quotient s and its denominator 2, the polynomial 3, the two sums 2.
+constexpr double kSoftplusRoundings = 11.0;
+
+TEST(Activation, SiluMatchesOracleAtEveryLength) {
+  ThreadPool pool(2);
+  on_every_target([&] {
+    Random random(1);
+    for (const std::int64_t columns : tests::kLengths) {
+      Matrix x(5, columns, 3, 1), y(5, columns, 2, 1);
+      x.fill_normal(random, 8.0);
+      silu(pool, x.in(), y.out());
+      Expected expected(5, columns);
+      for (std::int64_t r = 0; r < 5; ++r) {
+        for (std::int64_t c = 0; c < columns; ++c) expected.out().row(r)[c] = reference::silu(x.at(r, c));
+      }
+      tests::expect_near(y, expected,
+                         [&](auto r, auto c) { return kSiluRoundings * kRounding * std::fabs(expected.at(r, c)); });
+      y.check_gaps();
+      silu(pool, x.in(), x.out());
+      tests::expect_same_bits(x, y);
+    }
+  });
+}
+
+TEST(Activation, SiluGateMultiplies) {
+  ThreadPool pool(2);
+  on_every_target([&] {
+    Random random(2);
+    for (const std::int64_t columns : tests::kLengths) {
+      Matrix x(3, columns, 1, 1), gate(3, columns), y(3, columns);
+      x.fill_normal(random);
+      gate.fill_normal(random, 4.0);
+      silu_gate(pool, x.in(), gate.in(), y.out());
+      Expected expected(3, columns);
+      for (std::int64_t r = 0; r < 3; ++r) {
+        for (std::int64_t c = 0; c < columns; ++c) {
+          expected.out().row(r)[c] = x.at(r, c) * reference::silu(gate.at(r, c));
+        }
+      }
+      tests::expect_near(
+          y, expected, [&](auto r, auto c) { return (kSiluRoundings + 1) * kRounding * std::fabs(expected.at(r, c)); });
+    }
+  });
+}
+
+TEST(Activation, SoftplusKeepsRelativeAccuracyWhereTheResultIsTiny) {
+  ThreadPool pool(1);
+  on_every_target([&] {
+    Matrix x(1, 4001), y(1, 4001);
+    for (std::int64_t i = 0; i <= 4000; ++i) x.at(0, i) = static_cast<float>(-80.0 + 0.03 * static_cast<double>(i));
+    softplus(pool, x.in(), nullptr, 0.0F, 1e30F, y.out());
+    Expected expected(1, 4001);
+    for (std::int64_t i = 0; i <= 4000; ++i) expected.out().row(0)[i] = reference::softplus(x.at(0, i));
+    tests::expect_near(y, expected, [&](auto, auto i) { return kSoftplusRoundings * kRounding * expected.at(0, i); });
+    for (std::int64_t i = 0; i <= 4000; ++i) ASSERT_GT(y.at(0, i), 0.0F) << x.at(0, i);
+  });
+}
+
+TEST(Activation, SoftplusClampsAfterwardsAndAddsBias) {
+  ThreadPool pool(1);
+  on_every_target([&] {
+    Matrix x(2, 19), bias(1, 19), y(2, 19);
+    Random random(3);
+    x.fill_normal(random, 3.0);
+    bias.fill_normal(random);
+    softplus(pool, x.in(), bias.data(), 0.5F, 1.5F, y.out());
+    for (std::int64_t r = 0; r < 2; ++r) {
+      for (std::int64_t c = 0; c < 19; ++c) {
+        const double sum = x.at(r, c) + bias.at(0, c);  // rounded as the kernel rounds it
+        const double expected = std::min(1.5, std::max(0.5, reference::softplus(static_cast<float>(sum))));
+        EXPECT_NEAR(y.at(r, c), expected, kSoftplusRoundings * kRounding * expected);
+      }
+    }
+  });
+}
+
+TEST(Activation, ExtremesGiveNoNan) {
+  ThreadPool pool(1);
+  on_every_target([&] {
+    Matrix x(1, 6), y(1, 6);
+    const float values[] = {-1e38F, -200.0F, -0.0F, 0.0F, 200.0F, 1e38F};
+    for (std::int64_t i = 0; i < 6; ++i) x.at(0, i) = values[i];
+    silu(pool, x.in(), y.out());
+    EXPECT_EQ(y.at(0, 0), 0.0F);
+    EXPECT_EQ(y.at(0, 1), 0.0F);
+    EXPECT_EQ(y.at(0, 4), 200.0F);
+    EXPECT_EQ(y.at(0, 5), 1e38F);
+    softplus(pool, x.in(), nullptr, 0.0F, 3e38F, y.out());
+    EXPECT_EQ(y.at(0, 0), 0.0F);
+    EXPECT_FLOAT_EQ(y.at(0, 2), 0.693147181F);
+    EXPECT_EQ(y.at(0, 5), 1e38F);
+  });
+}
+
+TEST(Activation, AddAccumulates) {
+  ThreadPool pool(3);
+  on_every_target([&] {
+    Random random(4);
+    for (const std::int64_t columns : tests::kLengths) {
+      Matrix x(70, columns, 1), y(70, columns);
+      x.fill_normal(random);
+      y.fill_normal(random);
+      const Matrix before = y;
+      add(pool, x.in(), y.out());
+      for (std::int64_t r = 0; r < 70; ++r) {
+        for (std::int64_t c = 0; c < columns; ++c) ASSERT_EQ(y.at(r, c), before.at(r, c) + x.at(r, c));
+      }
+    }
+  });
+}
+
+}  // namespace
+}  // namespace krait::kernels

@@ -1,0 +1,126 @@
+// What the kernel tests share: every SIMD target in turn, random matrices with strides and misaligned starts, and
+// comparison with an oracle within a bound given for each element.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "krait/core/random.h"
+#include "krait/kernels/rows.h"
+#include "krait/kernels/simd_target.h"
+
+namespace krait::tests {
+
+// Half the distance from 1 to the next float: the relative error of one rounding.
+inline constexpr double kRounding = 0x1p-24;
+// Added to every bound: results in the subnormal range have no relative accuracy.
+inline constexpr double kTiny = 1e-37;
+
+// Lengths about the vector widths of every target (4, 8, 16 lanes).
+inline const std::vector<std::int64_t> kLengths = {0, 1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 34, 66, 130};
+
+// Runs the body on every SIMD target of this machine and goes back to the best one.
+template <class Body>
+void on_every_target(Body&& body) {
+  for (const std::string& target : kernels::supported_targets()) {
+    SCOPED_TRACE("target " + target);
+    ASSERT_TRUE(kernels::force_target(target));
+    body();
+  }
+  kernels::force_target("");
+}
+
+// A matrix with `gap` unused floats between rows and a start off any alignment when offset is odd. The unused
+// floats hold NaN, so that a kernel that reads them shows it, and check_gaps() sees one that writes them.
+class Matrix {
+ public:
+  Matrix() = default;
+  Matrix(std::int64_t rows, std::int64_t columns, std::int64_t gap = 0, std::int64_t offset = 0)
+      : rows_(rows),
+        columns_(columns),
+        stride_(columns + gap),
+        offset_(offset),
+        storage_(static_cast<std::size_t>(offset + rows * (columns + gap)), std::nanf("")) {
+    fill([] { return 0.0; });
+  }
+
+  template <class Draw>
+  void fill(Draw&& draw) {
+    for (std::int64_t r = 0; r < rows_; ++r) {
+      for (std::int64_t c = 0; c < columns_; ++c) at(r, c) = static_cast<float>(draw());
+    }
+  }
+  void fill_normal(Random& random, double scale = 1.0) {
+    fill([&] { return scale * random.normal(); });
+  }
+  void fill_uniform(Random& random, double low, double high) {
+    fill([&] { return low + (high - low) * random.uniform(); });
+  }
+
+  float& at(std::int64_t r, std::int64_t c) { return storage_[static_cast<std::size_t>(offset_ + r * stride_ + c)]; }
+  float at(std::int64_t r, std::int64_t c) const {
+    return storage_[static_cast<std::size_t>(offset_ + r * stride_ + c)];
+  }
+  std::int64_t rows() const { return rows_; }
+  std::int64_t columns() const { return columns_; }
+  float* data() { return storage_.data() + offset_; }
+  const float* data() const { return storage_.data() + offset_; }
+
+  kernels::RowsOut out() { return {data(), rows_, columns_, stride_}; }
+  kernels::RowsIn in() const { return {data(), rows_, columns_, stride_}; }
+  Matrix absolute() const {
+    Matrix result = *this;
+    for (float& v : result.storage_) v = std::fabs(v);
+    return result;
+  }
+
+  void check_gaps() const {
+    for (std::size_t i = 0; i < storage_.size(); ++i) {
+      const std::int64_t from = static_cast<std::int64_t>(i) - offset_;
+      if (from < 0 || from % std::max<std::int64_t>(1, stride_) >= columns_) {
+        ASSERT_TRUE(std::isnan(storage_[i])) << "wrote between rows, at " << i;
+      }
+    }
+  }
+
+ private:
+  std::int64_t rows_ = 0, columns_ = 0, stride_ = 0, offset_ = 0;
+  std::vector<float> storage_;
+};
+
+// The oracle's results, dense.
+class Expected {
+ public:
+  Expected(std::int64_t rows, std::int64_t columns)
+      : rows_(rows), columns_(columns), values_(static_cast<std::size_t>(rows * columns)) {}
+  kernels::Rows<double> out() { return {values_.data(), rows_, columns_}; }
+  double at(std::int64_t r, std::int64_t c) const { return values_[static_cast<std::size_t>(r * columns_ + c)]; }
+
+ private:
+  std::int64_t rows_, columns_;
+  std::vector<double> values_;
+};
+
+// bound(r, c): how far apart they may be.
+template <class Bound>
+void expect_near(const Matrix& actual, const Expected& expected, Bound&& bound) {
+  for (std::int64_t r = 0; r < actual.rows(); ++r) {
+    for (std::int64_t c = 0; c < actual.columns(); ++c) {
+      ASSERT_NEAR(actual.at(r, c), expected.at(r, c), bound(r, c) + kTiny) << "row " << r << ", column " << c;
+    }
+  }
+}
+
+inline void expect_same_bits(const Matrix& left, const Matrix& right) {
+  for (std::int64_t r = 0; r < left.rows(); ++r) {
+    for (std::int64_t c = 0; c < left.columns(); ++c) {
+      ASSERT_EQ(left.at(r, c), right.at(r, c)) << "row " << r << ", column " << c;
+    }
+  }
+}
+
+}  // namespace krait::tests

@@ -1,0 +1,213 @@
+#include "krait/kernels/scan_selective.h"
+
+#include "krait/kernels/reference/scan.h"
+#include "tests/kernels/kernel_testing.h"
+
+namespace krait::kernels {
+namespace {
+
+using tests::Expected;
+using tests::kRounding;
+using tests::Matrix;
+using tests::on_every_target;
+
+struct Case {
+  Matrix x, dt, b, c, z, a, d, bias, state;
+  SelectiveScan scan;
+  bool gated = true;
+
+  Case(std::int64_t rows, std::int64_t channels, std::int64_t states, std::int64_t groups, Random& random)
+      : x(rows, channels, 1, 1),
+        dt(rows, channels, 2),
+        b(rows, groups * states, 3),
+        c(rows, groups * states, 5, 1),
+        z(rows, channels, 1),
+        a(states, channels),
+        d(1, channels),
+        bias(1, channels),
+        state(states, channels) {
+    x.fill_normal(random);
+    dt.fill_normal(random);
+    b.fill_normal(random);
+    c.fill_normal(random);
+    z.fill_normal(random);
+    a.fill_uniform(random, -16.0, -0.01);
+    d.fill_normal(random);
+    bias.fill_uniform(random, -6.0, -2.0);
+    state.fill_normal(random);
+    scan = {.channels = channels,
+            .states = states,
+            .groups = groups,
+            .a = a.data(),
+            .d = d.data(),
+            .dt_bias = bias.data(),
+            .dt_softplus = true};
+  }
+
+  RowsIn gate() const { return gated ? z.in() : RowsIn(); }
+  void run(ThreadPool& pool, std::span<const SequenceRows> sequences, Matrix& y) const {
+    selective_scan(pool, scan, x.in(), dt.in(), b.in(), c.in(), gate(), sequences, y.out());
+  }
+};
+
+std::vector<double> widened(const Matrix& m) { return {m.data(), m.data() + m.rows() * m.columns()}; }
+
+// A term dt B x enters with relative error 8 roundings (softplus 11 of its own, counted below, two products) and is
+// then multiplied by k decays. A decay e^(-a) with a = |dt A| is wrong by at most (13 a + 4) roundings (dt by
+// softplus' 11, the product, the argument's rounding, then exp's 2 ulp), its product by one more: k steps give
+// 13 a k + 5 k. The first part is large only where the term has died: a k e^(-a k) <= 0.74 e^(-a k / 2), so
+// against the oracle with half the decay and absolute inputs it counts 10, the second 5 T. The sum over N, D and the
+// gate add N + 20. That oracle is `magnitude`.
+double roundings(const Case& c) {
+  return 5.0 * static_cast<double>(c.x.rows()) + static_cast<double>(c.scan.states) + 45.0;
+}
+
+void expect_matches_oracle(ThreadPool& pool, Case& c) {
+  const std::int64_t rows = c.x.rows(), channels = c.x.columns();
+  std::vector<double> state = widened(c.state);
+  Expected expected(rows, channels), magnitude(rows, channels);
+  reference::selective_scan(c.scan, c.x.in(), c.dt.in(), c.b.in(), c.c.in(), c.gate(), state, expected.out());
+
+  const Matrix x_abs = c.x.absolute(), b_abs = c.b.absolute(), c_abs = c.c.absolute(), d_abs = c.d.absolute();
+  Matrix half_decay = c.a;
+  half_decay.fill([i = std::int64_t{0}, &c]() mutable { return 0.5 * c.a.data()[i++]; });
+  std::vector<double> state_magnitude = widened(c.state.absolute());
+  SelectiveScan majorant = c.scan;
+  majorant.a = half_decay.data();
+  majorant.d = c.scan.d == nullptr ? nullptr : d_abs.data();
+  reference::selective_scan(majorant, x_abs.in(), c.dt.in(), b_abs.in(), c_abs.in(), RowsIn(), state_magnitude,
+                            magnitude.out());
+
+  Matrix y(rows, channels, 3, 1);
+  const SequenceRows sequence{.first_row = 0, .rows = rows, .state = c.state.data()};
+  c.run(pool, {&sequence, 1}, y);
+  const double factor = roundings(c) * kRounding;
+  tests::expect_near(y, expected, [&](auto r, auto e) {
+    const double gate = c.gated ? std::fabs(reference::silu(c.z.at(r, e))) : 1.0;
+    return factor * magnitude.at(r, e) * gate;
+  });
+  y.check_gaps();
+  for (std::size_t i = 0; i < state.size(); ++i) {
+    ASSERT_NEAR(c.state.data()[i], state[i], factor * state_magnitude[i] + tests::kTiny) << "state, at " << i;
+  }
+}
+
+TEST(ScanSelective, MatchesOracleAtEveryLength) {
+  ThreadPool pool(2);
+  on_every_target([&] {
+    Random random(1);
+    for (const std::int64_t channels : tests::kLengths) {
+      for (const std::int64_t states : {1, 8, 16}) {
+        for (const std::int64_t rows : {0, 1, 2, 31, 33, 70}) {
+          SCOPED_TRACE(::testing::Message() << channels << " channels, " << states << " states, " << rows << " rows");
+          Case c(rows, channels, states, 1, random);
+          expect_matches_oracle(pool, c);
+        }
+      }
+    }
+  });
+}
+
+TEST(ScanSelective, GroupsMatchOracle) {
+  ThreadPool pool(2);
+  on_every_target([&] {
+    Random random(2);
+    for (const std::int64_t groups : {2, 3}) {
+      for (const std::int64_t width : {1, 16, 65, 130}) {
+        Case c(9, groups * width, 5, groups, random);
+        expect_matches_oracle(pool, c);
+      }
+    }
+  });
+}
+
+TEST(ScanSelective, OptionalPartsMayBeAbsent) {
+  ThreadPool pool(1);
+  on_every_target([&] {
+    for (int absent = 0; absent < 16; ++absent) {
+      Random random(3);
+      Case c(12, 21, 16, 1, random);
+      if (absent & 1) c.scan.d = nullptr;
+      if (absent & 2) c.scan.dt_bias = nullptr;
+      if (absent & 4) c.gated = false;
+      if (absent & 8) {
+        c.scan.dt_softplus = false;
+        c.scan.dt_bias = nullptr;
+        c.dt.fill_uniform(random, 0.0, 0.2);
+      }
+      expect_matches_oracle(pool, c);
+    }
+  });
+}
+
+TEST(ScanSelective, OutputMayReplaceInput) {
+  ThreadPool pool(2);
+  on_every_target([&] {
+    Random random(4);
+    Case c(40, 70, 16, 1, random);
+    Matrix y(40, 70), state = c.state;
+    SequenceRows sequence{.first_row = 0, .rows = 40, .state = state.data()};
+    c.run(pool, {&sequence, 1}, y);
+    sequence.state = c.state.data();
+    selective_scan(pool, c.scan, c.x.in(), c.dt.in(), c.b.in(), c.c.in(), c.z.in(), {&sequence, 1}, c.x.out());
+    tests::expect_same_bits(c.x, y);
+  });
+}
+
+TEST(ScanSelective, SplitAnywhereGivesSameState) {
+  ThreadPool pool(2);
+  on_every_target([&] {
+    Random random(5);
+    for (const std::int64_t states : {3, 16}) {
+      Case c(45, 70, states, 1, random);
+      Matrix y(45, 70), whole_state = c.state;
+      const SequenceRows all{.first_row = 0, .rows = 45, .state = whole_state.data()};
+      c.run(pool, {&all, 1}, y);
+      for (std::int64_t cut = 0; cut <= 45; ++cut) {
+        Matrix parts(45, 70), state = c.state;
+        const SequenceRows first{.first_row = 0, .rows = cut, .state = state.data()};
+        const SequenceRows second{.first_row = cut, .rows = 45 - cut, .state = state.data()};
+        c.run(pool, {&first, 1}, parts);
+        c.run(pool, {&second, 1}, parts);
+        tests::expect_same_bits(parts, y);
+        tests::expect_same_bits(state, whole_state);
+      }
+    }
+  });
+}
+
+TEST(ScanSelective, SequencesOfABatchAndThreadsDoNotMatter) {
+  on_every_target([&] {
+    Random random(6);
+    Case c(60, 150, 16, 2, random);
+    const std::vector<std::int64_t> lengths = {1, 0, 17, 1, 41};
+    std::vector<Matrix> first_results;
+    for (const int threads : {1, 2, 3}) {
+      ThreadPool pool(threads);
+      std::vector<Matrix> states(lengths.size(), c.state);
+      std::vector<SequenceRows> sequences;
+      std::int64_t row = 0;
+      for (std::size_t i = 0; i < lengths.size(); ++i) {
+        sequences.push_back({.first_row = row, .rows = lengths[i], .state = states[i].data()});
+        row += lengths[i];
+      }
+      Matrix y(60, 150);
+      c.run(pool, sequences, y);
+      for (std::size_t i = 0; i < lengths.size(); ++i) {
+        Matrix alone(60, 150), state = c.state;
+        SequenceRows sequence = sequences[i];
+        sequence.state = state.data();
+        c.run(pool, {&sequence, 1}, alone);
+        tests::expect_same_bits(state, states[i]);
+        for (std::int64_t r = sequence.first_row; r < sequence.first_row + sequence.rows; ++r) {
+          for (std::int64_t e = 0; e < 150; ++e) ASSERT_EQ(alone.at(r, e), y.at(r, e));
+        }
+      }
+      if (threads == 1) first_results.push_back(y);
+      tests::expect_same_bits(y, first_results.front());
+    }
+  });
+}
+
+}  // namespace
+}  // namespace krait::kernels
