@@ -6,6 +6,8 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "krait/formats/gguf.h"
+#include "krait/formats/mapped_file.h"
 #include "krait/formats/tokenizer_pipeline.h"
 #include "krait/formats/tokenizer_utf8.h"
 
@@ -114,9 +116,18 @@ Result<std::unique_ptr<Tokenizer>> open_tokenizer(const fs::path& path) {
     KRAIT_ASSIGN(file, tokenizer_file(path));
   }
   const std::string name = file.filename().string();
+  if (name.ends_with(".gguf")) {
+    KRAIT_ASSIGN(const MappedFile mapped, MappedFile::open(file));
+    KRAIT_ASSIGN(const Config metadata, parse_gguf_metadata(mapped.bytes(), mapped.name()));
+    return tokenizer_from_gguf(metadata);
+  }
   KRAIT_ASSIGN(const std::string bytes, read_file(file));
   std::unique_ptr<Tokenizer> tokenizer;
-  KRAIT_ASSIGN(tokenizer, parse_tokenizer_json(bytes, file.string()));
+  if (is_sentencepiece_name(name)) {
+    KRAIT_ASSIGN(tokenizer, parse_sentencepiece_model(bytes, file.string()));
+  } else {
+    KRAIT_ASSIGN(tokenizer, parse_tokenizer_json(bytes, file.string()));
+  }
   const BoundaryTokens tokens = read_boundary_tokens(*tokenizer, file.parent_path());
   return with_boundary_tokens(std::move(tokenizer), tokens);
 }

@@ -10,11 +10,7 @@ namespace {
 
 // The last character of text[from:to], or `before` when that is empty.
 char32_t character_before(std::string_view text, std::size_t from, std::size_t to, char32_t before) {
-  for (std::size_t back = 1; back <= 4 && from + back <= to; ++back) {
-    const Utf8Step step = read_utf8(text, to - back);
-    if (step.status == Utf8Step::kValid && step.length == back) return step.code;
-  }
-  return to > from ? char32_t{0xFFFD} : before;
+  return to > from ? last_character(text.substr(from, to - from)) : before;
 }
 
 // Start of the white space that ends at `to`.

@@ -57,7 +57,7 @@ class JsonReader {
     KRAIT_TRY(place_marker_stages());
     if (field(root, "decoder").is_null()) {
       parts_.decoder.separator = " ";
-      parts_.decoder.start = " ";
+      parts_.decoder.start.assign(1, ' ');
     } else {
       KRAIT_TRY(read_decoder(field(root, "decoder"), 0));
     }
@@ -417,7 +417,7 @@ class JsonReader {
       // Only the one space that encoding put in front is dropped, so that a text that begins with spaces comes back.
       KRAIT_ASSIGN(const TextPrefix::When when, read_scheme(json));
       steps.push_back({DecoderStep::kReplace, text(json, "replacement", std::string(kMarker)), " "});
-      if (when != TextPrefix::kNever) parts_.decoder.start = " ";
+      if (when != TextPrefix::kNever) parts_.decoder.start.assign(1, ' ');
     } else if (type == "Strip") {
       return read_strip(json);
     } else {

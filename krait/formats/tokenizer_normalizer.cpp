@@ -80,6 +80,22 @@ class UnicodeStep final : public NormalizerStep {
   unsigned char first_changed_;  // text of smaller bytes only is in normal form
 };
 
+class RepairStep final : public NormalizerStep {
+ public:
+  std::size_t apply(std::string_view text, bool&, bool closes, std::string& out) const override {
+    const std::size_t end = closes ? text.size() : text.size() - incomplete_tail(text);
+    for (std::size_t at = 0; at < end;) {
+      const std::size_t valid = valid_utf8_end(text.substr(0, end), at);
+      out.append(text.substr(at, valid - at));
+      at = valid;
+      if (at == end) break;
+      append_utf8(0xFFFD, out);
+      ++at;
+    }
+    return end;
+  }
+};
+
 class LowercaseStep final : public NormalizerStep {
  public:
   std::size_t apply(std::string_view text, bool&, bool closes, std::string& out) const override {
@@ -229,6 +245,7 @@ Result<std::unique_ptr<NormalizerStep>> make_unicode_step(UnicodeForm form) {
   return std::make_unique<UnicodeStep>(*found, first_changed);
 }
 
+std::unique_ptr<NormalizerStep> make_repair_step() { return std::make_unique<RepairStep>(); }
 std::unique_ptr<NormalizerStep> make_lowercase_step() { return std::make_unique<LowercaseStep>(); }
 std::unique_ptr<NormalizerStep> make_prepend_step(std::string prefix) {
   return std::make_unique<PrependStep>(std::move(prefix));

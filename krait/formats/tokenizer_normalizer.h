@@ -24,6 +24,7 @@ class NormalizerStep {
 
 enum class UnicodeForm { kNfc, kNfkc, kNfd, kNfkd };
 Result<std::unique_ptr<NormalizerStep>> make_unicode_step(UnicodeForm form);
+std::unique_ptr<NormalizerStep> make_repair_step();  // every byte that is not UTF-8 to U+FFFD
 std::unique_ptr<NormalizerStep> make_lowercase_step();
 std::unique_ptr<NormalizerStep> make_prepend_step(std::string prefix);  // before a text that is not empty
 std::unique_ptr<NormalizerStep> make_strip_step(bool left, bool right);

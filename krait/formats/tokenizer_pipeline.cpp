@@ -16,15 +16,6 @@ namespace {
 
 constexpr std::size_t kBlock = 1 << 16;  // bytes gathered before a stream is worked on
 
-// The character that ends `text`, for the whole-word test of added tokens.
-char32_t last_character(std::string_view text) {
-  for (std::size_t back = 1; back <= 4 && back <= text.size(); ++back) {
-    const Utf8Step step = read_utf8(text, text.size() - back);
-    if (step.status == Utf8Step::kValid && step.length == back) return step.code;
-  }
-  return 0xFFFD;
-}
-
 class ModelReceiver final : public PieceReceiver {
  public:
   ModelReceiver(const TokenModel& model, PieceCache& cache) : model_(model), cache_(cache) {}

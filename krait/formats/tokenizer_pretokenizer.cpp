@@ -145,6 +145,29 @@ class MarkerStage final : public PreTokenizerStage {
   MarkerCut cut_;
 };
 
+class WordStage final : public PreTokenizerStage {
+ public:
+  explicit WordStage(bool cuts) : cuts_(cuts) {}
+
+  std::size_t cut(std::string_view text, bool closes, PieceReceiver& next) const override {
+    std::size_t piece = 0;
+    for (std::size_t at = text.find(' '); cuts_ && at != std::string_view::npos; at = text.find(' ', at + 1)) {
+      if (at == piece || !is_visible(last_character(text.substr(piece, at - piece)))) continue;
+      next.receive(text.substr(piece, at - piece), true);
+      piece = at;
+    }
+    if (!closes) return piece;
+    if (piece < text.size()) next.receive(text.substr(piece), true);
+    return text.size();
+  }
+
+ private:
+  // Nothing that a normaliser could turn into a space or drop.
+  static bool is_visible(char32_t code) { return (code > 0x20 && code < 0x7F) || is_letter_or_digit(code); }
+
+  bool cuts_;
+};
+
 class ByteAlphabetStage final : public PreTokenizerStage {
  public:
   std::size_t cut(std::string_view text, bool closes, PieceReceiver& next) const override {
@@ -194,6 +217,8 @@ std::unique_ptr<PreTokenizerStage> make_split_stage(SplitRegex regex, SplitBehav
 std::unique_ptr<PreTokenizerStage> make_marker_stage(std::string marker, bool translate, MarkerCut cut) {
   return std::make_unique<MarkerStage>(std::move(marker), translate, cut);
 }
+
+std::unique_ptr<PreTokenizerStage> make_word_stage(bool cuts) { return std::make_unique<WordStage>(cuts); }
 
 std::unique_ptr<PreTokenizerStage> make_byte_alphabet_stage() { return std::make_unique<ByteAlphabetStage>(); }
 

@@ -39,6 +39,10 @@ std::unique_ptr<PreTokenizerStage> make_split_stage(SplitRegex regex, SplitBehav
 enum class MarkerCut { kEvery, kRuns, kNone };
 std::unique_ptr<PreTokenizerStage> make_marker_stage(std::string marker, bool translate, MarkerCut cut);
 
+// Cuts before a run of spaces that follows a letter, a digit or visible ASCII, if `cuts`; hands on the whole text when
+// it has ended, if not. For models that see to white space themselves.
+std::unique_ptr<PreTokenizerStage> make_word_stage(bool cuts);
+
 // Spells bytes as the visible characters of byte-level BPE, for chains that go on cutting after it.
 std::unique_ptr<PreTokenizerStage> make_byte_alphabet_stage();
 

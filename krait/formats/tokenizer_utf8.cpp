@@ -34,6 +34,14 @@ std::size_t incomplete_tail(std::string_view text) {
   return 0;
 }
 
+char32_t last_character(std::string_view text) {
+  for (std::size_t back = 1; back <= 4 && back <= text.size(); ++back) {
+    const Utf8Step step = read_utf8(text, text.size() - back);
+    if (step.status == Utf8Step::kValid && step.length == back) return step.code;
+  }
+  return text.empty() ? 0 : 0xFFFD;
+}
+
 void append_utf8(char32_t code, std::string& out) {
   const auto put = [&](char32_t byte) { out.push_back(static_cast<char>(static_cast<unsigned char>(byte))); };
   if (code < 0x80) {
@@ -54,6 +62,8 @@ void append_utf8(char32_t code, std::string& out) {
 }
 
 bool is_white_space(char32_t code) { return u_hasBinaryProperty(static_cast<UChar32>(code), UCHAR_WHITE_SPACE) != 0; }
+
+bool is_letter_or_digit(char32_t code) { return u_isalnum(static_cast<UChar32>(code)) != 0; }
 
 bool is_word_character(char32_t code) {
   const auto point = static_cast<UChar32>(code);

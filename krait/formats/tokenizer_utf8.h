@@ -44,10 +44,14 @@ std::size_t valid_utf8_end(std::string_view text, std::size_t from);
 // Bytes at the end of `text` that begin a character without completing it: 0 to 3.
 std::size_t incomplete_tail(std::string_view text);
 
+// The character that ends `text`; U+FFFD when it is broken, 0 when there is none.
+char32_t last_character(std::string_view text);
+
 void append_utf8(char32_t code, std::string& out);
 
 // Unicode White_Space, which is what "whitespace" means to tokenizer.json.
 bool is_white_space(char32_t code);
+bool is_letter_or_digit(char32_t code);
 // A letter, digit, mark or connector: what "single_word" of an added token looks at.
 bool is_word_character(char32_t code);
 
