@@ -93,12 +93,14 @@ std::string bytes_text(std::uint64_t bytes) {
 }
 
 std::string count_text(std::int64_t count) {
-  std::string digits = std::to_string(count);
-  const std::ptrdiff_t first = digits.front() == '-' ? 1 : 0;
-  for (auto i = static_cast<std::ptrdiff_t>(digits.size()) - 3; i > first; i -= 3) {
-    digits.insert(static_cast<std::size_t>(i), ",");
+  const std::string digits = std::to_string(count);
+  const std::size_t sign = digits.front() == '-' ? 1 : 0;
+  std::string text;
+  for (std::size_t i = 0; i < digits.size(); ++i) {
+    if (i > sign && (digits.size() - i) % 3 == 0) text.push_back(',');
+    text.push_back(digits[i]);
   }
-  return digits;
+  return text;
 }
 
 }  // namespace krait::cli
