@@ -228,8 +228,12 @@ void add_run(CLI::App& program, int& status) {
   command->add_option("--repetition-penalty", sampler.repetition_penalty, "Above 1 discourages tokens seen before")->capture_default_str()->type_name("X");
   command->add_option("--presence-penalty", sampler.presence_penalty, "Subtracted from tokens written before")->capture_default_str()->type_name("X");
   command->add_option("--frequency-penalty", sampler.frequency_penalty, "Subtracted for every time a token was written")->capture_default_str()->type_name("X");
-  command->add_option("--logit-bias", options->logit_bias, "Added to a token's logit")->type_name("ID:BIAS");
-  command->add_option("--stop", options->stop, "End at this string; may be given several times")->type_name("TEXT");
+  command->add_option("--logit-bias", options->logit_bias, "Added to a token's logit; may be given several times")
+      ->allow_extra_args(false)
+      ->type_name("ID:BIAS");
+  command->add_option("--stop", options->stop, "End at this string; may be given several times")
+      ->allow_extra_args(false)
+      ->type_name("TEXT");
   command->add_flag("--ignore-eos", options->ignore_eos, "Do not end at the model's end-of-text token");
   command->add_flag("--echo", options->echo, "Print the prompt too (always done on a terminal)");
   command->add_flag("--json", options->json, "One JSON object instead of streamed text");

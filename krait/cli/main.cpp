@@ -7,6 +7,7 @@
 #include "krait/cli/command.h"
 #include "krait/cli/terminal.h"
 #include "krait/core/check.h"
+#include "krait/formats/tokenizer_utf8.h"
 
 namespace krait::cli {
 namespace {
@@ -35,9 +36,26 @@ int run(int argc, char** argv) {
   return status;
 }
 
+// File names and tensor names of damaged files reach messages: nothing of them may act on the terminal.
+std::string printable(std::string_view text) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size();) {
+    const formats::Utf8Step step = formats::read_utf8(text, i);
+    if (step.status == formats::Utf8Step::kValid && step.code >= 0x20 && step.code != 0x7f) {
+      out.append(text.substr(i, step.length));
+    } else {
+      for (std::size_t j = 0; j < step.length; ++j) {
+        out += fmt::format("\\x{:02x}", static_cast<unsigned char>(text[i + j]));
+      }
+    }
+    i += step.length;
+  }
+  return out;
+}
+
 int report(const char* message, const std::string& hint, int status) {
   const Style style = Style::for_stream(stderr);
-  fmt::print(stderr, "{}error:{} {}\n", style.red, style.reset, message);
+  fmt::print(stderr, "{}error:{} {}\n", style.red, style.reset, printable(message));
   if (!hint.empty()) fmt::print(stderr, "       {}\n", hint);
   return status;
 }

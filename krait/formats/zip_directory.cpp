@@ -69,7 +69,19 @@ Result<Directory> find_directory(std::span<const std::byte> file, const std::str
                   origin);
     }
     disk = field<std::uint32_t>(*end64, 16);
-    directory = {field<std::uint64_t>(*end64, 32), field<std::uint64_t>(*end64, 40), field<std::uint64_t>(*end64, 48)};
+    const Directory wide{field<std::uint64_t>(*end64, 32), field<std::uint64_t>(*end64, 40),
+                         field<std::uint64_t>(*end64, 48)};
+    // The old record repeats what fits into it and holds all ones for the rest.
+    const auto agrees = [](std::uint64_t narrow, std::uint64_t value, std::uint64_t all_ones) {
+      return narrow == value || narrow == all_ones;
+    };
+    if (!agrees(directory.entries, wide.entries, 0xffff) || !agrees(directory.bytes, wide.bytes, 0xffffffff) ||
+        !agrees(directory.offset, wide.offset, 0xffffffff)) {
+      return fail(ErrorCode::kCorrupt,
+                  "[zip] end records disagree: {} entries in {} bytes at {}, or {} entries in {} bytes at {} ({})",
+                  directory.entries, directory.bytes, directory.offset, wide.entries, wide.bytes, wide.offset, origin);
+    }
+    directory = wide;
   }
   if (disk != 0) return fail(ErrorCode::kUnsupported, "[zip] archive is spread over several disks ({})", origin);
   if (directory.offset > end_offset || directory.bytes > end_offset - directory.offset) {
@@ -183,6 +195,10 @@ Result<std::vector<ZipEntry>> parse_zip_directory(std::span<const std::byte> fil
     }
     KRAIT_ASSIGN(entry.bytes, data_of(file, entry.name, place, directory.offset, origin));
     entries.push_back(std::move(entry));
+  }
+  if (cursor.remaining() != 0) {
+    return fail(ErrorCode::kCorrupt, "[zip] directory has {} bytes after its {} entries ({})", cursor.remaining(),
+                directory.entries, origin);
   }
   return entries;
 }

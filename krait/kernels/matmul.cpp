@@ -21,7 +21,8 @@ constexpr std::int64_t kFewRows = 16;
 
 // Tiles of the output. They depend on the shape alone, never on the number of threads: each element's sum has one
 // order. 256 rows by 192 outputs over K = 768 is 590 KB of weights and 786 KB of x: both fit the L2 cache.
-constexpr std::int64_t kTileRows = 256;
+constexpr std::int64_t kMostTileRows = 256;
+constexpr std::int64_t kLeastTileRows = 64;
 constexpr std::int64_t kTileOutputs = 192;
 
 // The extras that a GGUF may ask for, each a pass of its own over activations or output.
@@ -49,6 +50,16 @@ void linear_as_stored(ThreadPool& pool, RowsIn x, const WeightMatrix& weight, co
   });
 }
 
+std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+// Fewer rows to a tile while the product would keep fewer than 16 threads busy. oneDNN rearranges the weights of
+// each tile anew, some tenth of the work at 64 rows.
+std::int64_t tile_rows(std::int64_t rows, std::int64_t outputs) {
+  std::int64_t tile = kMostTileRows;
+  while (tile > kLeastTileRows && divide_up(rows, tile) * divide_up(outputs, kTileOutputs) < 16) tile /= 2;
+  return tile;
+}
+
 }  // namespace
 
 void linear(ThreadPool& pool, RowsIn x, const WeightMatrix& weight, const float* bias, RowsOut y) {
@@ -65,13 +76,14 @@ void linear(ThreadPool& pool, RowsIn x, const WeightMatrix& weight, const float*
     linear_few_rows(pool, x, weight, bias, y);
     return;
   }
-  const std::int64_t row_tiles = (x.rows + kTileRows - 1) / kTileRows;
-  const std::int64_t output_tiles = (weight.rows + kTileOutputs - 1) / kTileOutputs;
+  const std::int64_t most_rows = tile_rows(x.rows, weight.rows);
+  const std::int64_t row_tiles = divide_up(x.rows, most_rows);
+  const std::int64_t output_tiles = divide_up(weight.rows, kTileOutputs);
   pool.parallel_for(row_tiles * output_tiles, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t tile = begin; tile < end; ++tile) {
-      const std::int64_t row = tile % row_tiles * kTileRows;
+      const std::int64_t row = tile % row_tiles * most_rows;
       const std::int64_t output = tile / row_tiles * kTileOutputs;
-      const std::int64_t rows = std::min(kTileRows, x.rows - row);
+      const std::int64_t rows = std::min(most_rows, x.rows - row);
       const std::int64_t outputs = std::min(kTileOutputs, weight.rows - output);
       const std::byte* stored = weight.data + output * row_bytes;
       const float* w = nullptr;

@@ -4,9 +4,9 @@
 
 #include "krait/core/check.h"
 #include "krait/kernels/simd/highway_config.h"
+#include "krait/kernels/widen.h"
 //
 #include "hwy/cache_control.h"
-#include "krait/kernels/widen.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "krait/kernels/matmul_rows.cpp"

@@ -23,7 +23,7 @@ struct SsdTask {
   std::int64_t first_row, rows;
   std::int64_t head;
   float* state;     // [N, P] of this head
-  const float* cb;  // C B^T of the sequence's chunks, [chunks][Q][Q], of this head's group; null for one row
+  const float* cb;  // C B^T of the sequence's chunks, [chunks][Q][Q], of this head's group; not read for one row
 };
 
 }  // namespace

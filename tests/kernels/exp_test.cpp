@@ -44,7 +44,7 @@ double ulps(float actual, double exact) {
   return std::fabs(actual - exact) / std::ldexp(1.0, exponent - 24);
 }
 
-TEST(Exp, WithinTwoUlpOverTheNormalRange) {
+TEST(Exp, WithinOneUlpOverTheNormalRange) {
   tests::on_every_target([] {
     double worst = 0.0;
     float in[16], out[16];
@@ -62,7 +62,7 @@ TEST(Exp, WithinTwoUlpOverTheNormalRange) {
         for (int i = 0; i < 16; ++i) worst = std::max(worst, ulps(out[i], std::exp(double{in[i]})));
       }
     }
-    EXPECT_LE(worst, 2.0);
+    EXPECT_LE(worst, 1.0);
     ::testing::Test::RecordProperty("worst_ulp_" + active_target(), std::to_string(worst));
   });
 }

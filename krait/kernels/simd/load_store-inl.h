@@ -82,7 +82,9 @@ struct WeightF32 {
     return hn::LoadU(F32(), reinterpret_cast<const float*>(from));
   }
   static HWY_INLINE VecF32 load_part(const std::byte* from, std::size_t count) {
-    return HWY_NAMESPACE::load_part(reinterpret_cast<const float*>(from), count);
+    HWY_ALIGN float whole[kLanes] = {};  // a float* at an odd address is only good for whole unaligned loads
+    std::memcpy(whole, from, count * kBytes);
+    return hn::Load(F32(), whole);
   }
 };
 

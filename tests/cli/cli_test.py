@@ -1,0 +1,300 @@
+#!/usr/bin/env python3
+"""The program as a user meets it: what it prints, where, and with which exit status.
+
+usage: cli_test.py KRAIT_BINARY [unittest arguments]
+"""
+import json
+import os
+import pty
+import re
+import resource
+import select
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+BINARY = os.path.abspath(sys.argv.pop(1))
+SOURCE = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
+BUNDLED = os.path.join(SOURCE, "models", "tales")
+GOLDEN = os.path.join(SOURCE, "tests", "golden")
+
+
+def krait(*arguments, stdin="", timeout=300, env=None):
+    return subprocess.run([BINARY, *arguments], input=stdin, capture_output=True, text=True, timeout=timeout,
+                          env={**os.environ, **(env or {})})
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.folder)
+
+    def path(self, name, content=None):
+        path = os.path.join(self.folder, name)
+        if content is not None:
+            with open(path, "wb") as stream:
+                stream.write(content)
+        return path
+
+    def succeed(self, *arguments, **options):
+        result = krait(*arguments, **options)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return result.stdout
+
+    def fail_with(self, status, *arguments, **options):
+        result = krait(*arguments, **options)
+        self.assertEqual(result.returncode, status, result.stdout + result.stderr)
+        self.assertNotEqual(result.stderr.strip(), "")
+        return result.stderr
+
+
+class Run(Case):
+    def test_a_prompt_becomes_a_story_on_stdout_and_notes_on_stderr(self):
+        result = krait("run", "-n", "40", "--seed", "3", "Once upon a time")
+        self.assertEqual(result.returncode, 0)
+        self.assertGreater(len(result.stdout.split()), 10)
+        self.assertNotIn("Once upon a time", result.stdout)
+        self.assertRegex(result.stderr, r"prompt \d+ tokens, [\d.]+ tokens/s · text 40 tokens, [\d.]+ tokens/s · "
+                                        r"peak memory [\d.]+ MiB · seed 3")
+        self.assertNotIn("\x1b", result.stdout + result.stderr)
+
+    def test_a_seed_gives_the_same_text_on_any_number_of_threads(self):
+        texts = {self.succeed("run", "-n", "120", "--seed", "11", "--threads", threads, "The king")
+                 for threads in ("1", "2", "3")}
+        self.assertEqual(len(texts), 1)
+        self.assertNotIn(self.succeed("run", "-n", "120", "--seed", "12", "The king"), texts)
+
+    def test_the_seed_of_the_closing_line_repeats_the_text(self):
+        first = krait("run", "-n", "30", "A fox")
+        seed = re.search(r"seed (\d+)", first.stderr).group(1)
+        self.assertEqual(first.stdout, self.succeed("run", "-n", "30", "--seed", seed, "A fox"))
+
+    def test_prompt_from_argument_file_and_stdin_are_the_same(self):
+        expected = self.succeed("run", "-n", "20", "--greedy", "--echo", "The sea")
+        self.assertTrue(expected.startswith("The sea"))
+        file = self.path("prompt.txt", b"The sea")
+        self.assertEqual(expected, self.succeed("run", "-n", "20", "--greedy", "--echo", "-f", file))
+        self.assertEqual(expected, self.succeed("run", "-n", "20", "--greedy", "--echo", stdin="The sea"))
+
+    def test_an_empty_prompt_starts_a_text(self):
+        self.assertNotEqual(self.succeed("run", "-n", "5", "--seed", "1", stdin="").strip(), "")
+
+    def test_json_holds_text_ids_and_rates(self):
+        answer = json.loads(self.succeed("run", "-n", "9", "--seed", "5", "--json", "Then"))
+        self.assertEqual(len(answer["ids"]), 9)
+        self.assertEqual(answer["finish_reason"], "length")
+        self.assertEqual(answer["seed"], 5)
+        self.assertGreater(answer["decode_tokens_per_s"], 0)
+        decoded = self.succeed("tokenize", "--decode", " ".join(map(str, answer["ids"])))
+        self.assertEqual(decoded, answer["text"])
+
+    def test_a_stop_string_ends_the_text_before_it(self):
+        whole = self.succeed("run", "-n", "60", "--greedy", "Once upon a time there was a king")
+        stop = whole.split()[6]
+        cut = self.succeed("run", "-n", "60", "--greedy", "--stop", stop, "Once upon a time there was a king")
+        self.assertEqual(cut.rstrip("\n"), whole[:whole.index(stop)])
+
+    def test_no_tokens_wanted_gives_an_empty_text(self):
+        self.assertEqual(self.succeed("run", "-n", "0", "Hi"), "\n")
+
+    def test_a_model_without_a_tokenizer_is_refused(self):
+        self.assertIn("tokenizer", self.fail_with(1, "run", "-m", os.path.join(GOLDEN, "mamba_tied"), "Hi"))
+
+    def test_a_terminal_without_a_prompt_gets_a_conversation(self):
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.execv(BINARY, [BINARY, "run", "-n", "12", "--seed", "1"])
+        def read_until(pattern, seconds=60):
+            seen = ""
+            end = time.time() + seconds
+            while time.time() < end:
+                if select.select([terminal], [], [], 0.2)[0]:
+                    try:
+                        seen += os.read(terminal, 4096).decode("utf-8", "replace")
+                    except OSError:
+                        break
+                if re.search(pattern, seen):
+                    return seen
+            self.fail(f"waited for {pattern!r}, saw {seen!r}")
+        read_until(r">(\x1b\[0m)? $")
+        os.write(terminal, b"Once upon a time\n")
+        first = read_until(r"\n[^\n]*>(\x1b\[0m)? $")
+        self.assertGreater(len(first), 60)
+        os.write(terminal, b"/reset\n")
+        read_until("forgotten")
+        os.write(terminal, b"\x04")
+        read_until("seed 1")
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 0)
+
+    def test_ctrl_c_ends_in_order(self):
+        process = subprocess.Popen([BINARY, "run", "-n", "1000000", "--ignore-eos", "--seed", "1", "The"],
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process.stdout.read(40)
+        process.send_signal(signal.SIGINT)
+        _, notes = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 130)
+        self.assertIn(b"peak memory", notes)
+
+
+class Inspect(Case):
+    def test_tells_architecture_parameters_and_state(self):
+        about = json.loads(self.succeed("inspect", "--json"))
+        self.assertEqual(about["architecture"], "mamba2")
+        self.assertEqual(about["parameters"], 3129120)
+        # 6 layers of [16, 64, 32] states and [3, 640] windows in f32.
+        self.assertEqual(about["state_bytes_per_sequence"], 6 * 4 * (16 * 64 * 32 + 3 * 640))
+        self.assertEqual({t["name"] for t in about["tensors"]} >= {"backbone.norm_f.weight"}, True)
+        text = self.succeed("inspect", BUNDLED)
+        self.assertIn("mamba2", text)
+        self.assertIn("3,129,120", text)
+
+    def test_shows_models_that_cannot_run(self):
+        folder = os.path.join(self.folder, "other")
+        shutil.copytree(os.path.join(GOLDEN, "mamba_tied"), folder)
+        with open(os.path.join(folder, "config.json")) as stream:
+            config = json.load(stream)
+        config["model_type"] = "llama"
+        with open(os.path.join(folder, "config.json"), "w") as stream:
+            json.dump(config, stream)
+        about = json.loads(self.succeed("inspect", folder, "--json"))
+        self.assertFalse(about["supported"])
+        self.assertIn("llama", about["problem"])
+        self.assertIn("llama", self.fail_with(1, "logits", "-m", folder, "--ids", "1"))
+
+
+class Logits(Case):
+    def test_json_has_ids_shape_and_logits_whatever_the_chunk(self):
+        whole = json.loads(self.succeed("logits", "--ids", "80,1360,738,259", "--json"))
+        self.assertEqual(whole["ids"], [80, 1360, 738, 259])
+        self.assertEqual(whole["shape"], [4, 2048])
+        self.assertEqual([len(row) for row in whole["logits"]], [2048] * 4)
+        cut = json.loads(self.succeed("logits", "--ids", "80,1360,738,259", "--json", "--chunk", "1"))
+        scale = max(abs(x) for row in whole["logits"] for x in row)
+        error = max(abs(a - b) for r, q in zip(whole["logits"], cut["logits"]) for a, b in zip(r, q))
+        self.assertLess(error / scale, 2e-5)
+
+    def test_a_token_outside_the_vocabulary_is_a_usage_error(self):
+        message = self.fail_with(2, "logits", "--ids", "1,2048")
+        self.assertIn("2048", message)
+        self.assertIn("2047", message)
+
+
+class Tokenize(Case):
+    def test_there_and_back(self):
+        text = "Once upon a time — a café, 日本語 and\n\ttabs."
+        ids = self.succeed("tokenize", text)
+        self.assertEqual(self.succeed("tokenize", "--decode", ids), text)
+        answer = json.loads(self.succeed("tokenize", "--json", text))
+        self.assertEqual(answer["ids"], [int(i) for i in ids.split()])
+
+    def test_ids_that_are_none_are_a_usage_error(self):
+        self.assertIn("seven", self.fail_with(2, "tokenize", "--decode", "1 seven"))
+
+
+class Eval(Case):
+    def test_reports_bits_per_byte(self):
+        file = self.path("text.txt", b"Once upon a time there was a king who had three sons.\n" * 20)
+        answer = json.loads(self.succeed("eval", "-f", file, "--json"))
+        self.assertEqual(answer["bytes"], 1080)
+        self.assertEqual(answer["scored"], answer["tokens"] - 1)
+        self.assertAlmostEqual(answer["bits_per_byte"], answer["nll"] / 0.6931471805599453 / 1080, places=9)
+        self.assertLess(answer["bits_per_byte"], 2)
+
+    def test_memory_does_not_grow_with_the_text(self):
+        sentence = b"The old woman looked at the wolf, and the wolf looked at the moon. "
+        short = self.path("short.txt", sentence * 150)       # 10 kB
+        long = self.path("long.txt", sentence * 7500)        # 500 kB
+        peak = [json.loads(self.succeed("eval", "-f", file, "--json"))["peak_rss_bytes"] for file in (short, long)]
+        self.assertLess(peak[1] - peak[0], 10e6)
+
+    def test_a_missing_file_and_an_empty_one_are_errors(self):
+        self.assertIn("nowhere.txt", self.fail_with(1, "eval", "-f", "nowhere.txt"))
+        self.assertIn("at least two", self.fail_with(1, "eval", "-f", self.path("empty.txt", b"")))
+
+
+class Bench(Case):
+    def test_json_has_the_promised_keys(self):
+        answer = json.loads(self.succeed("bench", "-m", BUNDLED, "-p", "32", "-n", "4", "-r", "1", "--json"))
+        for key in ("prefill_tokens_per_s", "decode_tokens_per_s", "weight_bytes", "state_bytes_per_sequence",
+                    "peak_rss_bytes", "threads", "dtype"):
+            self.assertIn(key, answer)
+        self.assertGreater(answer["decode_share_of_read_bandwidth"], 0)
+
+    def test_peak_measures_the_machine(self):
+        answer = json.loads(self.succeed("bench", "--peak", "--json"))
+        self.assertGreater(answer["read_gb_per_s"], 0)
+        self.assertGreater(answer["gemm_f32_gflops"], 0)
+        self.assertGreaterEqual(answer["gemm_bf16_gflops"], 0)
+        self.assertGreaterEqual(answer["gemm_int8_gops"], 0)
+
+
+class Usage(Case):
+    def test_help_has_examples_and_mistakes_are_status_2(self):
+        self.assertIn("Examples", self.succeed("--help"))
+        for command in ("run", "inspect", "logits", "tokenize", "eval", "bench"):
+            self.assertIn("Examples", self.succeed(command, "--help"), command)
+        self.fail_with(2)
+        self.fail_with(2, "fly")
+        self.fail_with(2, "run", "--temp", "hot", "Hi")
+        self.assertIn("temperature", self.fail_with(2, "run", "--temp", "-1", "Hi"))
+        self.fail_with(2, "run", "--threads", "0", "Hi")
+
+    def test_a_missing_model_is_named(self):
+        self.assertIn("no-such-model", self.fail_with(1, "run", "-m", "no-such-model", "Hi"))
+
+
+class Corrupt(Case):
+    """A damaged copy of each kind of file is refused with a message that names it, and status 1."""
+
+    def damaged(self, golden, name, damage):
+        folder = os.path.join(self.folder, f"{golden}-{len(os.listdir(self.folder))}")
+        shutil.copytree(os.path.join(GOLDEN, golden), folder)
+        path = os.path.join(folder, name)
+        with open(path, "rb") as stream:
+            content = bytearray(stream.read())
+        with open(path, "wb") as stream:
+            stream.write(damage(content))
+        message = self.fail_with(1, "logits", "-m", folder, "--ids", "1,2")
+        self.assertIn(name, message)
+        return message
+
+    def edit_header(self, change):
+        def damage(content):
+            size, = struct.unpack("<Q", content[:8])
+            header = json.loads(content[8:8 + size])
+            change(header)
+            text = json.dumps(header).encode()
+            return struct.pack("<Q", len(text)) + text + content[8 + size:]
+        return damage
+
+    def test_safetensors(self):
+        damaged = lambda damage: self.damaged("mamba_tied", "model.safetensors", damage)
+        tensor = "backbone.layers.0.mixer.in_proj.weight"
+        damaged(lambda content: content[:len(content) // 2])
+        damaged(lambda content: content[:9] + bytes([content[9] ^ 0x80]) + content[10:])
+
+        def past_the_end(header):
+            begin, end = header[tensor]["data_offsets"]
+            header[tensor]["data_offsets"] = [begin + (1 << 40), end + (1 << 40)]
+        self.assertIn(tensor, damaged(self.edit_header(past_the_end)))
+
+        def overflow(header):
+            header[tensor]["shape"] = [1 << 40, 1 << 40]
+        self.assertIn(tensor, damaged(self.edit_header(overflow)))
+
+    def test_torch_pickle(self):
+        damaged = lambda damage: self.damaged("mamba2_original_g2_mlp", "pytorch_model.bin", damage)
+        damaged(lambda content: content[:len(content) // 2])
+        damaged(lambda content: content[:-10] + bytes([content[-10] ^ 0xff]) + content[-9:])
+        message = damaged(lambda content: content.replace(b"_rebuild_tensor_v2", b"_rebuild_tensor_v9"))
+        self.assertIn("_rebuild_tensor_v9", message)
+
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    unittest.main(verbosity=2)
