@@ -24,7 +24,7 @@ class PieceCache {
     const std::size_t before = ids.size();
     model.encode(piece, ids);
     const std::size_t count = ids.size() - before;
-    if (count > kIds) return;
+    if (count == 0 || count > kIds) return;
     entry.size = static_cast<std::uint8_t>(piece.size());
     entry.count = static_cast<std::uint8_t>(count);
     std::memcpy(entry.bytes, piece.data(), piece.size());

@@ -14,7 +14,7 @@
 namespace krait::formats {
 namespace {
 
-constexpr std::size_t kBlock = 1 << 16;  // bytes gathered before a stream is worked on
+constexpr std::size_t kBlock = 1 << 12;  // bytes gathered before a stream is worked on
 
 class ModelReceiver final : public PieceReceiver {
  public:

@@ -7,7 +7,7 @@
 namespace krait::formats {
 
 ByteTrie::ByteTrie(std::vector<std::pair<std::string, std::int32_t>> strings) {
-  std::stable_sort(strings.begin(), strings.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::sort(strings.begin(), strings.end());
   struct Range {
     std::size_t first, last, depth;
   };

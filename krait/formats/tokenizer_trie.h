@@ -14,7 +14,7 @@ class ByteTrie {
   static constexpr std::uint32_t kNoNode = 0xFFFFFFFF;
 
   ByteTrie() : ByteTrie(std::vector<std::pair<std::string, std::int32_t>>()) {}
-  // Values are not negative; of equal strings the last counts.
+  // Values are not negative; of equal strings the one with the highest value counts.
   explicit ByteTrie(std::vector<std::pair<std::string, std::int32_t>> strings);
 
   std::uint32_t step(std::uint32_t node, unsigned char byte) const {
