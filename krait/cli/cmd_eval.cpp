@@ -124,6 +124,7 @@ void add_eval(CLI::App& program, int& status) {
   auto options = std::make_shared<EvalOptions>();
   CLI::App* command = program.add_subcommand("eval", "Score how well a model predicts a text");
   options->model.add_model(*command);
+  options->model.add_tokenizer(*command);
   options->model.add_engine(*command);
   command->add_option("-f,--file", options->file, "The text, of any length (- is standard input)")
       ->required()

@@ -213,6 +213,7 @@ void add_run(CLI::App& program, int& status) {
   auto options = std::make_shared<RunOptions>();
   CLI::App* command = program.add_subcommand("run", "Continue a text: streams it on stdout");
   options->model.add_model(*command);
+  options->model.add_tokenizer(*command);
   options->prompt.add(*command, "The text to continue");
   options->model.add_engine(*command);
   command->add_option("-n,--max-new-tokens", options->max_tokens, "Most tokens to write")

@@ -77,6 +77,7 @@ void add_tokenize(CLI::App& program, int& status) {
   auto options = std::make_shared<TokenizeOptions>();
   CLI::App* command = program.add_subcommand("tokenize", "Turn text into token ids, or back with --decode");
   options->model.add_model(*command);
+  options->model.add_tokenizer(*command);
   options->input.add(*command, "The text (or ids, with --decode)");
   command->add_flag("-d,--decode", options->decode, "Read ids, print text");
   command->add_flag("--pieces", options->pieces, "One token a line, with its text");

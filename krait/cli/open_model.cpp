@@ -28,6 +28,14 @@ void ModelOptions::add_engine(CLI::App& command) {
       ->type_name("T");
 }
 
+void ModelOptions::add_tokenizer(CLI::App& command) {
+  command
+      .add_option("--tokenizer", tokenizer,
+                  "Folder or file of the tokenizer (default: the model's own; the original Mamba checkpoints have none "
+                  "and use that of EleutherAI/gpt-neox-20b)")
+      ->type_name("PATH");
+}
+
 fs::path ModelOptions::path() const { return model.empty() ? bundled_model() : fs::path(model); }
 
 models::LoadOptions ModelOptions::load_options() const {
@@ -59,7 +67,12 @@ std::unique_ptr<runtime::Engine> open_engine(const ModelOptions& options, std::i
 }
 
 std::unique_ptr<formats::Tokenizer> open_tokenizer_of(const ModelOptions& options) {
-  return value_or_throw(formats::open_tokenizer(options.path()));
+  const fs::path path = options.tokenizer.empty() ? options.path() : fs::path(options.tokenizer);
+  auto tokenizer = formats::open_tokenizer(path);
+  if (!tokenizer && options.tokenizer.empty() && tokenizer.error().code == ErrorCode::kNotFound) {
+    throw CommandError(fmt::format("{}; name one with --tokenizer", tokenizer.error().message));
+  }
+  return value_or_throw(std::move(tokenizer));
 }
 
 void TextInput::add(CLI::App& command, const std::string& what) {

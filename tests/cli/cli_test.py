@@ -4,6 +4,7 @@
 usage: cli_test.py KRAIT_BINARY [unittest arguments]
 """
 import json
+import math
 import os
 import pty
 import re
@@ -103,7 +104,15 @@ class Run(Case):
         self.assertEqual(self.succeed("run", "-n", "0", "Hi"), "\n")
 
     def test_a_model_without_a_tokenizer_is_refused(self):
-        self.assertIn("tokenizer", self.fail_with(1, "run", "-m", os.path.join(GOLDEN, "mamba_tied"), "Hi"))
+        self.assertIn("--tokenizer", self.fail_with(1, "run", "-m", os.path.join(GOLDEN, "mamba_tied"), "Hi"))
+
+    def test_a_tokenizer_can_come_from_elsewhere(self):
+        whole = self.succeed("tokenize", "-m", os.path.join(GOLDEN, "mamba_tied"), "--tokenizer", BUNDLED, "The king")
+        self.assertEqual(whole, self.succeed("tokenize", "The king"))
+        # This model knows 97 of the tokenizer's 2,048 tokens: what it writes is nonsense, but it writes.
+        text = self.succeed("run", "-m", os.path.join(GOLDEN, "mamba_tied"), "--tokenizer", BUNDLED, "-n", "30",
+                            "--ignore-eos", "--json", "a")
+        self.assertEqual(len(json.loads(text)["ids"]), 30)
 
     def test_a_terminal_without_a_prompt_gets_a_conversation(self):
         pid, terminal = pty.fork()
@@ -248,6 +257,55 @@ class Usage(Case):
         self.assertIn("no-such-model", self.fail_with(1, "run", "-m", "no-such-model", "Hi"))
 
 
+def gguf_of_mamba():
+    """The golden Mamba as a GGUF file with f32 tensors, written from the format's specification."""
+    with open(os.path.join(GOLDEN, "mamba_tied", "model.safetensors"), "rb") as stream:
+        content = stream.read()
+    size, = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8:8 + size])
+    header.pop("__metadata__", None)
+    names = {"in_proj.weight": "ssm_in.weight", "conv1d.weight": "ssm_conv1d.weight", "conv1d.bias": "ssm_conv1d.bias",
+             "x_proj.weight": "ssm_x.weight", "dt_proj.weight": "ssm_dt.weight", "dt_proj.bias": "ssm_dt.bias",
+             "A_log": "ssm_a", "D": "ssm_d", "out_proj.weight": "ssm_out.weight"}
+    tensors = []
+    for name, info in sorted(header.items()):
+        if name == "lm_head.weight":
+            continue  # tied
+        begin, end = info["data_offsets"]
+        data = content[8 + size + begin:8 + size + end]
+        shape = [n for n in info["shape"] if n != 1]
+        if name == "backbone.embeddings.weight":
+            name = "token_embd.weight"
+        elif name == "backbone.norm_f.weight":
+            name = "output_norm.weight"
+        else:
+            _, _, layer, rest = name.split(".", 3)
+            rest = "attn_norm.weight" if rest == "norm.weight" else names[rest.removeprefix("mixer.")]
+            name = f"blk.{layer}.{rest}"
+        if name.endswith("ssm_a"):  # stored as -exp(A_log)
+            values = struct.unpack(f"<{len(data) // 4}f", data)
+            data = struct.pack(f"<{len(values)}f", *(-math.exp(value) for value in values))
+        tensors.append((name, shape, data))
+
+    def text(value):
+        return struct.pack("<Q", len(value)) + value.encode()
+    keys = {"embedding_length": 24, "block_count": 3, "ssm.inner_size": 48, "ssm.state_size": 16, "ssm.conv_kernel": 4,
+            "ssm.time_step_rank": 2}
+    out = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(keys) + 1)
+    out += text("general.architecture") + struct.pack("<I", 8) + text("mamba")
+    for key, value in keys.items():
+        out += text("mamba." + key) + struct.pack("<II", 4, value)
+    offset = 0
+    for name, shape, data in tensors:
+        out += text(name) + struct.pack("<I", len(shape)) + b"".join(struct.pack("<Q", n) for n in reversed(shape))
+        out += struct.pack("<IQ", 0, offset)
+        offset += (len(data) + 31) // 32 * 32
+    out += b"\0" * (-len(out) % 32)
+    for _, _, data in tensors:
+        out += data + b"\0" * (-len(data) % 32)
+    return out
+
+
 class Corrupt(Case):
     """A damaged copy of each kind of file is refused with a message that names it, and status 1."""
 
@@ -286,6 +344,36 @@ class Corrupt(Case):
         def overflow(header):
             header[tensor]["shape"] = [1 << 40, 1 << 40]
         self.assertIn(tensor, damaged(self.edit_header(overflow)))
+
+    def test_gguf(self):
+        tensor = "blk.0.ssm_in.weight"
+        good = self.path("good.gguf", gguf_of_mamba())
+        with open(os.path.join(GOLDEN, "mamba_tied", "logits.json")) as stream:
+            golden = json.load(stream)
+        ids, expected = golden["sequences"][0], golden["logits"][0]
+        got = json.loads(self.succeed("logits", "-m", good, "--ids", ",".join(map(str, ids)), "--json"))["logits"]
+        scale = max(abs(x) for row in expected for x in row)
+        error = max(abs(a - b) for r, q in zip(got, expected) for a, b in zip(r, q))
+        self.assertLess(error / scale, 2e-5)
+
+        whole = gguf_of_mamba()
+        name = tensor.encode()
+        at = whole.index(name) + len(name)  # dimensions' count, two dimensions, type, offset
+        count, columns, rows, kind, offset = struct.unpack("<IQQIQ", whole[at:at + 32])
+        def with_info(*info):
+            return whole[:at] + struct.pack("<IQQIQ", *info) + whole[at + 32:]
+        cases = {
+            "half.gguf": (whole[:len(whole) // 2], ""),
+            "magic.gguf": (bytes([whole[0] ^ 1]) + whole[1:], ""),
+            "version.gguf": (whole[:4] + bytes([whole[4] ^ 0x40]) + whole[5:], ""),
+            "offset.gguf": (with_info(count, columns, rows, kind, offset + (1 << 40)), tensor),
+            "overflow.gguf": (with_info(count, 1 << 40, 1 << 40, kind, offset), tensor),
+            "type.gguf": (with_info(count, columns, rows, 99, offset), tensor),
+        }
+        for file, (content, names) in cases.items():
+            message = self.fail_with(1, "logits", "-m", self.path(file, content), "--ids", "1")
+            self.assertIn(file, message)
+            self.assertIn(names, message)
 
     def test_torch_pickle(self):
         damaged = lambda damage: self.damaged("mamba2_original_g2_mlp", "pytorch_model.bin", damage)
