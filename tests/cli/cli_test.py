@@ -111,7 +111,7 @@ class Run(Case):
         self.assertEqual(whole, self.succeed("tokenize", "The king"))
         # This model knows 97 of the tokenizer's 2,048 tokens: what it writes is nonsense, but it writes.
         text = self.succeed("run", "-m", os.path.join(GOLDEN, "mamba_tied"), "--tokenizer", BUNDLED, "-n", "30",
-                            "--ignore-eos", "--json", "a")
+                            "--ignore-eos", "--json", "A")
         self.assertEqual(len(json.loads(text)["ids"]), 30)
 
     def test_a_terminal_without_a_prompt_gets_a_conversation(self):
