@@ -146,17 +146,18 @@ void print_table(const nlohmann::json& out) {
                                 out["decode_tokens_per_s_best"].get<double>(),
                                 share("decode_share_of_read_bandwidth", "the machine's read bandwidth")));
     }
-    row("memory", fmt::format("weights {}, state {} a sequence, peak {}",
-                              bytes_text(out["weight_bytes"].get<std::uint64_t>()),
-                              bytes_text(out["state_bytes_per_sequence"].get<std::uint64_t>()),
-                              bytes_text(out["peak_rss_bytes"].get<std::uint64_t>())));
+    row("memory",
+        fmt::format("weights {}, state {} a sequence, peak {}", bytes_text(out["weight_bytes"].get<std::uint64_t>()),
+                    bytes_text(out["state_bytes_per_sequence"].get<std::uint64_t>()),
+                    bytes_text(out["peak_rss_bytes"].get<std::uint64_t>())));
   }
   if (out.contains("machine")) {
     const auto& peak = out["machine"];
-    row("machine", fmt::format("reads {:.1f} GB/s; GEMM {:.0f} GFLOP/s f32, {:.0f} bf16, {:.0f} GOP/s int8 ({} threads)",
-                               peak["read_gb_per_s"].get<double>(), peak["gemm_f32_gflops"].get<double>(),
-                               peak["gemm_bf16_gflops"].get<double>(), peak["gemm_int8_gops"].get<double>(),
-                               peak["threads"].get<int>()));
+    row("machine",
+        fmt::format("reads {:.1f} GB/s; GEMM {:.0f} GFLOP/s f32, {:.0f} bf16, {:.0f} GOP/s int8 ({} threads)",
+                    peak["read_gb_per_s"].get<double>(), peak["gemm_f32_gflops"].get<double>(),
+                    peak["gemm_bf16_gflops"].get<double>(), peak["gemm_int8_gops"].get<double>(),
+                    peak["threads"].get<int>()));
   }
 }
 
@@ -198,9 +199,15 @@ void add_bench(CLI::App& program, int& status) {
       ->check(CLI::IsMember(names))
       ->excludes("--model");
   options->model.add_engine(*command);
-  command->add_option("-p,--prompt", options->prompt, "Tokens to read at once")->check(CLI::Range(0, 1 << 24))->capture_default_str();
-  command->add_option("-n,--decode", options->decode, "Tokens to decode one by one")->check(CLI::Range(0, 1 << 24))->capture_default_str();
-  command->add_option("-r,--repeats", options->repeats, "Rounds; the median counts")->check(CLI::Range(1, 1000))->capture_default_str();
+  command->add_option("-p,--prompt", options->prompt, "Tokens to read at once")
+      ->check(CLI::Range(0, 1 << 24))
+      ->capture_default_str();
+  command->add_option("-n,--decode", options->decode, "Tokens to decode one by one")
+      ->check(CLI::Range(0, 1 << 24))
+      ->capture_default_str();
+  command->add_option("-r,--repeats", options->repeats, "Rounds; the median counts")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
   command->add_flag("--peak", options->peak, "Measure the machine alone: read bandwidth and matrix products");
   command->add_flag("--json", options->json, "For machines");
   command->footer(

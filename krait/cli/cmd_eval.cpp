@@ -35,7 +35,8 @@ struct CloseFile {
 // Collects tokens so that the model sees full chunks however the file's pieces fall.
 class ChunkedScore {
  public:
-  ChunkedScore(runtime::TextScore& score, std::int64_t chunk) : score_(score), chunk_(static_cast<std::size_t>(chunk)) {}
+  ChunkedScore(runtime::TextScore& score, std::int64_t chunk)
+      : score_(score), chunk_(static_cast<std::size_t>(chunk)) {}
 
   void feed_full() {
     std::size_t done = 0;
@@ -100,9 +101,14 @@ int eval(const EvalOptions& options) {
   const double perplexity = std::exp(nll / static_cast<double>(score.scored()));
   const double rate = static_cast<double>(score.tokens()) / seconds;
   if (options.json) {
-    const nlohmann::json out = {{"tokens", score.tokens()}, {"scored", score.scored()}, {"bytes", bytes},
-                                {"nll", nll}, {"bits_per_byte", bits_per_byte}, {"perplexity", perplexity},
-                                {"tokens_per_s", rate}, {"peak_rss_bytes", peak_memory_bytes()}};
+    const nlohmann::json out = {{"tokens", score.tokens()},
+                                {"scored", score.scored()},
+                                {"bytes", bytes},
+                                {"nll", nll},
+                                {"bits_per_byte", bits_per_byte},
+                                {"perplexity", perplexity},
+                                {"tokens_per_s", rate},
+                                {"peak_rss_bytes", peak_memory_bytes()}};
     fmt::print("{}\n", out.dump());
   } else {
     fmt::print("{:.5f} bits/byte · perplexity {:.3f} a token · {} tokens of {} bytes\n", bits_per_byte, perplexity,
@@ -119,8 +125,11 @@ void add_eval(CLI::App& program, int& status) {
   CLI::App* command = program.add_subcommand("eval", "Score how well a model predicts a text");
   options->model.add_model(*command);
   options->model.add_engine(*command);
-  command->add_option("-f,--file", options->file, "The text, of any length (- is standard input)")->required()->type_name("FILE");
-  command->add_flag("--json", options->json, "{\"tokens\":…,\"bytes\":…,\"nll\":…,\"bits_per_byte\":…,\"perplexity\":…}");
+  command->add_option("-f,--file", options->file, "The text, of any length (- is standard input)")
+      ->required()
+      ->type_name("FILE");
+  command->add_flag("--json", options->json,
+                    "{\"tokens\":…,\"bytes\":…,\"nll\":…,\"bits_per_byte\":…,\"perplexity\":…}");
   command->footer("Examples:\n  krait eval -f book.txt\n  krait eval -m mamba-130m -f book.txt --dtype bf16 --json");
   command->callback([options, &status] { status = eval(*options); });
 }

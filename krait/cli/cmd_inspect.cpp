@@ -27,10 +27,8 @@ nlohmann::json describe(const formats::WeightSource& source, const Result<std::s
   std::int64_t elements = 0;
   out["tensors"] = nlohmann::json::array();
   for (const formats::TensorInfo& tensor : source.tensors()) {
-    out["tensors"].push_back({{"name", tensor.name},
-                              {"dtype", to_string(tensor.dtype)},
-                              {"shape", tensor.shape},
-                              {"bytes", tensor.bytes}});
+    out["tensors"].push_back(
+        {{"name", tensor.name}, {"dtype", to_string(tensor.dtype)}, {"shape", tensor.shape}, {"bytes", tensor.bytes}});
     dtypes[std::string(to_string(tensor.dtype))] += tensor.bytes;
     file_bytes += tensor.bytes;
     elements += element_count(tensor.shape).value_or(0);
@@ -65,7 +63,9 @@ void print_table(const nlohmann::json& about) {
   const auto row = [&](std::string_view label, const std::string& value) {
     fmt::print("{}{:<14}{}{}\n", style.bold, label, style.reset, value);
   };
-  const auto text = [](const nlohmann::json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); };
+  const auto text = [](const nlohmann::json& value) {
+    return value.is_string() ? value.get<std::string>() : value.dump();
+  };
   row("checkpoint", fmt::format("{} ({})", text(about["origin"]), text(about["format"])));
   row("architecture", about["architecture"].is_null() ? "not named" : text(about["architecture"]));
   row("parameters", count_text(about["parameters"].get<std::int64_t>()));
@@ -97,8 +97,8 @@ int inspect(const InspectOptions& options) {
   models::LoadOptions load = options.model.load_options();
   load.shapes_only = true;
   const auto model = models::load_model(source, load);
-  const nlohmann::json about = describe(*source, architecture, model ? model->get() : nullptr,
-                                        model ? std::string() : model.error().message);
+  const nlohmann::json about =
+      describe(*source, architecture, model ? model->get() : nullptr, model ? std::string() : model.error().message);
   if (options.json) {
     fmt::print("{}\n", about.dump(1, ' ', false, nlohmann::json::error_handler_t::replace));
   } else {
@@ -112,7 +112,9 @@ int inspect(const InspectOptions& options) {
 void add_inspect(CLI::App& program, int& status) {
   auto options = std::make_shared<InspectOptions>();
   CLI::App* command = program.add_subcommand("inspect", "Show what is in a checkpoint");
-  command->add_option("model,-m,--model", options->model.model, "Model folder, .gguf or weight file (default: the bundled model)")
+  command
+      ->add_option("model,-m,--model", options->model.model,
+                   "Model folder, .gguf or weight file (default: the bundled model)")
       ->type_name("MODEL");
   command->add_flag("--json", options->json, "For machines");
   command->footer("Examples:\n  krait inspect\n  krait inspect model.gguf --json");

@@ -67,13 +67,19 @@ void add_logits(CLI::App& program, int& status) {
   CLI::App* command = program.add_subcommand("logits", "Print the logits after every token of a sequence");
   options->model.add_model(*command);
   options->model.add_engine(*command);
-  command->add_option("--ids", options->ids, "Token ids, separated by commas")->required()->delimiter(',')->allow_extra_args(false)->type_name("ID,ID,…");
-  command->add_option("--chunk", options->chunk, "Feed the sequence in pieces of K tokens; the logits do not depend on it")
+  command->add_option("--ids", options->ids, "Token ids, separated by commas")
+      ->required()
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->type_name("ID,ID,…");
+  command
+      ->add_option("--chunk", options->chunk, "Feed the sequence in pieces of K tokens; the logits do not depend on it")
       ->check(CLI::PositiveNumber)
       ->capture_default_str()
       ->type_name("K");
   command->add_flag("--json", options->json, "{\"ids\":[…],\"shape\":[T,V],\"logits\":[[…]…]}");
-  command->footer("Examples:\n  krait logits --ids 80,1360,738\n  krait logits -m model.gguf --ids 1,2,3 --chunk 1 --json");
+  command->footer(
+      "Examples:\n  krait logits --ids 80,1360,738\n  krait logits -m model.gguf --ids 1,2,3 --chunk 1 --json");
   command->callback([options, &status] { status = logits(*options); });
 }
 

@@ -115,7 +115,8 @@ class Writer {
 
   void print_closing_line() const {
     const Style style = Style::for_stream(stderr);
-    fmt::print(stderr, "{}prompt {} tokens, {:.1f} tokens/s · text {} tokens, {:.1f} tokens/s · peak memory {} · seed {}{}\n",
+    fmt::print(stderr,
+               "{}prompt {} tokens, {:.1f} tokens/s · text {} tokens, {:.1f} tokens/s · peak memory {} · seed {}{}\n",
                style.dim, prefill_.tokens, prefill_.per_second(), decode_.tokens, decode_.per_second(),
                bytes_text(peak_memory_bytes()), seed(), style.reset);
   }
@@ -176,7 +177,8 @@ int run_once(Writer& writer) {
 // One text that grows in turns: what is typed, then what the model adds. The state carries everything so far.
 int run_interactive(Writer& writer) {
   const Style style = Style::for_stream(stderr);
-  fmt::print(stderr, "{}Type the beginning of a text; the model goes on. /reset forgets, Ctrl-C stops it, Ctrl-D ends.{}\n",
+  fmt::print(stderr,
+             "{}Type the beginning of a text; the model goes on. /reset forgets, Ctrl-C stops it, Ctrl-D ends.{}\n",
              style.dim, style.reset);
   const InterruptGuard guard;
   std::string line;
@@ -220,14 +222,28 @@ void add_run(CLI::App& program, int& status) {
   command->add_option("-s,--seed", options->seed, "Seed of the draws (default: a random one, shown at the end)")
       ->type_name("S");
   runtime::SamplerOptions& sampler = options->sampler;
-  command->add_option("--temp,--temperature", sampler.temperature, "0 is greedy, higher is wilder")->capture_default_str()->type_name("X");
+  command->add_option("--temp,--temperature", sampler.temperature, "0 is greedy, higher is wilder")
+      ->capture_default_str()
+      ->type_name("X");
   command->add_flag("--greedy", options->greedy, "Always the most likely token (the same as --temp 0)");
-  command->add_option("--top-k", sampler.top_k, "Keep the K most likely tokens; 0: all")->capture_default_str()->type_name("K");
-  command->add_option("--top-p", sampler.top_p, "Keep the most likely tokens up to this share; 1: all")->capture_default_str()->type_name("P");
-  command->add_option("--min-p", sampler.min_p, "Keep tokens at least this share of the most likely one; 0: all")->capture_default_str()->type_name("P");
-  command->add_option("--repetition-penalty", sampler.repetition_penalty, "Above 1 discourages tokens seen before")->capture_default_str()->type_name("X");
-  command->add_option("--presence-penalty", sampler.presence_penalty, "Subtracted from tokens written before")->capture_default_str()->type_name("X");
-  command->add_option("--frequency-penalty", sampler.frequency_penalty, "Subtracted for every time a token was written")->capture_default_str()->type_name("X");
+  command->add_option("--top-k", sampler.top_k, "Keep the K most likely tokens; 0: all")
+      ->capture_default_str()
+      ->type_name("K");
+  command->add_option("--top-p", sampler.top_p, "Keep the most likely tokens up to this share; 1: all")
+      ->capture_default_str()
+      ->type_name("P");
+  command->add_option("--min-p", sampler.min_p, "Keep tokens at least this share of the most likely one; 0: all")
+      ->capture_default_str()
+      ->type_name("P");
+  command->add_option("--repetition-penalty", sampler.repetition_penalty, "Above 1 discourages tokens seen before")
+      ->capture_default_str()
+      ->type_name("X");
+  command->add_option("--presence-penalty", sampler.presence_penalty, "Subtracted from tokens written before")
+      ->capture_default_str()
+      ->type_name("X");
+  command->add_option("--frequency-penalty", sampler.frequency_penalty, "Subtracted for every time a token was written")
+      ->capture_default_str()
+      ->type_name("X");
   command->add_option("--logit-bias", options->logit_bias, "Added to a token's logit; may be given several times")
       ->allow_extra_args(false)
       ->type_name("ID:BIAS");

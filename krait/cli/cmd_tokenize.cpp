@@ -34,7 +34,8 @@ std::vector<formats::TokenId> parse_ids(std::string text) {
       id = std::stoi(word, &used);
     } catch (const std::exception&) {  // reported below
     }
-    if (used != word.size() || id < 0) throw UserError(fmt::format("'{}' is not a token id", word), "ids are numbers from 0");
+    if (used != word.size() || id < 0)
+      throw UserError(fmt::format("'{}' is not a token id", word), "ids are numbers from 0");
     ids.push_back(id);
   }
   return ids;

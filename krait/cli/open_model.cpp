@@ -48,8 +48,8 @@ fs::path bundled_model() {
     }
     if (folder == folder.root_path()) break;
   }
-  throw CommandError(fmt::format("the bundled model is not beside the program ({}): name a model with -m",
-                                 program.string()));
+  throw CommandError(
+      fmt::format("the bundled model is not beside the program ({}): name a model with -m", program.string()));
 }
 
 std::unique_ptr<runtime::Engine> open_engine(const ModelOptions& options, std::int64_t prefill_chunk) {

@@ -20,7 +20,7 @@ struct ModelOptions {
   bool exact_activations = false;
   int threads = 0;
 
-  void add_model(CLI::App& command);  // -m
+  void add_model(CLI::App& command);   // -m
   void add_engine(CLI::App& command);  // --dtype, --threads
 
   std::filesystem::path path() const;

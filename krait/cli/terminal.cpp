@@ -53,7 +53,8 @@ void Progress::update(std::int64_t done) {
   const double left = share > 0 ? seconds * (1 - share) / share : 0;
   std::string bar;
   for (int i = 0; i < kBarWidth; ++i) bar += i < filled ? "█" : "·";
-  fmt::print(stderr, "\r\x1b[K{} {} {:3.0f} %  {:.0f} {}/s  {:.0f} s left", label_, bar, share * 100, rate, unit_, left);
+  fmt::print(stderr, "\r\x1b[K{} {} {:3.0f} %  {:.0f} {}/s  {:.0f} s left", label_, bar, share * 100, rate, unit_,
+             left);
   std::fflush(stderr);
   drawn_ = true;
   next_ = Clock::now() + kRedraw;
@@ -66,7 +67,7 @@ void Progress::finish() {
 
 InterruptGuard::InterruptGuard() {
   g_interrupted = 0;
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = on_interrupt;
   sigaction(SIGINT, &action, nullptr);  // no SA_RESTART: a blocked read returns
 }
@@ -78,7 +79,7 @@ bool InterruptGuard::interrupted() { return g_interrupted != 0; }
 void InterruptGuard::clear() { g_interrupted = 0; }
 
 std::uint64_t peak_memory_bytes() {
-  struct rusage usage {};
+  struct rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;  // Linux counts in KiB
 }

@@ -16,9 +16,8 @@ namespace krait::formats {
 class Config {
  public:
   using Value = std::variant<std::monostate,  // JSON null
-                             bool, std::int64_t, double, std::string,
-                             std::vector<std::int64_t>, std::vector<double>, std::vector<bool>,
-                             std::vector<std::string>>;
+                             bool, std::int64_t, double, std::string, std::vector<std::int64_t>, std::vector<double>,
+                             std::vector<bool>, std::vector<std::string>>;
 
   // `origin` names the file in error messages.
   explicit Config(std::string origin = "config") : origin_(std::move(origin)) {}

@@ -12,7 +12,7 @@
 namespace krait::kernels {
 
 enum class ActivationFormat : std::uint8_t {
-  kF32,   // as they are
+  kF32,  // as they are
   kBF16,
   kF16,
   kQ8Block32,   // int8 in blocks of 32, scale max|x|/127 kept in f16     (beside Q8_0, Q4_0)

@@ -67,18 +67,24 @@ double measure_read(ThreadPool& pool) {
   return median(rates);
 }
 
-// A tile of the shape `linear` hands to oneDNN.
-constexpr std::int64_t kM = 256, kN = 192, kK = 768;
+// Long enough in every direction that copying operands into oneDNN's own order costs little, small enough for L2.
+constexpr std::int64_t kM = 512, kN = 384, kK = 512;
 
-// Billions of operations a second with every thread repeating the product on operands of its own.
-template <class A, class B, class C, class Product>
-double measure_gemm(ThreadPool& pool, Product&& product) {
+// Billions of operations a second with every thread repeating the product on operands of its own, filled with the
+// given values: zeros or subnormal numbers would not run at the speed of real ones.
+template <class C, class A, class B, class Product>
+double measure_gemm(ThreadPool& pool, A a_value, B b_value, Product&& product) {
   struct Operands {
-    std::vector<A> a = std::vector<A>(kM * kK, A{1});
-    std::vector<B> b = std::vector<B>(kN * kK, B{1});
-    std::vector<C> c = std::vector<C>(kM * kN);
+    std::vector<A> a;
+    std::vector<B> b;
+    std::vector<C> c;
   };
   std::vector<Operands> operands(static_cast<std::size_t>(pool.size()));
+  for (Operands& each : operands) {
+    each.a.assign(kM * kK, a_value);
+    each.b.assign(kN * kK, b_value);
+    each.c.resize(kM * kN);
+  }
   std::vector<double> rates;
   for (int run = 0; run < 4; ++run) {
     std::atomic<std::int64_t> products = 0;
@@ -104,18 +110,19 @@ double measure_gemm(ThreadPool& pool, Product&& product) {
 MachinePeak measure_machine_peak(ThreadPool& pool) {
   MachinePeak peak;
   peak.read_gb_per_s = measure_read(pool);
-  peak.gemm_f32_gflops = measure_gemm<float, float, float>(
-      pool, [](const float* a, const float* b, float* c) { gemm_f32(true, kM, kN, kK, a, kK, b, kK, c, kN); });
+  peak.gemm_f32_gflops = measure_gemm<float>(pool, 1.5F, 0.75F, [](const float* a, const float* b, float* c) {
+    gemm_f32(false, kM, kN, kK, a, kK, b, kN, c, kN);
+  });
   if (gemm_bf16_available()) {
-    peak.gemm_bf16_gflops = measure_gemm<std::uint16_t, std::uint16_t, float>(
-        pool, [](const std::uint16_t* a, const std::uint16_t* b, float* c) {
-          gemm_bf16(true, kM, kN, kK, a, kK, b, kK, c, kN);
-        });
+    peak.gemm_bf16_gflops = measure_gemm<float>(pool, f32_to_bf16(1.5F), f32_to_bf16(0.75F),
+                                                [](const std::uint16_t* a, const std::uint16_t* b, float* c) {
+                                                  gemm_bf16(false, kM, kN, kK, a, kK, b, kN, c, kN);
+                                                });
   }
-  peak.gemm_int8_gops = measure_gemm<std::uint8_t, std::int8_t, std::int32_t>(
-      pool, [](const std::uint8_t* a, const std::int8_t* b, std::int32_t* c) {
-        gemm_int8(true, kM, kN, kK, a, kK, b, kK, c, kN);
-      });
+  peak.gemm_int8_gops = measure_gemm<std::int32_t>(pool, std::uint8_t{3}, std::int8_t{5},
+                                                   [](const std::uint8_t* a, const std::int8_t* b, std::int32_t* c) {
+                                                     gemm_int8(false, kM, kN, kK, a, kK, b, kN, c, kN);
+                                                   });
   return peak;
 }
 

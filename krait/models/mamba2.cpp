@@ -1,9 +1,9 @@
 // Mamba-2 (Dao & Gu 2024).
 // Checkpoints: state-spaces' original (d_model, ssm_cfg.layer "Mamba2"), transformers' (hidden_size), Mistral's
 // Codestral-Mamba (dim, names under "model."), GGUF ("mamba2").
+#include "krait/models/mixers/mamba2.h"
 #include "krait/models/architectures.h"
 #include "krait/models/backbone.h"
-#include "krait/models/mixers/mamba2.h"
 
 namespace krait::models {
 namespace {
@@ -12,8 +12,8 @@ void read_dt_limits(WeightLoader& loader, std::string_view key, Mamba2Dimensions
   if (!loader.config().has(key)) return;
   const auto limits = loader.config().numbers(key);
   if (!limits || limits->size() != 2 || !((*limits)[0] <= (*limits)[1])) {
-    loader.set_error({ErrorCode::kCorrupt,
-                      fmt::format("[models] {} is not a pair of limits ({})", key, loader.config().origin())});
+    loader.set_error(
+        {ErrorCode::kCorrupt, fmt::format("[models] {} is not a pair of limits ({})", key, loader.config().origin())});
     return;
   }
   mixer.dt_low = static_cast<float>((*limits)[0]);

@@ -57,8 +57,8 @@ Result<std::unique_ptr<Model>> load_model(std::shared_ptr<const formats::WeightS
   KRAIT_ASSIGN(const std::string name, architecture_name(source->config()));
   const auto* found = std::ranges::find(kArchitectures, name, &Architecture::name);
   if (found == kArchitectures.end()) {
-    return fail(ErrorCode::kUnsupported, "[models] architecture {} is not one of {} ({})", name, fmt::join(kNames, ", "),
-                source->origin());
+    return fail(ErrorCode::kUnsupported, "[models] architecture {} is not one of {} ({})", name,
+                fmt::join(kNames, ", "), source->origin());
   }
   WeightLoader loader(source, options);
   if (loader.failed()) return std::unexpected(*loader.error());

@@ -14,7 +14,8 @@ constexpr std::size_t kMinimumBlock = std::size_t{4} << 20;
 
 float* Workspace::take(std::int64_t count) {
   constexpr std::size_t kAlignment = AlignedBuffer::kAlignment;
-  const std::size_t bytes = (static_cast<std::size_t>(count) * sizeof(float) + kAlignment - 1) / kAlignment * kAlignment;
+  const std::size_t bytes =
+      (static_cast<std::size_t>(count) * sizeof(float) + kAlignment - 1) / kAlignment * kAlignment;
   while (block_ < blocks_.size() && used_ + bytes > blocks_[block_].size()) {
     ++block_;
     used_ = 0;

@@ -158,7 +158,8 @@ Result<SyntheticShape> synthetic_shape(std::string_view name) {
   if (found != kShapes.end()) return *found;
   std::vector<std::string_view> names;
   for (const SyntheticShape& shape : kShapes) names.push_back(shape.name);
-  return fail(ErrorCode::kInvalidArgument, "[models] no synthetic model {}: there are {}", name, fmt::join(names, ", "));
+  return fail(ErrorCode::kInvalidArgument, "[models] no synthetic model {}: there are {}", name,
+              fmt::join(names, ", "));
 }
 
 std::unique_ptr<formats::WeightSource> make_synthetic(const SyntheticShape& shape, DType dtype, std::uint64_t seed) {

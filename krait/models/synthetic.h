@@ -16,9 +16,9 @@ struct SyntheticShape {
   std::string_view name;          // "mamba2-130m"
   std::string_view architecture;  // "mamba", "falcon_mamba" or "mamba2"
   std::int64_t layers = 0;
-  std::int64_t width = 0;       // D; the inner width is 2 D
-  std::int64_t vocabulary = 0;  // V
-  std::int64_t states = 16;     // N
+  std::int64_t width = 0;        // D; the inner width is 2 D
+  std::int64_t vocabulary = 0;   // V
+  std::int64_t states = 16;      // N
   std::int64_t head_width = 64;  // P, Mamba-2 only
   std::int64_t groups = 1;       // G, Mamba-2 only
 };

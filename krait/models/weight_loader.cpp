@@ -33,7 +33,8 @@ bool same_but_ones(std::span<const std::int64_t> left, std::span<const std::int6
 WeightLoader::WeightLoader(std::shared_ptr<const formats::WeightSource> source, const LoadOptions& options)
     : source_(std::move(source)), options_(options) {
   if (options.dtype && !is_matrix_dtype(*options.dtype)) {
-    set_error({ErrorCode::kUnsupported, fmt::format("[models] weights cannot be kept as {}", to_string(*options.dtype))});
+    set_error(
+        {ErrorCode::kUnsupported, fmt::format("[models] weights cannot be kept as {}", to_string(*options.dtype))});
   }
 }
 
@@ -87,13 +88,13 @@ std::optional<TensorView> WeightLoader::read(const std::string& name, std::span<
   if (failed()) return std::nullopt;
   const formats::TensorInfo* info = source_->find(name);
   auto view = options_.shapes_only && info != nullptr ? Result<TensorView>(TensorView{info->dtype, info->shape, {}})
-                                              : source_->view(name);
+                                                      : source_->view(name);
   if (!view) {
     set_error(std::move(view).error());
     return std::nullopt;
   }
-  const bool fits = any_shape ? element_count(view->shape) == element_count(expected)
-                              : same_but_ones(view->shape, expected);
+  const bool fits =
+      any_shape ? element_count(view->shape) == element_count(expected) : same_but_ones(view->shape, expected);
   if (!fits) {
     set_error({ErrorCode::kCorrupt, fmt::format("[models] tensor {} has shape {}, expected {} ({})", name,
                                                 to_string(view->shape), to_string(expected), source_->origin())});

@@ -8,10 +8,7 @@
 namespace krait::runtime {
 
 Engine::Engine(std::unique_ptr<models::Model> model, EngineOptions options)
-    : model_(std::move(model)),
-      options_(options),
-      pool_(options.threads),
-      states_(model_->state_layout().bytes()) {
+    : model_(std::move(model)), options_(options), pool_(options.threads), states_(model_->state_layout().bytes()) {
   if (options_.prefill_chunk < 1) {
     throw UserError(fmt::format("a prefill chunk of {} tokens is not possible", options_.prefill_chunk),
                     "give at least 1");
@@ -34,8 +31,8 @@ LogitRows Engine::step(std::span<const StepRequest> requests) {
                         fmt::format("ids of this model are 0 … {}", vocabulary - 1));
       }
     }
-    segments.push_back({request.session->state_.data(), request.tokens, request.session->position_,
-                        request.logits_from});
+    segments.push_back(
+        {request.session->state_.data(), request.tokens, request.session->position_, request.logits_from});
   }
   models::Step step(pool_, workspace_, segments);
   const auto rows = static_cast<std::int64_t>(step.logit_rows().size());

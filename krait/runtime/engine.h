@@ -19,7 +19,7 @@ using formats::TokenId;
 class Session;
 
 struct EngineOptions {
-  int threads = 0;                  // 0: one for each core the process may use
+  int threads = 0;                   // 0: one for each core the process may use
   std::int64_t prefill_chunk = 512;  // most tokens of one sequence in a step; bounds scratch memory
 };
 

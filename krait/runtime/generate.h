@@ -15,8 +15,8 @@ namespace krait::runtime {
 
 struct GenerateOptions {
   std::int64_t max_tokens = 256;
-  std::vector<TokenId> stop_ids = {};      // end the text and are not shown
-  std::vector<std::string> stop_strings = {};// end the text and are not shown
+  std::vector<TokenId> stop_ids = {};          // end the text and are not shown
+  std::vector<std::string> stop_strings = {};  // end the text and are not shown
   // Feed the last token too, so that the session can go on from the whole text. Costs one step.
   bool continue_later = false;
 };

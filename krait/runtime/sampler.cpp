@@ -46,8 +46,7 @@ TokenId Sampler::sample(std::span<const float> logits) {
   const auto usable = std::min(logits.size(), static_cast<std::size_t>(vocabulary_));
   adjusted_.assign(logits.begin(), logits.begin() + static_cast<std::ptrdiff_t>(usable));
   adjust(adjusted_);
-  const TokenId id =
-      options_.temperature == 0 ? static_cast<TokenId>(kernels::argmax(adjusted_)) : draw(adjusted_);
+  const TokenId id = options_.temperature == 0 ? static_cast<TokenId>(kernels::argmax(adjusted_)) : draw(adjusted_);
   ++counts_[id].generated;
   return id;
 }

@@ -49,7 +49,7 @@ class StatePool {
   StatePool& operator=(const StatePool&) = delete;
 
   std::uint64_t bytes_per_state() const { return bytes_; }
-  StateSlot acquire();                       // the state before the first token
+  StateSlot acquire();                        // the state before the first token
   StateSlot fork(const StateSlot& original);  // a copy
 
  private:

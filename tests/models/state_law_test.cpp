@@ -103,7 +103,8 @@ TEST_P(StateLaw, StrangersInTheBatchChangeNothing) {
   for (std::size_t begin = 0; begin < all.size();) {
     const std::size_t length = std::min<std::size_t>(1 + seed % 9, all.size() - begin);
     std::vector<std::vector<std::int32_t>> noise;
-    for (std::size_t i = 0; i < strangers.size(); ++i) noise.push_back(random_ids(1 + (seed + i) % 5, vocabulary, seed + i));
+    for (std::size_t i = 0; i < strangers.size(); ++i)
+      noise.push_back(random_ids(1 + (seed + i) % 5, vocabulary, seed + i));
     const std::vector<runtime::StepRequest> requests = {
         {&strangers[0], noise[0], static_cast<std::int64_t>(noise[0].size())},
         {&session, all.subspan(begin, length), 0},

@@ -57,7 +57,8 @@ inline std::vector<std::vector<float>> all_logits(runtime::Session& session, std
 
 // The largest difference, relative to the largest |reference|.
 template <class Reference>
-double relative_error(const std::vector<std::vector<float>>& rows, const std::vector<std::vector<Reference>>& reference) {
+double relative_error(const std::vector<std::vector<float>>& rows,
+                      const std::vector<std::vector<Reference>>& reference) {
   EXPECT_EQ(rows.size(), reference.size());
   double largest = 0;
   double scale = 0;

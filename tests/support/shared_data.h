@@ -19,7 +19,7 @@ inline std::optional<std::filesystem::path> shared_data() {
 
 }  // namespace krait::tests
 
-#define KRAIT_REQUIRE_SHARED_DATA(variable)                              \
-  const auto krait_shared = ::krait::tests::shared_data();             \
-  if (!krait_shared) GTEST_SKIP() << "skipped: no shared data";        \
+#define KRAIT_REQUIRE_SHARED_DATA(variable)                     \
+  const auto krait_shared = ::krait::tests::shared_data();      \
+  if (!krait_shared) GTEST_SKIP() << "skipped: no shared data"; \
   const std::filesystem::path variable = *krait_shared

@@ -11,8 +11,8 @@ Mamba2Mixer::Mamba2Mixer(const WeightScope& scope, const Mamba2Dimensions& dimen
   const std::int64_t heads = dimensions.heads;
   const std::int64_t conv_channels = inner() + 2 * group_states();
   if (heads % dimensions.groups != 0) {
-    scope.loader().set_error({ErrorCode::kCorrupt, fmt::format("[models] {} heads do not divide into {} groups", heads,
-                                                               dimensions.groups)});
+    scope.loader().set_error(
+        {ErrorCode::kCorrupt, fmt::format("[models] {} heads do not divide into {} groups", heads, dimensions.groups)});
     return;
   }
   const std::int64_t projected = inner() + conv_channels + heads;
@@ -41,8 +41,8 @@ Mamba2Mixer::Mamba2Mixer(const WeightScope& scope, const Mamba2Dimensions& dimen
   out_bias_ = scope.vector_if_present("out_proj.bias", "ssm_out.bias", width);
 
   if (scope.loader().failed()) return;
-  window_offset_ = layout.add(state_name + ".conv", {dimensions.conv_width - 1, conv_channels}, DType::kF32,
-                              StateKind::kConvWindow);
+  window_offset_ =
+      layout.add(state_name + ".conv", {dimensions.conv_width - 1, conv_channels}, DType::kF32, StateKind::kConvWindow);
   state_offset_ = layout.add(state_name + ".ssm", {heads, dimensions.states, dimensions.head_width}, DType::kF32,
                              StateKind::kRecurrent);
 }
