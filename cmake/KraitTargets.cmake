@@ -28,8 +28,8 @@ function(krait_add_fuzzer name source)
   target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}")
   target_link_libraries(${name} PRIVATE krait_flags ${ARGN})
   target_link_options(${name} PRIVATE -fsanitize=fuzzer)
-  add_test(NAME fuzz.${name}
+  add_test(NAME ${name}
     COMMAND "${PROJECT_SOURCE_DIR}/tools/run_fuzzer.sh" "$<TARGET_FILE:${name}>"
       "${PROJECT_SOURCE_DIR}/tests/fuzz/corpus/${name}" "${CMAKE_CURRENT_BINARY_DIR}/${name}.found")
-  set_tests_properties(fuzz.${name} PROPERTIES LABELS fuzz)
+  set_tests_properties(${name} PROPERTIES LABELS fuzz)
 endfunction()
