@@ -95,34 +95,11 @@ TEST(Conv1dCausal, SplitAnywhereGivesSameRowsAndWindow) {
 TEST(Conv1dCausal, SequencesOfABatchAndThreadsDoNotMatter) {
   on_every_target([&] {
     Random random(3);
-    Case c(60, 50, 4, random);
-    const std::vector<std::int64_t> lengths = {1, 0, 17, 1, 2, 30, 9};
-    std::vector<Matrix> first_results;
-    for (const int threads : {1, 2, 3}) {
-      ThreadPool pool(threads);
-      std::vector<Matrix> windows;
-      std::vector<SequenceRows> sequences;
-      for (std::size_t i = 0; i < lengths.size(); ++i) windows.push_back(c.window);
-      std::int64_t row = 0;
-      for (std::size_t i = 0; i < lengths.size(); ++i) {
-        sequences.push_back({.first_row = row, .rows = lengths[i], .state = windows[i].data()});
-        row += lengths[i];
-      }
-      Matrix y(60, 50);
-      conv1d_causal(pool, c.conv, c.x.in(), sequences, y.out());
-      for (std::size_t i = 0; i < lengths.size(); ++i) {
-        Matrix alone(60, 50), window = c.window;
-        SequenceRows sequence = sequences[i];
-        sequence.state = window.data();
-        conv1d_causal(pool, c.conv, c.x.in(), {&sequence, 1}, alone.out());
-        tests::expect_same_bits(window, windows[i]);
-        for (std::int64_t r = sequence.first_row; r < sequence.first_row + sequence.rows; ++r) {
-          for (std::int64_t e = 0; e < 50; ++e) ASSERT_EQ(alone.at(r, e), y.at(r, e));
-        }
-      }
-      if (threads == 1) first_results.push_back(y);
-      tests::expect_same_bits(y, first_results.front());
-    }
+    const Case c(60, 50, 4, random);
+    tests::expect_sequences_and_threads_do_not_matter(
+        50, c.window, [&](ThreadPool& pool, std::span<const SequenceRows> sequences, Matrix& y) {
+          conv1d_causal(pool, c.conv, c.x.in(), sequences, y.out());
+        });
   });
 }
 

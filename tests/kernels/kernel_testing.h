@@ -6,10 +6,12 @@
 
 #include <cmath>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "krait/core/random.h"
+#include "krait/core/thread_pool.h"
 #include "krait/kernels/rows.h"
 #include "krait/kernels/simd_target.h"
 
@@ -120,6 +122,39 @@ inline void expect_same_bits(const Matrix& left, const Matrix& right) {
     for (std::int64_t c = 0; c < left.columns(); ++c) {
       ASSERT_EQ(left.at(r, c), right.at(r, c)) << "row " << r << ", column " << c;
     }
+  }
+}
+
+// Sequences of several lengths in one call give what each gives by itself, to the bit, on any number of threads.
+// `run(pool, sequences, y)` fills y [60, columns] from inputs of its own; every sequence starts from a copy of `state`.
+template <class Run>
+void expect_sequences_and_threads_do_not_matter(std::int64_t columns, const Matrix& state, Run&& run) {
+  constexpr std::int64_t kRows = 60;
+  const std::vector<std::int64_t> lengths = {1, 0, 17, 1, 2, 30, 9};
+  std::vector<Matrix> first_result;
+  for (const int threads : {1, 2, 3}) {
+    ThreadPool pool(threads);
+    std::vector<Matrix> states(lengths.size(), state);
+    std::vector<kernels::SequenceRows> sequences;
+    std::int64_t row = 0;
+    for (std::size_t i = 0; i < lengths.size(); ++i) {
+      sequences.push_back({.first_row = row, .rows = lengths[i], .state = states[i].data()});
+      row += lengths[i];
+    }
+    Matrix y(kRows, columns);
+    run(pool, std::span<const kernels::SequenceRows>(sequences), y);
+    for (std::size_t i = 0; i < lengths.size(); ++i) {
+      Matrix alone(kRows, columns), alone_state = state;
+      kernels::SequenceRows sequence = sequences[i];
+      sequence.state = alone_state.data();
+      run(pool, std::span<const kernels::SequenceRows>(&sequence, 1), alone);
+      expect_same_bits(alone_state, states[i]);
+      for (std::int64_t r = sequence.first_row; r < sequence.first_row + sequence.rows; ++r) {
+        for (std::int64_t c = 0; c < columns; ++c) ASSERT_EQ(alone.at(r, c), y.at(r, c));
+      }
+    }
+    if (threads == 1) first_result.push_back(y);
+    expect_same_bits(y, first_result.front());
   }
 }
 

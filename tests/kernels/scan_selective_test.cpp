@@ -179,33 +179,10 @@ TEST(ScanSelective, SplitAnywhereGivesSameState) {
 TEST(ScanSelective, SequencesOfABatchAndThreadsDoNotMatter) {
   on_every_target([&] {
     Random random(6);
-    Case c(60, 150, 16, 2, random);
-    const std::vector<std::int64_t> lengths = {1, 0, 17, 1, 41};
-    std::vector<Matrix> first_results;
-    for (const int threads : {1, 2, 3}) {
-      ThreadPool pool(threads);
-      std::vector<Matrix> states(lengths.size(), c.state);
-      std::vector<SequenceRows> sequences;
-      std::int64_t row = 0;
-      for (std::size_t i = 0; i < lengths.size(); ++i) {
-        sequences.push_back({.first_row = row, .rows = lengths[i], .state = states[i].data()});
-        row += lengths[i];
-      }
-      Matrix y(60, 150);
-      c.run(pool, sequences, y);
-      for (std::size_t i = 0; i < lengths.size(); ++i) {
-        Matrix alone(60, 150), state = c.state;
-        SequenceRows sequence = sequences[i];
-        sequence.state = state.data();
-        c.run(pool, {&sequence, 1}, alone);
-        tests::expect_same_bits(state, states[i]);
-        for (std::int64_t r = sequence.first_row; r < sequence.first_row + sequence.rows; ++r) {
-          for (std::int64_t e = 0; e < 150; ++e) ASSERT_EQ(alone.at(r, e), y.at(r, e));
-        }
-      }
-      if (threads == 1) first_results.push_back(y);
-      tests::expect_same_bits(y, first_results.front());
-    }
+    const Case c(60, 150, 16, 2, random);
+    tests::expect_sequences_and_threads_do_not_matter(
+        150, c.state,
+        [&](ThreadPool& pool, std::span<const SequenceRows> sequences, Matrix& y) { c.run(pool, sequences, y); });
   });
 }
 
