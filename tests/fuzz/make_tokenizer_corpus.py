@@ -6,16 +6,9 @@
 The files are committed; run it again after changing it.
 """
 import json
-import pathlib
 import struct
 
-CORPUS = pathlib.Path(__file__).parent / "corpus"
-
-
-def write(fuzzer, name, data):
-    folder = CORPUS / fuzzer
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_bytes(data)
+from make_corpus import write
 
 
 def tokenizer_json(name, model, **parts):
