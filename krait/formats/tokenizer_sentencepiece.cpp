@@ -97,7 +97,8 @@ std::uint32_t little_endian(std::string_view bytes, std::size_t at) {
 }
 
 // A character map is the size of a trie in bytes, the trie, and the strings its values point into, each ended by a
-// zero. From unit i a walk goes to unit i ^ offset ^ byte for any byte, so that whole block must lie in the array.
+// zero. From unit i a walk goes to unit i ^ offset ^ byte for any byte, so that whole block must lie in the array. A
+// unit that ends a string has its value in unit i ^ offset, and the library takes it from there whatever that is.
 Result<void> check_character_map(std::string_view map, const std::string& origin) {
   if (map.empty()) return {};
   const std::uint64_t size = map.size() < 4 ? map.size() : little_endian(map, 0);
@@ -106,20 +107,23 @@ Result<void> check_character_map(std::string_view map, const std::string& origin
                 origin);
   }
   const std::string_view strings = map.substr(static_cast<std::size_t>(4 + size));
-  const std::uint32_t units = static_cast<std::uint32_t>(size / 4);
-  for (std::uint32_t i = 0; i < units; ++i) {
-    const std::uint32_t unit = little_endian(map, 4 + std::size_t{4} * i);
-    if ((unit & 0x80000000U) != 0) {
-      if ((unit & 0x7FFFFFFFU) >= strings.size()) {
-        return fail(ErrorCode::kCorrupt, "[sentencepiece] character map: string at {} of {} ({})", unit & 0x7FFFFFFFU,
-                    strings.size(), origin);
-      }
-      continue;
+  const std::uint64_t units = size / 4;
+  const auto unit_at = [&](std::uint64_t i) { return little_endian(map, static_cast<std::size_t>(4 + 4 * i)); };
+  for (std::uint64_t i = 0; i < units; ++i) {
+    constexpr std::uint32_t kLeaf = 0x80000000U, kEndsString = 0x100U, kFarOffset = 0x200U;
+    const std::uint32_t unit = unit_at(i);
+    // A value: no way leads on, and whoever points here is checked below. But a walk starts at unit 0 without a look.
+    if ((unit & kLeaf) != 0 && i != 0) continue;
+    const std::uint64_t next = i ^ (static_cast<std::uint64_t>(unit >> 10) << ((unit & kFarOffset) >> 6));
+    if ((next | 0xFF) >= units) {
+      return fail(ErrorCode::kCorrupt, "[sentencepiece] character map: unit {} leads to {} of {} ({})", i, next, units,
+                  origin);
     }
-    const std::uint64_t offset = static_cast<std::uint64_t>(unit >> 10) << ((unit & 0x200U) >> 6);
-    if (((i ^ offset) | 0xFF) >= units) {
-      return fail(ErrorCode::kCorrupt, "[sentencepiece] character map: unit {} leads to {} of {} ({})", i, i ^ offset,
-                  units, origin);
+    if ((unit & kEndsString) == 0) continue;
+    const std::uint32_t value = unit_at(next) & ~kLeaf;
+    if (value >= strings.size()) {
+      return fail(ErrorCode::kCorrupt, "[sentencepiece] character map: string at {} of {} ({})", value, strings.size(),
+                  origin);
     }
   }
   if (strings.empty() || strings.back() != '\0') {

@@ -164,6 +164,19 @@ TEST(SentencePiece, RefusesBrokenModels) {
   const auto wild = parse_sentencepiece_model(bytes, "x");
   ASSERT_FALSE(wild.has_value());
   EXPECT_NE(wild.error().message.find("character map"), std::string::npos) << wild.error().message;
+  // A value where the walk begins, and one behind a unit that ends a string but is no value.
+  for (const auto& [unit0, unit1] : {std::pair{0x80000000U, 0U}, std::pair{0x00000500U, 0x00000900U}}) {
+    std::string trie(1024, '\0');
+    for (int byte = 0; byte < 4; ++byte) {
+      trie[static_cast<std::size_t>(byte)] = static_cast<char>(unit0 >> (8 * byte));
+      trie[static_cast<std::size_t>(4 + byte)] = static_cast<char>(unit1 >> (8 * byte));
+    }
+    std::string spec;
+    put_bytes(2, std::string("\x00\x04\x00\x00", 4) + trie + '\0', spec);
+    std::string hostile = whole;
+    put_bytes(3, spec, hostile);
+    EXPECT_FALSE(parse_sentencepiece_model(hostile, "x").has_value()) << unit0;
+  }
   std::string nan = whole;
   put_bytes(1, piece("zz", std::numeric_limits<float>::quiet_NaN(), kNormal), nan);
   EXPECT_FALSE(parse_sentencepiece_model(nan, "x").has_value());
