@@ -1,7 +1,10 @@
 // Models against numbers that krait did not make: logits at every position, fed whole, in chunks and token by token.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
+#include <map>
+#include <string>
 
 #include "krait/kernels/distribution.h"
 #include "tests/support/golden_logits.h"
@@ -89,7 +92,7 @@ INSTANTIATE_TEST_SUITE_P(Models, GgufGolden,
                                          GgufCase{"mamba2-q6_k", 3e-2}, GgufCase{"mamba2-q5_k", 6e-2},
                                          GgufCase{"mamba2-q4_k", 6e-2}, GgufCase{"mamba2-q4_0", 6e-2}));
 
-TEST(GgufGolden, ActivationsRoundedAsTheFormatSaysComeCloserThanExactOnes) {
+TEST(GgufActivations, ActivationsRoundedAsTheFormatSaysComeCloserThanExactOnes) {
   KRAIT_REQUIRE_SHARED_DATA(shared);
   for (const char* name : {"mamba2-q8_0", "mamba2-q4_0", "mamba2-q4_k", "mamba2-q5_k", "mamba2-q6_k", "mamba2-bf16"}) {
     const fs::path folder = shared / "golden/gguf" / name;
@@ -104,6 +107,52 @@ TEST(GgufGolden, ActivationsRoundedAsTheFormatSaysComeCloserThanExactOnes) {
     }
     EXPECT_LT(errors[0] * 3, errors[1]) << name;
   }
+}
+
+// A transformers checkpoint under the names and with the params.json that Mistral gave Codestral-Mamba.
+class MistralNames final : public formats::WeightSource {
+ public:
+  explicit MistralNames(std::unique_ptr<formats::WeightSource> source)
+      : source_(std::move(source)),
+        config_(*formats::Config::parse_json(R"({"dim": 64, "n_layers": 3, "vocab_size": 101, "n_groups": 1,
+                                                 "tie_embeddings": true, "model_type": "mamba"})",
+                                             "params.json")) {
+    for (formats::TensorInfo info : source_->tensors()) {
+      const std::string original = info.name;
+      info.name = "model." + original;
+      if (const auto at = info.name.find("embeddings"); at != std::string::npos) info.name.erase(at + 9, 1);
+      originals_[info.name] = original;
+      tensors_.push_back(std::move(info));
+    }
+    std::ranges::sort(tensors_, {}, &formats::TensorInfo::name);
+  }
+  std::string_view format() const override { return source_->format(); }
+  const formats::Config& config() const override { return config_; }
+  std::span<const formats::TensorInfo> tensors() const override { return tensors_; }
+  std::string origin() const override { return "consolidated.safetensors"; }
+  Result<TensorView> view(std::string_view name) const override {
+    const auto found = originals_.find(name);
+    return source_->view(found == originals_.end() ? name : std::string_view(found->second));
+  }
+
+ private:
+  std::unique_ptr<formats::WeightSource> source_;
+  formats::Config config_;
+  std::vector<formats::TensorInfo> tensors_;
+  std::map<std::string, std::string, std::less<>> originals_;
+};
+
+TEST(MistralGolden, TheirLayoutOfMamba2IsTheSameModel) {
+  KRAIT_REQUIRE_SHARED_DATA(shared);
+  const fs::path folder = shared / "golden/lm/ours/mamba2_n128";
+  auto source = formats::open_weights(folder);
+  ASSERT_TRUE(source) << source.error().message;
+  auto model = models::load_model(std::make_shared<MistralNames>(*std::move(source)));
+  ASSERT_TRUE(model) << model.error().message;
+  runtime::Engine engine(*std::move(model), {.threads = 2});
+  const GoldenLogits golden = read_golden(folder);
+  runtime::Session session(engine);
+  EXPECT_LE(relative_error(all_logits(session, golden.sequences[0]), golden.logits[0]), kF32Tolerance);
 }
 
 TEST(BundledModel, GreedyContinuationsMatchTheRecordedOnes) {

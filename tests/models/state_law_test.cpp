@@ -8,6 +8,11 @@
 #include "krait/models/synthetic.h"
 #include "tests/support/golden_logits.h"
 
+namespace krait::models {
+// How GoogleTest names a parameter.
+static void PrintTo(const SyntheticShape& shape, std::ostream* out) { *out << shape.name; }
+}  // namespace krait::models
+
 namespace krait::tests {
 namespace {
 
