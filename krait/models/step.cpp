@@ -41,6 +41,7 @@ void Workspace::reset() {
 Step::Step(ThreadPool& pool, Workspace& workspace, std::span<const Segment> segments)
     : pool_(pool), workspace_(workspace), segments_(segments) {
   workspace_.reset();
+  std::vector<const std::byte*> states;
   for (const Segment& segment : segments) {
     const auto first_row = static_cast<std::int64_t>(tokens_.size());
     const auto count = static_cast<std::int64_t>(segment.tokens.size());
@@ -51,7 +52,11 @@ Step::Step(ThreadPool& pool, Workspace& workspace, std::span<const Segment> segm
     tokens_.insert(tokens_.end(), segment.tokens.begin(), segment.tokens.end());
     for (std::int64_t row = segment.logits_from; row < count; ++row) logit_rows_.push_back(first_row + row);
     sequences_.push_back({first_row, count, nullptr});
+    states.push_back(segment.state);
   }
+  // Two threads would advance one state at once.
+  std::ranges::sort(states);
+  KRAIT_CHECK(std::ranges::adjacent_find(states) == states.end(), "two of {} segments share a state", segments.size());
 }
 
 std::span<const kernels::SequenceRows> Step::sequences(std::uint64_t offset) {

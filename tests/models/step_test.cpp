@@ -71,6 +71,15 @@ TEST(Step, RefusesEmptySegments) {
   EXPECT_THROW(Step(pool, workspace, segments), InternalError);
 }
 
+TEST(Step, RefusesTwoSegmentsOfOneState) {
+  ThreadPool pool(1);
+  Workspace workspace;
+  std::array<std::byte, 64> state{};
+  const std::vector<std::int32_t> ids = {1};
+  const std::array<Segment, 2> segments = {Segment{state.data(), ids, 0, 0}, Segment{state.data(), ids, 0, 0}};
+  EXPECT_THROW(Step(pool, workspace, segments), InternalError);
+}
+
 TEST(StateLayout, PlacesTensorsAtCacheLines) {
   StateLayout layout;
   EXPECT_EQ(layout.add("a", {3}, DType::kF32, StateKind::kRecurrent), 0U);
