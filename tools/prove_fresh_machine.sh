@@ -6,7 +6,7 @@
 #   tools/prove_fresh_machine.sh --command './dev run Hello'  another command, in the clone's root
 #   tools/prove_fresh_machine.sh --base DIR                   where the untouched Debian is kept ($TMPDIR/fresh-base)
 #
-# Mirrors, proxies and keys are the host's own: its apt configuration is copied. The base is made once; every run
+# Mirrors, proxies and keys are the host's own: its apt and npm configurations are copied. The base is made once; every run
 # works on an overlay of it that is gone afterwards, and all mounts live in a namespace that ends with the script.
 set -euo pipefail
 
@@ -40,9 +40,11 @@ run_inside() {
   mount -t proc proc "$machine/proc"
   mount --rbind /dev "$machine/dev"
   cp -L /etc/resolv.conf /etc/hosts "$machine/etc/"
+  local npm=()
+  if command -v npm >/dev/null; then npm=("npm_config_registry=$(npm config get registry 2>/dev/null)"); fi
   git clone --quiet --no-hardlinks "$root" "$machine/opt/krait"
   env -i HOME=/root LANG=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-    chroot "$machine" bash -c "cd /opt/krait && $command" </dev/null
+    "${npm[@]}" chroot "$machine" bash -c "cd /opt/krait && $command" </dev/null
 }
 
 main() {
