@@ -6,8 +6,9 @@
 #   tools/prove_fresh_machine.sh --command './dev run Hello'  another command, in the clone's root
 #   tools/prove_fresh_machine.sh --base DIR                   where the untouched Debian is kept ($TMPDIR/fresh-base)
 #
-# Mirrors, proxies and keys are the host's own: its apt and npm configurations are copied. The base is made once; every run
-# works on an overlay of it that is gone afterwards, and all mounts live in a namespace that ends with the script.
+# Mirrors, proxies and keys are the host's own: its apt configuration is copied, npm's registry and certificates are
+# passed on. The base is made once; every run works on an overlay of it that is gone afterwards, and all mounts live in
+# a namespace that ends with the script.
 set -euo pipefail
 
 command='./dev test'
@@ -40,8 +41,15 @@ run_inside() {
   mount -t proc proc "$machine/proc"
   mount --rbind /dev "$machine/dev"
   cp -L /etc/resolv.conf /etc/hosts "$machine/etc/"
-  local npm=()
-  if command -v npm >/dev/null; then npm=("npm_config_registry=$(npm config get registry 2>/dev/null)"); fi
+  local npm=() certificates
+  if command -v npm >/dev/null; then
+    npm=("npm_config_registry=$(npm config get registry 2>/dev/null)")
+    certificates=$(npm config get cafile 2>/dev/null)
+    if [[ -f $certificates ]]; then
+      cp -L "$certificates" "$machine/etc/npm-certificates.pem"
+      npm+=(npm_config_cafile=/etc/npm-certificates.pem)
+    fi
+  fi
   git clone --quiet --no-hardlinks "$root" "$machine/opt/krait"
   env -i HOME=/root LANG=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     "${npm[@]}" chroot "$machine" bash -c "cd /opt/krait && $command" </dev/null
