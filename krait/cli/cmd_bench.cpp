@@ -162,7 +162,6 @@ void print_table(const nlohmann::json& out) {
 }
 
 int bench(const BenchOptions& options) {
-  nlohmann::json out;
   if (options.peak && options.synthetic.empty() && options.model.model.empty()) {
     // The machine alone; its numbers stand at the top of the object.
     ThreadPool pool(options.model.threads);
@@ -175,7 +174,7 @@ int bench(const BenchOptions& options) {
     return 0;
   }
   const auto engine = open_bench_engine(options);
-  out = measure_model(options, *engine);  // before the peak, whose buffers would count as peak memory
+  nlohmann::json out = measure_model(options, *engine);  // before the peak, whose buffers would count as peak memory
   const kernels::MachinePeak peak = kernels::measure_machine_peak(engine->pool());
   out["machine"] = peak_json(peak, engine->pool().size());
   add_shares(out, peak);
