@@ -8,8 +8,8 @@
 
 namespace krait::kernels {
 
-// Names of the targets that were compiled and that this machine can run, best first: "AVX3" (AVX-512), "AVX2",
-// "SSE4", "NEON", …
+// Names of the targets that were compiled and that this machine can run, best first: "AVX3_VNNI" (AVX-512 with integer
+// dot products), "AVX3" (AVX-512 without), "AVX2", "SSE4", "NEON", …
 std::vector<std::string> supported_targets();
 
 // The one in use.
@@ -18,5 +18,8 @@ std::string active_target();
 // Makes every later kernel call of the process use that target; an empty name goes back to the best one. False,
 // and no change, when the name is not in supported_targets(). Do not call while kernels run.
 bool force_target(std::string_view name);
+
+// Whether kernels with a variant for AVX-512's integer dot products take it.
+bool vnni_in_use();
 
 }  // namespace krait::kernels
