@@ -68,7 +68,6 @@ struct Int8Block {
 template <std::int64_t kGroupBlocks>
 struct Int4 : Narrow {
   static constexpr bool kShift = false;
-  static constexpr std::int32_t kZero = 8;
   static constexpr std::int64_t kCodeBytes = 256;
   template <int kUnit>
   static HWY_INLINE VecU8 codes(const std::uint8_t* block, std::int64_t at) {
@@ -82,7 +81,6 @@ struct Int4 : Narrow {
 template <std::int64_t kGroupBlocks>
 struct Int4Zero : Int4<kGroupBlocks> {
   static constexpr bool kShift = true;
-  static constexpr std::int32_t kZero = 0;
   static HWY_INLINE VecF32 shift(const PanelTask& task, const std::uint8_t* panel, std::int64_t b, std::int64_t part,
                                  VecF32 scale) {
     const std::int64_t groups = (task.quantized.blocks + kGroupBlocks - 1) / kGroupBlocks;
@@ -92,7 +90,6 @@ struct Int4Zero : Int4<kGroupBlocks> {
 
 struct Q4K : Narrow {
   static constexpr bool kShift = true;
-  static constexpr std::int32_t kZero = 0;
   static constexpr std::int64_t kCodeBytes = 256;
   template <int kUnit>
   static HWY_INLINE VecU8 codes(const std::uint8_t* block, std::int64_t at) {
@@ -123,7 +120,6 @@ struct Q5K : Q4K {
 
 struct Q6K : Narrow {
   static constexpr bool kHalves = true, kShift = false;
-  static constexpr std::int32_t kZero = 32;
   static constexpr std::int64_t kCodeBytes = 384;
   template <int kUnit>
   static HWY_INLINE VecU8 codes(const std::uint8_t* block, std::int64_t at) {
@@ -146,15 +142,6 @@ HWY_INLINE VecI32 dot(VecI32 acc, VecU8 codes, VecI32 x) {
   }
 }
 
-template <class Dot, class Format>
-constexpr std::int32_t zero_code() {
-  if constexpr (Format::kWide) {
-    return Dot::kWideZero;
-  } else {
-    return Format::kZero;
-  }
-}
-
 // Units kFirst and kFirst + 1 of one vector of outputs, for all rows.
 template <class Dot, class Format, int kFirst, std::int64_t kRows>
 HWY_INLINE void two_units(const std::uint8_t* block, std::int64_t at, const std::int8_t* x, std::int64_t x_stride,
@@ -166,30 +153,22 @@ HWY_INLINE void two_units(const std::uint8_t* block, std::int64_t at, const std:
   }
 }
 
-template <std::int64_t kRows>
+template <bool kRowScales, std::int64_t kRows>
 HWY_INLINE void add_scaled(VecF32 scale, const QuantizedRows& q, std::int64_t row, std::int64_t b,
                            const VecI32 (&sum)[kRows], VecF32 (&y)[kRows][kPanelVectors], std::int64_t v) {
   const F32 d;
   for (std::int64_t m = 0; m < kRows; ++m) {
-    const VecF32 both = hn::Mul(scale, hn::Set(d, q.scale_row(row + m)[b]));
+    const VecF32 both = kRowScales ? scale : hn::Mul(scale, hn::Set(d, q.scale_row(row + m)[b]));
     y[m][v] = hn::MulAdd(hn::ConvertTo(d, sum[m]), both, y[m][v]);
   }
 }
 
-template <std::int32_t kZero, std::int64_t kRows>
-HWY_INLINE void begin_sums(const QuantizedRows& q, std::int64_t row, std::int64_t sixteen, std::int64_t count,
-                           VecI32 (&sum)[kRows]) {
-  for (std::int64_t m = 0; m < kRows; ++m) {
-    std::int32_t total = 0;
-    if constexpr (kZero != 0) {
-      const std::int32_t* sums = q.sum_row(row + m) + sixteen;
-      total = count == 2 ? sums[0] + sums[1] : sums[0];
-    }
-    sum[m] = hn::Set(I32(), -kZero * total);
-  }
+template <std::int64_t kRows>
+HWY_INLINE void begin_sums(const QuantizedRows& q, std::int64_t row, std::int64_t sixteen, VecI32 (&sum)[kRows]) {
+  for (std::int64_t m = 0; m < kRows; ++m) sum[m] = hn::Set(I32(), q.start_row(row + m)[sixteen]);
 }
 
-template <class Dot, class Format, std::int64_t kRows>
+template <class Dot, class Format, bool kRowScales, std::int64_t kRows>
 HWY_INLINE void block_rows(const PanelTask& task, std::int64_t row, std::int64_t panel) {
   const F32 d;
   const auto lanes = static_cast<std::int64_t>(kLanes);
@@ -205,22 +184,23 @@ HWY_INLINE void block_rows(const PanelTask& task, std::int64_t row, std::int64_t
     for (std::int64_t v = 0; v < kPanelVectors; ++v) {
       const std::int64_t part = v * lanes;
       VecI32 sum[kRows];
-      begin_sums<zero_code<Dot, Format>()>(q, row, 2 * b, Format::kHalves ? 1 : 2, sum);
+      begin_sums(q, row, 2 * b, sum);
       two_units<Dot, Format, 0>(block, 4 * part, x, q.stride, sum);
       two_units<Dot, Format, 2>(block, 4 * part, x, q.stride, sum);
       if constexpr (Format::kHalves) {
-        add_scaled(Format::scale(task, scales, b, 0, part), q, row, b, sum, y, v);
-        begin_sums<zero_code<Dot, Format>()>(q, row, 2 * b + 1, 1, sum);
+        add_scaled<kRowScales>(Format::scale(task, scales, b, 0, part), q, row, b, sum, y, v);
+        begin_sums(q, row, 2 * b + 1, sum);
       }
       two_units<Dot, Format, 4>(block, 4 * part, x, q.stride, sum);
       two_units<Dot, Format, 6>(block, 4 * part, x, q.stride, sum);
       const VecF32 scale = Format::scale(task, scales, b, 1, part);
-      add_scaled(scale, q, row, b, sum, y, v);
+      add_scaled<kRowScales>(scale, q, row, b, sum, y, v);
       if constexpr (Format::kShift) {
         const VecF32 shift = Format::shift(task, scales, b, part, scale);
         for (std::int64_t m = 0; m < kRows; ++m) {
           const std::int32_t* sums = q.sum_row(row + m) + 2 * b;
-          const float total = q.scale_row(row + m)[b] * static_cast<float>(sums[0] + sums[1]);
+          const float scale_x = kRowScales ? 1.0F : q.scale_row(row + m)[b];
+          const float total = scale_x * static_cast<float>(sums[0] + sums[1]);
           y[m][v] = hn::NegMulAdd(shift, hn::Set(d, total), y[m][v]);
         }
       }
@@ -230,28 +210,39 @@ HWY_INLINE void block_rows(const PanelTask& task, std::int64_t row, std::int64_t
   }
   const std::int64_t at = panel * kPanelOutputs;
   for (std::int64_t m = 0; m < kRows; ++m) {
-    store_panel(y[m], task.scale, task.bias == nullptr ? nullptr : task.bias + at, task.y.row(row + m) + at,
+    const float scale = kRowScales ? task.scale * q.scale_row(row + m)[0] : task.scale;
+    store_panel(y[m], scale, task.bias == nullptr ? nullptr : task.bias + at, task.y.row(row + m) + at,
                 task.outputs - at);
   }
 }
 
-template <class Dot, class Format>
+template <class Dot, class Format, bool kRowScales = false>
 HWY_INLINE void block_task(const PanelTask& task) {
   constexpr std::int64_t kMost = kLanes >= 16 ? 8 : 2;
   for (std::int64_t panel = 0; panel < task.panels; ++panel) {
     std::int64_t row = 0;
-    for (; row + kMost <= task.y.rows; row += kMost) block_rows<Dot, Format, kMost>(task, row, panel);
+    for (; row + kMost <= task.y.rows; row += kMost) block_rows<Dot, Format, kRowScales, kMost>(task, row, panel);
     if constexpr (kMost > 4) {
       if (row + 4 <= task.y.rows) {
-        block_rows<Dot, Format, 4>(task, row, panel);
+        block_rows<Dot, Format, kRowScales, 4>(task, row, panel);
         row += 4;
       }
       if (row + 2 <= task.y.rows) {
-        block_rows<Dot, Format, 2>(task, row, panel);
+        block_rows<Dot, Format, kRowScales, 2>(task, row, panel);
         row += 2;
       }
     }
-    if (row < task.y.rows) block_rows<Dot, Format, 1>(task, row, panel);
+    if (row < task.y.rows) block_rows<Dot, Format, kRowScales, 1>(task, row, panel);
+  }
+}
+
+// A scale a row waits until the sum is complete.
+template <class Dot, class Format>
+HWY_INLINE void int4_task(const PanelTask& task) {
+  if (task.row_scales) {
+    block_task<Dot, Format, true>(task);
+  } else {
+    block_task<Dot, Format, false>(task);
   }
 }
 
@@ -259,10 +250,10 @@ template <class Dot>
 HWY_INLINE void any_block_task(const PanelTask& task) {
   switch (task.format) {
     case PanelFormat::kInt8Block: block_task<Dot, Int8Block>(task); return;
-    case PanelFormat::kInt4Group32: block_task<Dot, Int4<1>>(task); return;
-    case PanelFormat::kInt4Group32Zero: block_task<Dot, Int4Zero<1>>(task); return;
-    case PanelFormat::kInt4Group128: block_task<Dot, Int4<4>>(task); return;
-    case PanelFormat::kInt4Group128Zero: block_task<Dot, Int4Zero<4>>(task); return;
+    case PanelFormat::kInt4Group32: int4_task<Dot, Int4<1>>(task); return;
+    case PanelFormat::kInt4Group32Zero: int4_task<Dot, Int4Zero<1>>(task); return;
+    case PanelFormat::kInt4Group128: int4_task<Dot, Int4<4>>(task); return;
+    case PanelFormat::kInt4Group128Zero: int4_task<Dot, Int4Zero<4>>(task); return;
     case PanelFormat::kQ4K: block_task<Dot, Q4K>(task); return;
     case PanelFormat::kQ5K: block_task<Dot, Q5K>(task); return;
     case PanelFormat::kQ6K: block_task<Dot, Q6K>(task); return;

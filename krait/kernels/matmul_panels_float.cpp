@@ -19,21 +19,40 @@ namespace krait::kernels::HWY_NAMESPACE {
 inline constexpr std::int64_t kFloatPanels = kLanes >= 16 ? 3 : 1;
 inline constexpr std::int64_t kFloatRows = kLanes >= 16 ? 8 : 4;
 
+// K is walked in stretches whose weights, f32 by then, stay in the L1 cache while all rows go by. Sums wait in y.
+inline constexpr std::int64_t kStretch = 128;
+
+// Columns of W in hand, f32 or as stored: those from `first` on, `count` of them; panels are `panel_bytes` apart.
+struct Stretch {
+  const std::byte* weight;
+  std::int64_t panel_bytes;
+  std::int64_t first;
+  std::int64_t count;
+};
+
 template <class Weight, std::int64_t kRows, std::int64_t kPanels>
-HWY_INLINE void float_block(const PanelTask& task, std::int64_t row, std::int64_t panel) {
+HWY_INLINE void float_block(const PanelTask& task, const Stretch& stretch, std::int64_t row, std::int64_t panel) {
   const F32 d;
   const auto lanes = static_cast<std::int64_t>(kLanes);
   constexpr auto kBytes = static_cast<std::int64_t>(Weight::kBytes);
   constexpr std::int64_t kVectors = kPanels * kPanelVectors;
   VecF32 sum[kRows][kVectors];
   for (std::int64_t m = 0; m < kRows; ++m) {
-    for (std::int64_t v = 0; v < kVectors; ++v) sum[m][v] = hn::Zero(d);
+    for (std::int64_t p = 0; p < kPanels; ++p) {
+      VecF32* of_panel = sum[m] + p * kPanelVectors;
+      if (stretch.first == 0) {
+        for (std::int64_t v = 0; v < kPanelVectors; ++v) of_panel[v] = hn::Zero(d);
+      } else {
+        const std::int64_t at = (panel + p) * kPanelOutputs;
+        load_panel(task.y.row(row + m) + at, task.outputs - at, of_panel);
+      }
+    }
   }
-  const std::byte* from = task.weight + panel * task.panel_bytes;
-  const float* x = task.x.row(row);
+  const std::byte* from = stretch.weight;
+  const float* x = task.x.row(row) + stretch.first;
   const std::int64_t stride = task.x.stride;
-  const std::int64_t panel_bytes = task.panel_bytes;
-  for (std::int64_t k = 0; k < task.columns; ++k) {
+  const std::int64_t panel_bytes = stretch.panel_bytes;
+  for (std::int64_t k = 0; k < stretch.count; ++k) {
     VecF32 w[kVectors];
     for (std::int64_t p = 0; p < kPanels; ++p) {
       for (std::int64_t v = 0; v < kPanelVectors; ++v) {
@@ -46,79 +65,82 @@ HWY_INLINE void float_block(const PanelTask& task, std::int64_t row, std::int64_
     }
     from += kPanelOutputs * kBytes;
   }
+  const bool last = stretch.first + stretch.count == task.columns;
+  const float* bias = last ? task.bias : nullptr;
   for (std::int64_t p = 0; p < kPanels; ++p) {
     const std::int64_t at = (panel + p) * kPanelOutputs;
     for (std::int64_t m = 0; m < kRows; ++m) {
-      store_panel(sum[m] + p * kPanelVectors, task.scale, task.bias == nullptr ? nullptr : task.bias + at,
+      store_panel(sum[m] + p * kPanelVectors, last ? task.scale : 1.0F, bias == nullptr ? nullptr : bias + at,
                   task.y.row(row + m) + at, task.outputs - at);
     }
   }
 }
 
 template <class Weight, std::int64_t kPanels>
-HWY_INLINE void float_rows(const PanelTask& task, std::int64_t panel) {
+HWY_INLINE void float_rows(const PanelTask& task, const Stretch& stretch, std::int64_t panel) {
   std::int64_t row = 0;
-  for (; row + kFloatRows <= task.y.rows; row += kFloatRows) float_block<Weight, kFloatRows, kPanels>(task, row, panel);
+  for (; row + kFloatRows <= task.y.rows; row += kFloatRows) {
+    float_block<Weight, kFloatRows, kPanels>(task, stretch, row, panel);
+  }
   if constexpr (kFloatRows > 4) {
     if (row + 4 <= task.y.rows) {
-      float_block<Weight, 4, kPanels>(task, row, panel);
+      float_block<Weight, 4, kPanels>(task, stretch, row, panel);
       row += 4;
     }
   }
   if (row + 2 <= task.y.rows) {
-    float_block<Weight, 2, kPanels>(task, row, panel);
+    float_block<Weight, 2, kPanels>(task, stretch, row, panel);
     row += 2;
   }
-  if (row < task.y.rows) float_block<Weight, 1, kPanels>(task, row, panel);
+  if (row < task.y.rows) float_block<Weight, 1, kPanels>(task, stretch, row, panel);
 }
 
-template <class Weight>
-HWY_INLINE void float_task(const PanelTask& task) {
-  std::int64_t panel = 0;
-  if constexpr (kFloatPanels > 1) {
-    for (; panel + kFloatPanels <= task.panels; panel += kFloatPanels) float_rows<Weight, kFloatPanels>(task, panel);
-  }
-  for (; panel < task.panels; ++panel) float_rows<Weight, 1>(task, panel);
-}
-
-// 16-bit panels, kFloatPanels at a time, as f32 in scratch.
-template <class Weight>
-HWY_INLINE void widened_task(const PanelTask& task, float* scratch) {
-  const F32 d;
-  const std::int64_t floats = task.columns * kPanelOutputs;
-  for (std::int64_t panel = 0; panel < task.panels; panel += kFloatPanels) {
-    PanelTask part = task;
-    part.panels = std::min(kFloatPanels, task.panels - panel);
-    const std::int64_t first = panel * kPanelOutputs;
-    part.outputs = std::min(part.panels * kPanelOutputs, task.outputs - first);
-    for (std::int64_t p = 0; p < part.panels; ++p) {
-      const std::byte* from = task.weight + (panel + p) * task.panel_bytes;
-      for (std::int64_t i = 0; i < floats; i += static_cast<std::int64_t>(kLanes)) {
-        hn::Store(Weight::load(from + i * static_cast<std::int64_t>(Weight::kBytes)), d, scratch + p * floats + i);
+// kPanels panels from `panel` on, K in stretches, widened to f32 where they are not.
+template <class Weight, std::int64_t kPanels>
+HWY_INLINE void stretches(const PanelTask& task, std::int64_t panel, float* scratch) {
+  constexpr auto kBytes = static_cast<std::int64_t>(Weight::kBytes);
+  constexpr std::int64_t kFloats = kStretch * kPanelOutputs;
+  for (std::int64_t first = 0; first == 0 || first < task.columns; first += kStretch) {
+    const std::int64_t count = std::min(kStretch, task.columns - first);
+    const std::byte* from = task.weight + panel * task.panel_bytes + first * kPanelOutputs * kBytes;
+    if constexpr (kBytes == 4) {
+      float_rows<WeightF32, kPanels>(task, {from, task.panel_bytes, first, count}, panel);
+      continue;
+    }
+    for (std::int64_t p = 0; p < kPanels; ++p) {
+      for (std::int64_t i = 0; i < count * kPanelOutputs; i += static_cast<std::int64_t>(kLanes)) {
+        hn::Store(Weight::load(from + p * task.panel_bytes + i * kBytes), F32(), scratch + p * kFloats + i);
       }
     }
-    part.weight = reinterpret_cast<const std::byte*>(scratch);
-    part.panel_bytes = floats * static_cast<std::int64_t>(sizeof(float));
-    if (task.bias != nullptr) part.bias = task.bias + first;
-    part.y = task.y.slice_columns(first, part.outputs);
-    float_task<WeightF32>(part);
+    float_rows<WeightF32, kPanels>(
+        task, {reinterpret_cast<const std::byte*>(scratch), kFloats * 4, first, count}, panel);
   }
 }
 
 template <class Weight>
-HWY_INLINE void sixteen_bit_task(const PanelTask& task, float* scratch) {
-  if (task.y.rows <= 2 * kFloatRows) {
-    float_task<Weight>(task);
-  } else {
-    widened_task<Weight>(task, scratch);
+HWY_INLINE void float_task(const PanelTask& task, float* scratch) {
+  // A few rows wait for memory, which is fastest in one stream.
+  if (task.y.rows <= kFloatRows) {
+    for (std::int64_t panel = 0; panel < task.panels; ++panel) {
+      const Stretch whole{task.weight + panel * task.panel_bytes, task.panel_bytes, 0, task.columns};
+      float_rows<Weight, 1>(task, whole, panel);
+    }
+    return;
   }
+  std::int64_t panel = 0;
+  if constexpr (kFloatPanels > 1) {
+    for (; panel + kFloatPanels <= task.panels; panel += kFloatPanels) {
+      stretches<Weight, kFloatPanels>(task, panel, scratch);
+    }
+  }
+  for (; panel < task.panels; ++panel) stretches<Weight, 1>(task, panel, scratch);
 }
 
 void float_panels(const PanelTask& task, float* scratch) {
   switch (task.format) {
-    case PanelFormat::kBF16: sixteen_bit_task<WeightBF16>(task, scratch); return;
-    case PanelFormat::kF16: sixteen_bit_task<WeightF16>(task, scratch); return;
-    default: float_task<WeightF32>(task); return;
+    case PanelFormat::kBF16: float_task<WeightBF16>(task, scratch); return;
+    case PanelFormat::kF16: float_task<WeightF16>(task, scratch); return;
+    default: float_task<WeightF32>(task, scratch); return;
   }
 }
 
@@ -126,6 +148,8 @@ void float_panels(const PanelTask& task, float* scratch) {
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
+#include "krait/kernels/scratch.h"
+
 namespace krait::kernels {
 namespace {
 
@@ -133,11 +157,11 @@ HWY_EXPORT(float_panels);
 
 }  // namespace
 
-std::int64_t float_panel_scratch(PanelFormat format, std::int64_t columns) {
-  return format == PanelFormat::kF32 ? 0 : 3 * kPanelOutputs * columns;
+void run_float_panels(const PanelTask& task) {
+  // Three panels of a stretch, widened.
+  const std::span<float> scratch = thread_scratch(3 * 128 * kPanelOutputs);
+  HWY_DYNAMIC_DISPATCH(float_panels)(task, scratch.data());
 }
-
-void run_float_panels(const PanelTask& task, float* scratch) { HWY_DYNAMIC_DISPATCH(float_panels)(task, scratch); }
 
 }  // namespace krait::kernels
 #endif

@@ -83,7 +83,8 @@ HWY_INLINE void int8_rows(const PanelTask& task, std::int64_t panel) {
 template <class Dot>
 HWY_INLINE void int8_task(const PanelTask& task) {
   std::int64_t panel = 0;
-  if constexpr (kInt8Panels > 1) {
+  // A few rows wait for memory, which is fastest in one stream.
+  if (kInt8Panels > 1 && task.y.rows > kInt8Rows) {
     for (; panel + kInt8Panels <= task.panels; panel += kInt8Panels) int8_rows<Dot, kInt8Panels>(task, panel);
   }
   for (; panel < task.panels; ++panel) int8_rows<Dot, 1>(task, panel);

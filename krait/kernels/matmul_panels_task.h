@@ -18,6 +18,7 @@ struct PanelTask {
   std::int64_t panels = 0;
   std::int64_t outputs = 0;  // of the task, 16 (panels - 1) + 1 … 16 panels
   bool vnni = false;         // use it, on targets that have a variant for it
+  bool row_scales = false;   // x has one scale a row
   float scale = 1.0F;        // of the whole matrix
   const float* bias = nullptr;  // of the task's first output, or null
   RowsIn x;                     // float formats: the task's rows
@@ -25,12 +26,9 @@ struct PanelTask {
   RowsOut y;                    // the task's rows and outputs
 };
 
-// Each for the formats it names; `scratch` of float_panel_scratch() floats.
-void run_float_panels(const PanelTask& task, float* scratch);  // kF32, kF16, kBF16
-void run_int8_panels(const PanelTask& task);                   // kInt8
-void run_block_panels(const PanelTask& task);                  // the rest
-
-// Floats of scratch that run_float_panels() wants for K columns.
-std::int64_t float_panel_scratch(PanelFormat format, std::int64_t columns);
+// Each for the formats it names.
+void run_float_panels(const PanelTask& task);  // kF32, kF16, kBF16
+void run_int8_panels(const PanelTask& task);   // kInt8
+void run_block_panels(const PanelTask& task);  // the rest
 
 }  // namespace krait::kernels

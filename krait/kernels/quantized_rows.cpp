@@ -94,7 +94,7 @@ HWY_EXPORT(quantize_row);
 
 }  // namespace
 
-QuantizedRows quantize_rows(ThreadPool& pool, ActivationFormat format, RowsIn x) {
+QuantizedRows quantize_rows(ThreadPool& pool, ActivationFormat format, CodeZero zero, RowsIn x) {
   const std::int64_t block = format == ActivationFormat::kQ8Block256 ? 256 : 32;
   KRAIT_CHECK(format == ActivationFormat::kQ8Row || x.columns % block == 0, "{} columns are not whole blocks of {}",
               x.columns, block);
@@ -104,24 +104,32 @@ QuantizedRows quantize_rows(ThreadPool& pool, ActivationFormat format, RowsIn x)
   rows.stride = 32 * rows.blocks;
   const auto value_bytes = static_cast<std::size_t>((x.rows * rows.stride + 63) / 64 * 64);
   const auto scale_bytes = static_cast<std::size_t>((x.rows * rows.blocks * 4 + 63) / 64 * 64);
-  const std::size_t needed = value_bytes + 3 * scale_bytes + static_cast<std::size_t>(x.rows) * sizeof(std::int32_t);
+  const std::size_t needed = value_bytes + 5 * scale_bytes + static_cast<std::size_t>(x.rows) * sizeof(std::int32_t);
   if (buffer.size() < needed) buffer = AlignedBuffer(needed);
   auto* values = reinterpret_cast<std::int8_t*>(buffer.data());
   auto* scales = reinterpret_cast<float*>(buffer.data() + value_bytes);
   auto* sums = reinterpret_cast<std::int32_t*>(buffer.data() + value_bytes + scale_bytes);
-  auto* totals = reinterpret_cast<std::int32_t*>(buffer.data() + value_bytes + 3 * scale_bytes);
+  auto* starts = reinterpret_cast<std::int32_t*>(buffer.data() + value_bytes + 3 * scale_bytes);
+  auto* totals = reinterpret_cast<std::int32_t*>(buffer.data() + value_bytes + 5 * scale_bytes);
   pool.parallel_for(x.rows, 16, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t r = begin; r < end; ++r) {
       HWY_DYNAMIC_DISPATCH(quantize_row)
       (format, x.row(r), x.columns, rows.blocks, values + r * rows.stride, scales + r * rows.blocks,
        sums + r * 2 * rows.blocks);
-      totals[r] = std::accumulate(sums + r * 2 * rows.blocks, sums + (r + 1) * 2 * rows.blocks, 0);
+      const std::int32_t* row_sums = sums + r * 2 * rows.blocks;
+      std::int32_t* row_starts = starts + r * 2 * rows.blocks;
+      totals[r] = std::accumulate(row_sums, row_sums + 2 * rows.blocks, 0);
+      for (std::int64_t i = 0; i < 2 * rows.blocks; i += 2) {
+        row_starts[i] = -zero.zero * (row_sums[i] + (zero.sixteens ? 0 : row_sums[i + 1]));
+        row_starts[i + 1] = -zero.zero * row_sums[i + 1];
+      }
     }
   });
   rows.values = values;
   rows.scales = scales;
   rows.sums = sums;
   rows.totals = totals;
+  rows.starts = starts;
   return rows;
 }
 
