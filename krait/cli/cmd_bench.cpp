@@ -43,9 +43,8 @@ struct Samples {
 std::unique_ptr<runtime::Engine> open_bench_engine(const BenchOptions& options) {
   if (options.synthetic.empty()) return open_engine(options.model);
   const auto shape = value_or_throw(models::synthetic_shape(options.synthetic));
-  const DType dtype = options.model.load_options().dtype.value_or(DType::kF32);
-  std::shared_ptr<const formats::WeightSource> source = models::make_synthetic(shape, dtype, /*seed=*/1234);
-  auto model = value_or_throw(models::load_model(std::move(source)));
+  std::shared_ptr<const formats::WeightSource> source = models::make_synthetic(shape, DType::kF32, /*seed=*/1234);
+  auto model = value_or_throw(models::load_model(std::move(source), options.model.load_options()));
   return std::make_unique<runtime::Engine>(std::move(model), runtime::EngineOptions{options.model.threads});
 }
 
@@ -88,7 +87,7 @@ nlohmann::json measure_model(const BenchOptions& options, runtime::Engine& engin
 
   nlohmann::json out = {{"architecture", info.architecture},
                         {"parameters", info.parameters},
-                        {"dtype", to_string(info.dtype)},
+                        {"dtype", to_string(info.weights)},
                         {"threads", engine.pool().size()},
                         {"prompt_tokens", options.prompt},
                         {"decode_tokens", options.decode},

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "krait/core/dtype.h"
+#include "krait/kernels/panels.h"
 #include "krait/kernels/rows.h"
 #include "krait/models/state_layout.h"
 #include "krait/models/step.h"
@@ -21,7 +22,7 @@ struct ModelInfo {
   std::int64_t width = 0;       // D
   std::int64_t vocabulary = 0;  // V, rows of the embedding (padding included)
   std::int64_t parameters = 0;  // a tied head counts once
-  DType dtype = DType::kF32;    // of the weight matrices in memory
+  kernels::PanelFormat weights = kernels::PanelFormat::kF32;  // of the weight matrices in memory
   std::uint64_t weight_bytes = 0;
   // For shares of the machine's limits: bytes of weights one decoded token has to read, and floating-point
   // operations of the weight matrices for one token (the head apart, which prefill needs only where logits are).

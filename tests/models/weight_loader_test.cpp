@@ -105,10 +105,10 @@ TEST(WeightLoader, AnUntiedModelWithoutAHeadIsAnError) {
   EXPECT_NE(load_error(source).find("lm_head.weight"), std::string::npos);
 }
 
-TEST(WeightLoader, RefusesADtypeThatMatricesCannotHave) {
+TEST(WeightLoader, RefusesAFormatThatOnlyFilesHave) {
   models::LoadOptions options;
-  options.dtype = DType::kI8;
-  EXPECT_NE(load_error(std::make_shared<ChangedSource>(), options).find("i8"), std::string::npos);
+  options.weights = kernels::PanelFormat::kQ4K;
+  EXPECT_NE(load_error(std::make_shared<ChangedSource>(), options).find("q4_k"), std::string::npos);
 }
 
 TEST(WeightLoader, CountsParametersBytesAndOperations) {
