@@ -12,7 +12,7 @@
 namespace krait::cli {
 namespace {
 
-constexpr AddCommand kCommands[] = {add_run, add_inspect, add_logits, add_tokenize, add_eval, add_bench};
+constexpr AddCommand kCommands[] = {add_run, add_inspect, add_logits, add_tokenize, add_eval, add_quantize, add_bench};
 
 int run(int argc, char** argv) {
   CLI::App program("krait runs state-space language models on ordinary CPUs.", "krait");

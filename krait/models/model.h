@@ -29,6 +29,7 @@ struct ModelInfo {
   std::uint64_t decode_weight_bytes = 0;
   std::uint64_t matmul_flops_per_token = 0;
   std::uint64_t head_flops = 0;
+  std::vector<std::string> matrices;  // names of the tensors that `weights` speaks of
   std::optional<std::int32_t> bos;  // as the checkpoint's configuration names them
   std::vector<std::int32_t> eos;
 };

@@ -159,6 +159,7 @@ kernels::WeightMatrix WeightLoader::read_matrix(const std::string& name, std::in
   }
   if (failed()) return {};
   weight_bytes_ += bytes_in_memory(matrix);
+  matrices_.push_back(name);
   // "ssm_in.weight" may have an "ssm_in.scale" beside it in a GGUF.
   const std::string scale = name.substr(0, name.rfind('.')) + ".scale";
   if (is_gguf() && has(scale)) {
@@ -240,6 +241,7 @@ LoadedWeights WeightLoader::finish(ModelInfo& info) {
   info.format = source_->format();
   info.parameters = parameters_;
   info.weights = weights_.value_or(kernels::PanelFormat::kF32);
+  info.matrices = std::move(matrices_);
   info.weight_bytes = weight_bytes_;
   info.decode_weight_bytes = streamed_bytes_;
   info.matmul_flops_per_token = flops_;

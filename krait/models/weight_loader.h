@@ -97,6 +97,7 @@ class WeightLoader {
   std::unique_ptr<ThreadPool> pool_;              // for packing
   WeightArena arena_;
   std::vector<AlignedBuffer> buffers_;
+  std::vector<std::string> matrices_;
   std::optional<Error> error_;
   std::int64_t parameters_ = 0;
   std::uint64_t weight_bytes_ = 0;
