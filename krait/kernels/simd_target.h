@@ -12,8 +12,9 @@
 
 namespace krait::kernels {
 
-// Names of the targets that were compiled and that this machine can run, best first: "AVX3" (AVX-512), "AVX2",
-// "SSE4", "NEON", … Never empty: the last is the one that the whole program is compiled for.
+// Names of the targets that were compiled and that this machine can run, best first: "AVX3_VNNI" (AVX-512 with integer
+// dot products), "AVX3" (AVX-512 without), "AVX2", "SSE4", "NEON", … Never empty: the last is the one that the whole
+// program is compiled for.
 std::vector<std::string> supported_targets();
 
 // The one in use.
@@ -23,5 +24,8 @@ std::string active_target();
 // not matter. An error that names what there is, and no change, when the name is not in supported_targets(). Do not
 // call while kernels run.
 Result<void> force_target(std::string_view name);
+
+// Whether kernels with a variant for AVX-512's integer dot products take it.
+bool vnni_in_use();
 
 }  // namespace krait::kernels

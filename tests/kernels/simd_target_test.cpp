@@ -44,7 +44,7 @@ TEST_F(SimdTarget, CapitalsDoNotMatter) {
 TEST_F(SimdTarget, UnknownNameChangesNothingAndTheErrorSaysWhatThereIs) {
   const std::string before = supported_targets().back();
   ASSERT_TRUE(force_target(before));
-  for (const std::string_view name : {"MMX", "AVX", "SSE4 ", "Unknown"}) {
+  for (const std::string_view name : {"MMX", "AVX", "SSE4 ", "Unknown", "AVX3_"}) {
     const auto done = force_target(name);
     ASSERT_FALSE(done);
     EXPECT_EQ(done.error().code, ErrorCode::kUnsupported);
