@@ -11,6 +11,7 @@
 #include "krait/cli/terminal.h"
 #include "krait/core/random.h"
 #include "krait/kernels/machine_peak.h"
+#include "krait/kernels/simd_target.h"
 #include "krait/models/synthetic.h"
 #include "krait/runtime/session.h"
 
@@ -55,7 +56,8 @@ nlohmann::json peak_json(const kernels::MachinePeak& peak, int threads) {
           {"gemm_f32_gflops", peak.gemm_f32_gflops},
           {"gemm_bf16_gflops", peak.gemm_bf16_gflops},
           {"gemm_int8_gops", peak.gemm_int8_gops},
-          {"threads", threads}};
+          {"threads", threads},
+          {"simd_target", kernels::active_target()}};
 }
 
 nlohmann::json measure_model(const BenchOptions& options, runtime::Engine& engine) {
@@ -92,6 +94,7 @@ nlohmann::json measure_model(const BenchOptions& options, runtime::Engine& engin
                         {"prompt_tokens", options.prompt},
                         {"decode_tokens", options.decode},
                         {"repeats", options.repeats},
+                        {"simd_target", kernels::active_target()},
                         {"weight_bytes", info.weight_bytes},
                         {"weight_bytes_per_decoded_token", info.decode_weight_bytes},
                         {"matmul_flops_per_prefill_token", info.matmul_flops_per_token},
@@ -153,10 +156,10 @@ void print_table(const nlohmann::json& out) {
   if (out.contains("machine")) {
     const auto& peak = out["machine"];
     row("machine",
-        fmt::format("reads {:.1f} GB/s; GEMM {:.0f} GFLOP/s f32, {:.0f} bf16, {:.0f} GOP/s int8 ({} threads)",
+        fmt::format("reads {:.1f} GB/s; GEMM {:.0f} GFLOP/s f32, {:.0f} bf16, {:.0f} GOP/s int8 ({} threads, {})",
                     peak["read_gb_per_s"].get<double>(), peak["gemm_f32_gflops"].get<double>(),
                     peak["gemm_bf16_gflops"].get<double>(), peak["gemm_int8_gops"].get<double>(),
-                    peak["threads"].get<int>()));
+                    peak["threads"].get<int>(), peak["simd_target"].get<std::string>()));
   }
 }
 
