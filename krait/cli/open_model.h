@@ -22,6 +22,7 @@ struct ModelOptions {
   std::string model;  // empty: the bundled one
   std::string weights;  // empty: the file's
   bool in_place = false;
+  std::string state_dtype;  // empty: f32
   bool exact_activations = false;
   std::string tokenizer;  // empty: the model's own
   int threads = 0;

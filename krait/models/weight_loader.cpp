@@ -16,11 +16,6 @@ kernels::ActivationFormat own_activations(kernels::PanelFormat format) {
                                                     : kernels::ActivationFormat::kQ8Row;
 }
 
-std::uint64_t bytes_in_memory(const kernels::WeightMatrix& matrix) {
-  if (matrix.layout == kernels::WeightLayout::kRows) return *bytes_for(matrix.dtype, matrix.rows * matrix.columns);
-  return static_cast<std::uint64_t>(kernels::panel_shape(matrix.panels, matrix.rows, matrix.columns).total_bytes);
-}
-
 // Whether two shapes agree once dimensions of length 1 are dropped.
 bool same_but_ones(std::span<const std::int64_t> left, std::span<const std::int64_t> right) {
   auto skip = [](std::span<const std::int64_t> shape, std::size_t i) {
@@ -149,7 +144,7 @@ kernels::WeightMatrix WeightLoader::read_matrix(const std::string& name, std::in
     matrix.layout = kernels::WeightLayout::kPanels;
     if (!options_.shapes_only) {
       if (!pool_) pool_ = std::make_unique<ThreadPool>();
-      std::byte* panels = arena_.take(bytes_in_memory(matrix));
+      std::byte* panels = arena_.take(kernels::weight_memory(matrix));
       if (auto packed = stored->pack(*pool_, matrix.panels, panels); !packed) {
         set_error({packed.error().code, fmt::format("{} (tensor {})", packed.error().message, name)});
       }
@@ -158,7 +153,7 @@ kernels::WeightMatrix WeightLoader::read_matrix(const std::string& name, std::in
     }
   }
   if (failed()) return {};
-  weight_bytes_ += bytes_in_memory(matrix);
+  weight_bytes_ += kernels::weight_memory(matrix);
   matrices_.push_back(name);
   // "ssm_in.weight" may have an "ssm_in.scale" beside it in a GGUF.
   const std::string scale = name.substr(0, name.rfind('.')) + ".scale";
@@ -172,7 +167,7 @@ kernels::WeightMatrix WeightLoader::read_matrix(const std::string& name, std::in
 kernels::WeightMatrix WeightLoader::matrix(const std::string& name, std::int64_t rows, std::int64_t columns) {
   const kernels::WeightMatrix matrix = read_matrix(name, rows, columns);
   if (failed()) return matrix;
-  streamed_bytes_ += bytes_in_memory(matrix);
+  streamed_bytes_ += kernels::weight_memory(matrix);
   flops_ += 2 * static_cast<std::uint64_t>(rows) * static_cast<std::uint64_t>(columns);
   return matrix;
 }
@@ -183,7 +178,7 @@ kernels::WeightMatrix WeightLoader::embedding(const std::string& name, std::int6
 
 void WeightLoader::count_head(const kernels::WeightMatrix& head) {
   if (failed()) return;
-  streamed_bytes_ += bytes_in_memory(head);
+  streamed_bytes_ += kernels::weight_memory(head);
   head_flops_ = 2 * static_cast<std::uint64_t>(head.rows) * static_cast<std::uint64_t>(head.columns);
 }
 
