@@ -7,6 +7,7 @@
 #include "krait/cli/bench_report.h"
 #include "krait/cli/command.h"
 #include "krait/cli/open_model.h"
+#include "krait/cli/terminal.h"
 #include "krait/models/synthetic.h"
 
 namespace krait::cli {
