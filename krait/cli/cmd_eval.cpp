@@ -23,6 +23,7 @@ namespace {
 struct EvalOptions {
   ModelOptions model;
   std::string file;
+  std::int64_t chunk = 0;  // 0: as many tokens as the engine takes at once
   bool json = false;
 };
 
@@ -66,7 +67,7 @@ int eval(const EvalOptions& options) {
   const auto engine = open_engine(options.model);
   runtime::Session session(*engine);
   runtime::TextScore score(session);
-  ChunkedScore chunks(score, engine->logit_rows_at_once());
+  ChunkedScore chunks(score, options.chunk > 0 ? options.chunk : engine->logit_rows_at_once());
   const auto encoder = tokenizer->encoder();
 
   const InterruptGuard guard;
@@ -129,6 +130,11 @@ void add_eval(CLI::App& program, int& status) {
   command->add_option("-f,--file", options->file, "The text, of any length (- is standard input)")
       ->required()
       ->type_name("FILE");
+  command
+      ->add_option("--chunk", options->chunk,
+                   "Feed the text in pieces of K tokens; the score depends on it only as far as states are rounded")
+      ->check(CLI::Range(1, 1 << 20))
+      ->type_name("K");
   command->add_flag("--json", options->json,
                     "{\"tokens\":…,\"bytes\":…,\"nll\":…,\"bits_per_byte\":…,\"perplexity\":…}");
   command->footer("Examples:\n  krait eval -f book.txt\n  krait eval -m mamba-130m -f book.txt --dtype bf16 --json");

@@ -21,6 +21,10 @@ void ModelOptions::add_engine(CLI::App& command) {
   command.add_option("--dtype", dtype, "Keep weight matrices as f32, bf16 or f16 (default: as in the file)")
       ->check(CLI::IsMember({"f32", "bf16", "f16"}))
       ->type_name("TYPE");
+  command
+      .add_option("--state-dtype", state_dtype, "Keep the states of sequences as f32, bf16 or int8 (default: f32)")
+      ->check(CLI::IsMember({"f32", "bf16", "int8"}))
+      ->type_name("TYPE");
   command.add_flag("--exact-activations", exact_activations,
                    "Multiply GGUF weights with f32 activations (default: rounded as llama.cpp does)");
   command.add_option("-t,--threads", threads, "Threads (default: one for each core)")
@@ -42,6 +46,7 @@ models::LoadOptions ModelOptions::load_options() const {
   models::LoadOptions options;
   if (!dtype.empty()) options.dtype = parse_dtype(dtype);
   options.exact_activations = exact_activations;
+  options.state_dtype = state_dtype == "int8" ? DType::kI8 : parse_dtype(state_dtype).value_or(DType::kF32);
   return options;
 }
 

@@ -18,11 +18,12 @@ struct ModelOptions {
   std::string model;  // empty: the bundled one
   std::string dtype;  // empty: the file's
   bool exact_activations = false;
+  std::string state_dtype = "f32";
   std::string tokenizer;  // empty: the model's own
   int threads = 0;
 
   void add_model(CLI::App& command);      // -m
-  void add_engine(CLI::App& command);     // --dtype, --threads
+  void add_engine(CLI::App& command);     // --dtype, --state-dtype, --threads
   void add_tokenizer(CLI::App& command);  // --tokenizer
 
   std::filesystem::path path() const;

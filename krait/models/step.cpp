@@ -61,7 +61,7 @@ Step::Step(ThreadPool& pool, Workspace& workspace, std::span<const Segment> segm
 
 std::span<const kernels::SequenceRows> Step::sequences(std::uint64_t offset) {
   for (std::size_t i = 0; i < segments_.size(); ++i) {
-    sequences_[i].state = reinterpret_cast<float*>(segments_[i].state + offset);
+    sequences_[i].state = segments_[i].state + offset;
   }
   return sequences_;
 }

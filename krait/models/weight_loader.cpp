@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "krait/kernels/state_storage.h"
+
 namespace krait::models {
 namespace {
 
@@ -35,6 +37,10 @@ WeightLoader::WeightLoader(std::shared_ptr<const formats::WeightSource> source, 
   if (options.dtype && !is_matrix_dtype(*options.dtype)) {
     set_error(
         {ErrorCode::kUnsupported, fmt::format("[models] weights cannot be kept as {}", to_string(*options.dtype))});
+  }
+  if (!kernels::is_state_dtype(options.state_dtype)) {
+    set_error(
+        {ErrorCode::kUnsupported, fmt::format("[models] states cannot be kept as {}", to_string(options.state_dtype))});
   }
 }
 
