@@ -7,7 +7,8 @@ function(krait_add_room name)
   target_link_libraries(krait_${name} PUBLIC ${ROOM_PUBLIC} PRIVATE krait_flags ${ROOM_PRIVATE})
 endfunction()
 
-# krait_add_tests(NAME LABEL label SOURCES … LINK …): one GoogleTest program, every test of it known to ctest.
+# krait_add_tests(NAME LABEL label SOURCES … LINK …): one GoogleTest program, every test of it known to ctest. Programs
+# that reach the kernels take a main that obeys KRAIT_TARGET.
 function(krait_add_tests name)
   cmake_parse_arguments(TESTS "" "LABEL;TIMEOUT" "SOURCES;LINK" ${ARGN})
   if(NOT TESTS_TIMEOUT)
@@ -16,7 +17,11 @@ function(krait_add_tests name)
   add_executable(${name} ${TESTS_SOURCES})
   target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}")
   target_compile_definitions(${name} PRIVATE KRAIT_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
-  target_link_libraries(${name} PRIVATE krait_flags ${TESTS_LINK} GTest::gtest GTest::gtest_main)
+  if("${TESTS_LINK}" MATCHES "krait::(kernels|models|runtime)")
+    target_link_libraries(${name} PRIVATE krait_flags ${TESTS_LINK} krait_simd_targets_main GTest::gtest)
+  else()
+    target_link_libraries(${name} PRIVATE krait_flags ${TESTS_LINK} GTest::gtest GTest::gtest_main)
+  endif()
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST
     PROPERTIES LABELS "${TESTS_LABEL}" TIMEOUT ${TESTS_TIMEOUT})
 endfunction()

@@ -1,18 +1,31 @@
 // The program `krait`: a table of commands. Errors of every kind end here as one line on stderr and an exit status.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 
 #include "krait/cli/command.h"
 #include "krait/cli/terminal.h"
 #include "krait/core/check.h"
 #include "krait/formats/tokenizer_utf8.h"
+#include "krait/kernels/simd_target.h"
 
 namespace krait::cli {
 namespace {
 
-constexpr AddCommand kCommands[] = {add_run, add_inspect, add_logits, add_tokenize, add_eval, add_bench};
+constexpr AddCommand kCommands[] = {add_run, add_inspect, add_logits, add_tokenize, add_eval, add_quantize, add_bench};
+
+// Before any command runs and after --help, which a wrong value must not hide.
+void use_target_of_environment() {
+  const char* name = std::getenv("KRAIT_TARGET");
+  if (name == nullptr) return;
+  if (const auto done = kernels::force_target(name); !done) {
+    throw UserError(done.error().message,
+                    "the environment asks for it in KRAIT_TARGET; without that the best one is used");
+  }
+}
 
 int run(int argc, char** argv) {
   CLI::App program("krait runs state-space language models on ordinary CPUs.", "krait");
@@ -24,7 +37,12 @@ int run(int argc, char** argv) {
       "  krait run \"Once upon a time\"              a story from the bundled model\n"
       "  krait run -m ~/models/mamba-130m -n 50 Hi  another model: a folder or a .gguf file\n"
       "  krait inspect model.gguf                   what is in a checkpoint\n"
-      "  krait COMMAND --help                       options and examples of a command");
+      "  krait COMMAND --help                       options and examples of a command\n"
+      "\n"
+      "Environment:\n"
+      "  KRAIT_TARGET                               instruction set instead of the best one: " +
+      fmt::format("{}", fmt::join(kernels::supported_targets(), ", ")));
+  program.parse_complete_callback(use_target_of_environment);
   int status = 0;
   for (const AddCommand add : kCommands) add(program, status);
   try {

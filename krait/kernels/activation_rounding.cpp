@@ -8,24 +8,14 @@
 namespace krait::kernels {
 namespace {
 
-void round_block32(const float* x, float* y) {
+float largest_magnitude(const float* x, std::int64_t count) {
   float largest = 0;
-  for (int i = 0; i < 32; ++i) largest = std::max(largest, std::fabs(x[i]));
-  const float scale = largest / 127.0F;
-  const float inverse = scale != 0 ? 1.0F / scale : 0.0F;
-  const float kept = f16_to_f32(f32_to_f16(scale));
-  for (int i = 0; i < 32; ++i) y[i] = std::nearbyint(x[i] * inverse) * kept;
+  for (std::int64_t i = 0; i < count; ++i) largest = std::max(largest, std::fabs(x[i]));
+  return largest;
 }
 
-void round_block256(const float* x, float* y) {
-  const float* extreme = std::max_element(x, x + 256, [](float a, float b) { return std::fabs(a) < std::fabs(b); });
-  if (*extreme == 0) {
-    std::fill_n(y, 256, 0.0F);
-    return;
-  }
-  const float inverse = -127.0F / *extreme;
-  const float scale = 1.0F / inverse;
-  for (int i = 0; i < 256; ++i) y[i] = std::min(127.0F, std::nearbyint(x[i] * inverse)) * scale;
+void round_group(Q8Scale scale, const float* x, std::int64_t count, float* y) {
+  for (std::int64_t i = 0; i < count; ++i) y[i] = std::nearbyint(x[i] * scale.inverse) * scale.scale;
 }
 
 std::int64_t block_length(ActivationFormat format) {
@@ -41,11 +31,16 @@ void round_row(ActivationFormat format, const float* x, std::int64_t columns, fl
     case ActivationFormat::kF16:
       for (std::int64_t i = 0; i < columns; ++i) y[i] = f16_to_f32(f32_to_f16(x[i]));
       break;
+    case ActivationFormat::kQ8Row: round_group(q8_scale_row(largest_magnitude(x, columns)), x, columns, y); break;
     case ActivationFormat::kQ8Block32:
-      for (std::int64_t i = 0; i < columns; i += 32) round_block32(x + i, y + i);
+      for (std::int64_t i = 0; i < columns; i += 32) {
+        round_group(q8_scale_block32(largest_magnitude(x + i, 32)), x + i, 32, y + i);
+      }
       break;
     case ActivationFormat::kQ8Block256:
-      for (std::int64_t i = 0; i < columns; i += 256) round_block256(x + i, y + i);
+      for (std::int64_t i = 0; i < columns; i += 256) {
+        round_group(q8_scale_block256(largest_magnitude(x + i, 256)), x + i, 256, y + i);
+      }
       break;
   }
 }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "krait/core/check.h"
+#include "krait/kernels/matmul_panels.h"
 #include "krait/kernels/matmul_rows.h"
 #include "krait/kernels/scratch.h"
 #include "krait/kernels/widen.h"
@@ -62,20 +63,35 @@ std::int64_t tile_rows(std::int64_t rows, std::int64_t outputs) {
 
 }  // namespace
 
+std::uint64_t weight_memory(const WeightMatrix& weight) {
+  if (weight.layout == WeightLayout::kRows) {
+    return static_cast<std::uint64_t>(weight.rows * weight.columns * weight_bytes(weight.dtype));
+  }
+  return static_cast<std::uint64_t>(panel_shape(weight.panels, weight.rows, weight.columns).total_bytes);
+}
+
 void linear(ThreadPool& pool, RowsIn x, const WeightMatrix& weight, const float* bias, RowsOut y) {
   KRAIT_CHECK_EQ(x.columns, weight.columns);
   KRAIT_CHECK_EQ(y.columns, weight.rows);
   KRAIT_CHECK_EQ(x.rows, y.rows);
-  const std::int64_t row_bytes = weight.columns * weight_bytes(weight.dtype);
   if (x.rows == 0 || weight.rows == 0) return;
+  if (weight.layout == WeightLayout::kPanels && !is_float(weight.panels)) {
+    linear_panels(pool, x, weight, bias, y);
+    return;
+  }
   if (weight.activations != ActivationFormat::kF32 || weight.scale != 1.0F) {
     linear_as_stored(pool, x, weight, bias, y);
+    return;
+  }
+  if (weight.layout == WeightLayout::kPanels) {
+    linear_panels(pool, x, weight, bias, y);
     return;
   }
   if (x.rows <= kFewRows || weight.columns == 0) {
     linear_few_rows(pool, x, weight, bias, y);
     return;
   }
+  const std::int64_t row_bytes = weight.columns * weight_bytes(weight.dtype);
   const std::int64_t most_rows = tile_rows(x.rows, weight.rows);
   const std::int64_t row_tiles = divide_up(x.rows, most_rows);
   const std::int64_t output_tiles = divide_up(weight.rows, kTileOutputs);

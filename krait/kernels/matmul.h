@@ -1,7 +1,7 @@
 // Dense products with a weight matrix, the bulk of a forward pass.
 //   y[M, N] = scale x[M, K] W[N, K]^T (+ bias[N])
-// A few rows (single-token steps and small batches) stream the weights through our own kernels, which read them
-// once at memory speed; many rows go to oneDNN in tiles. Each tile runs on one thread of our pool and tiles do not
+// Weights in panels go through our own kernels (matmul_panels.h). Weights used in place, as a mapped file has them, are
+// streamed for a few rows and go to oneDNN in tiles for many. Each tile runs on one thread of our pool and tiles do not
 // depend on the number of threads, so neither does the result.
 #pragma once
 
@@ -11,23 +11,34 @@
 #include "krait/core/dtype.h"
 #include "krait/core/thread_pool.h"
 #include "krait/kernels/activation_rounding.h"
+#include "krait/kernels/panels.h"
 #include "krait/kernels/rows.h"
 
 namespace krait::kernels {
 
-// A weight matrix in memory, row-major [N, K] as checkpoints store it. Data may be unaligned (a mapped file).
+enum class WeightLayout : std::uint8_t {
+  kRows,    // row-major [N, K] as checkpoints store it; data may be unaligned (a mapped file)
+  kPanels,  // rearranged for the products (panels.h); data aligned to 64
+};
+
+// A weight matrix in memory.
 struct WeightMatrix {
-  DType dtype = DType::kF32;  // kF32, kBF16 or kF16
+  DType dtype = DType::kF32;  // kF32, kBF16 or kF16: of rows
   std::int64_t rows = 0;      // N, outputs
   std::int64_t columns = 0;   // K, inputs
   const std::byte* data = nullptr;
   float scale = 1.0F;  // of the whole matrix; GGUF files may store one beside the weights
   // What x is rounded to before the product, where the file's format says so.
   ActivationFormat activations = ActivationFormat::kF32;
+  WeightLayout layout = WeightLayout::kRows;
+  PanelFormat panels = PanelFormat::kF32;  // of panels
 };
 
-// x [M, K], y [M, N], bias [N] or null. Products of f32 activations with weights widened to f32; accumulation in
-// f32. y must not overlap x.
+// Bytes of the weights, scales and padding included.
+std::uint64_t weight_memory(const WeightMatrix& weight);
+
+// x [M, K], y [M, N], bias [N] or null. Products of f32 activations with weights widened to f32, accumulated in f32;
+// low-bit panels multiply whole numbers instead, x rounded to `activations`. y must not overlap x.
 void linear(ThreadPool& pool, RowsIn x, const WeightMatrix& weight, const float* bias, RowsOut y);
 
 // y[i] = row ids[i] of the table, widened to f32. Ids must be in [0, rows): checked, InternalError.

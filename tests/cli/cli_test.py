@@ -30,6 +30,13 @@ def krait(*arguments, stdin="", timeout=300, env=None):
                           env={**os.environ, **(env or {})})
 
 
+def simd_targets():
+    """What --help says that KRAIT_TARGET may be on this machine, best first."""
+    targets = re.findall(r"\b[A-Z][A-Z0-9_]+\b", krait("--help").stdout.split("KRAIT_TARGET")[1])
+    assert targets, "--help names no SIMD target"
+    return targets
+
+
 class Case(unittest.TestCase):
     def setUp(self):
         self.folder = tempfile.mkdtemp()
@@ -187,6 +194,15 @@ class Logits(Case):
         error = max(abs(a - b) for r, q in zip(whole["logits"], cut["logits"]) for a, b in zip(r, q))
         self.assertLess(error / scale, 2e-5)
 
+    def test_every_simd_target_gives_the_same_up_to_rounding(self):
+        answers = []
+        for target in simd_targets():
+            answer = self.succeed("logits", "--ids", "80,1360,738,259", "--json", env={"KRAIT_TARGET": target})
+            answers.append([x for row in json.loads(answer)["logits"] for x in row])
+        scale = max(abs(x) for x in answers[0])
+        for other in answers[1:]:
+            self.assertLess(max(abs(a - b) for a, b in zip(answers[0], other)) / scale, 2e-5)
+
     def test_a_token_outside_the_vocabulary_is_a_usage_error(self):
         message = self.fail_with(2, "logits", "--ids", "1,2048")
         self.assertIn("2048", message)
@@ -252,6 +268,19 @@ class Usage(Case):
         self.fail_with(2, "run", "--temp", "hot", "Hi")
         self.assertIn("temperature", self.fail_with(2, "run", "--temp", "-1", "Hi"))
         self.fail_with(2, "run", "--threads", "0", "Hi")
+
+    def test_the_environment_forces_a_simd_target(self):
+        targets = simd_targets()
+        for target in targets:
+            answer = json.loads(self.succeed("bench", "--peak", "--json", env={"KRAIT_TARGET": target.lower()}))
+            self.assertEqual(answer["simd_target"], target)
+        for name in ("avx1024", "Unknown", "a\tb"):
+            message = self.fail_with(2, "tokenize", "Hi", env={"KRAIT_TARGET": name})
+            self.assertIn("KRAIT_TARGET", message)
+            for target in targets:
+                self.assertIn(target, message)
+        self.assertIn("KRAIT_TARGET", self.succeed("--help", env={"KRAIT_TARGET": "avx1024"}))
+        self.assertEqual(self.succeed("tokenize", "Hi", env={"KRAIT_TARGET": ""}), self.succeed("tokenize", "Hi"))
 
     def test_a_missing_model_is_named(self):
         self.assertIn("no-such-model", self.fail_with(1, "run", "-m", "no-such-model", "Hi"))

@@ -15,6 +15,7 @@
 #include "krait/core/thread_pool.h"
 #include "krait/kernels/rows.h"
 #include "krait/kernels/simd_target.h"
+#include "tests/support/simd_targets.h"
 
 namespace krait::tests {
 
@@ -26,15 +27,16 @@ inline constexpr double kTiny = 1e-37;
 // Lengths about the vector widths of every target (4, 8, 16 lanes).
 inline const std::vector<std::int64_t> kLengths = {0, 1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 34, 66, 130};
 
-// Runs the body on every SIMD target of this machine and goes back to the best one.
+// Runs the body on every SIMD target of this machine (on one alone where KRAIT_TARGET names it) and goes back to the
+// one that was in use.
 template <class Body>
 void on_every_target(Body&& body) {
-  for (const std::string& target : kernels::supported_targets()) {
+  for (const std::string& target : targets_under_test()) {
     SCOPED_TRACE("target " + target);
     ASSERT_TRUE(kernels::force_target(target));
     body();
   }
-  kernels::force_target("");
+  ASSERT_TRUE(use_default_target());
 }
 
 // A matrix with `gap` unused floats between rows and a start off any alignment when offset is odd. The unused
