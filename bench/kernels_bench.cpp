@@ -19,6 +19,7 @@
 #include "krait/kernels/scan_selective.h"
 #include "krait/kernels/scan_ssd.h"
 #include "krait/kernels/simd_target.h"
+#include "krait/kernels/state_storage.h"
 
 namespace {
 
@@ -39,6 +40,7 @@ class Floats {
     for (float& v : buffer_.as<float>()) v = static_cast<float>(shift + scale * (2.0 * random.uniform() - 1.0));
   }
   float* data() { return buffer_.as<float>().data(); }
+  std::byte* bytes() { return buffer_.data(); }
   RowsOut rows() { return {data(), rows_, columns_}; }
   std::span<float> values() { return buffer_.as<float>().first(static_cast<std::size_t>(rows_ * columns_)); }
 
@@ -74,6 +76,7 @@ void Linear(benchmark::State& state) {
 }
 constexpr auto kF32 = static_cast<std::int64_t>(DType::kF32);
 constexpr auto kBF16 = static_cast<std::int64_t>(DType::kBF16);
+constexpr auto kI8 = static_cast<std::int64_t>(DType::kI8);
 constexpr auto kF16 = static_cast<std::int64_t>(DType::kF16);
 BENCHMARK(Linear)
     ->ArgNames({"M", "K", "N", "dtype"})
@@ -120,7 +123,7 @@ void Conv1d(benchmark::State& state) {
   const std::int64_t rows = state.range(0), channels = state.range(1);
   Floats x(rows, channels), weight(4, channels), bias(1, channels), window(3, channels), y(rows, channels);
   const Conv1dCausal conv{.width = 4, .weight = weight.data(), .bias = bias.data(), .silu = true};
-  const SequenceRows sequence{.first_row = 0, .rows = rows, .state = window.data()};
+  const SequenceRows sequence{.first_row = 0, .rows = rows, .state = window.bytes()};
   for (auto _ : state) conv1d_causal(pool(), conv, x.rows(), {&sequence, 1}, y.rows());
   report_bytes(state, static_cast<double>(rows * channels) * 8);
 }
@@ -131,12 +134,14 @@ void SelectiveScanRows(benchmark::State& state) {
   Floats x(rows * sequences, channels), dt(rows * sequences, channels), z(rows * sequences, channels);
   Floats b(rows * sequences, states), c(rows * sequences, states), y(rows * sequences, channels);
   Floats a(states, channels, 7.0, -8.0), d(1, channels), bias(1, channels, 1.0, -4.0);
-  Floats h(sequences * states, channels);
+  const auto dtype = static_cast<DType>(state.range(2));
+  const std::int64_t bytes = (state_bytes(dtype, states, channels) + 63) / 64 * 64;
+  AlignedBuffer h(static_cast<std::size_t>(sequences * bytes));
   const SelectiveScan scan{
-      .channels = channels, .states = states, .groups = 1, .a = a.data(), .d = d.data(), .dt_bias = bias.data()};
+      .channels = channels, .states = states, .groups = 1, .a = a.data(), .d = d.data(), .dt_bias = bias.data(), .state_dtype = dtype};
   std::vector<SequenceRows> parts;
   for (std::int64_t i = 0; i < sequences; ++i) {
-    parts.push_back({.first_row = i * rows, .rows = rows, .state = h.data() + i * states * channels});
+    parts.push_back({.first_row = i * rows, .rows = rows, .state = h.data() + i * bytes});
   }
   for (auto _ : state) {
     selective_scan(pool(), scan, x.rows(), dt.rows(), b.rows(), c.rows(), z.rows(), parts, y.rows());
@@ -145,13 +150,20 @@ void SelectiveScanRows(benchmark::State& state) {
   state.counters["Gexp/s"] = Rate(elements * states * 1e-9, Rate::kIsIterationInvariantRate);
   state.counters["ns/token-channel"] = Rate(elements * 1e-9, Rate::kIsIterationInvariantRate | Rate::kInvert);
 }
-BENCHMARK(SelectiveScanRows)->ArgNames({"T", "B"})->Args({512, 1})->Args({1, 1})->Args({1, 32})->UseRealTime();
+BENCHMARK(SelectiveScanRows)
+    ->ArgNames({"T", "B", "state"})
+    ->ArgsProduct({{512}, {1}, {kF32, kI8}})
+    ->ArgsProduct({{1}, {1, 32, 256}, {kF32, kBF16, kI8}})
+    ->UseRealTime();
 
 void SsdScanRows(benchmark::State& state) {
   const std::int64_t rows = state.range(0), sequences = state.range(1), chunk = state.range(2);
   const std::int64_t heads = 24, width = 64, states = 128, all = rows * sequences;
   Floats x(all, heads * width), dt(all, heads), b(all, states), c(all, states), y(all, heads * width);
-  Floats a(1, heads, 7.0, -8.0), d(1, heads), bias(1, heads, 1.0, -4.0), s(sequences * heads * states, width);
+  Floats a(1, heads, 7.0, -8.0), d(1, heads), bias(1, heads, 1.0, -4.0);
+  const auto dtype = static_cast<DType>(state.range(3));
+  const std::int64_t bytes = (state_bytes(dtype, heads * states, width) + 63) / 64 * 64;
+  AlignedBuffer s(static_cast<std::size_t>(sequences * bytes));
   const SsdScan scan{.heads = heads,
                      .head_width = width,
                      .states = states,
@@ -159,14 +171,15 @@ void SsdScanRows(benchmark::State& state) {
                      .chunk = chunk,
                      .a = a.data(),
                      .d = d.data(),
-                     .dt_bias = bias.data()};
+                     .dt_bias = bias.data(),
+                     .state_dtype = dtype};
   std::vector<SequenceRows> parts;
   for (std::int64_t i = 0; i < sequences; ++i) {
-    parts.push_back({.first_row = i * rows, .rows = rows, .state = s.data() + i * heads * states * width});
+    parts.push_back({.first_row = i * rows, .rows = rows, .state = s.data() + i * bytes});
   }
   for (auto _ : state) ssd_scan(pool(), scan, x.rows(), dt.rows(), b.rows(), c.rows(), parts, y.rows());
   if (rows == 1) {
-    report_bytes(state, static_cast<double>(sequences * heads * states * width) * 8);
+    report_bytes(state, static_cast<double>(sequences * bytes) * 2);
   } else {
     // Of a chunk of Q rows: C B^T once for all heads, half of Q^2 P, and twice Q N P for each head.
     const auto q = static_cast<double>(chunk);
@@ -176,9 +189,9 @@ void SsdScanRows(benchmark::State& state) {
   state.counters["us/token"] = Rate(static_cast<double>(all) * 1e-6, Rate::kIsIterationInvariantRate | Rate::kInvert);
 }
 BENCHMARK(SsdScanRows)
-    ->ArgNames({"T", "B", "Q"})
-    ->ArgsProduct({{512}, {1}, {16, 32, 64, 128, 256}})
-    ->ArgsProduct({{1}, {1, 24}, {64}})
+    ->ArgNames({"T", "B", "Q", "state"})
+    ->ArgsProduct({{512}, {1}, {16, 32, 48, 64, 96, 128}, {kF32}})
+    ->ArgsProduct({{1}, {1, 32, 64}, {64}, {kF32, kBF16, kI8}})
     ->UseRealTime();
 
 void Distribution(benchmark::State& state) {

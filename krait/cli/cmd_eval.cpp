@@ -25,6 +25,7 @@ struct EvalOptions {
   ModelOptions model;
   std::string against;
   std::string file;
+  std::int64_t chunk = 0;  // 0: as many tokens as the engine takes at once
   bool json = false;
 };
 
@@ -96,7 +97,7 @@ int eval(const EvalOptions& options) {
   runtime::Session session(*engine);
   runtime::TextScore score(session);
   const auto reference = Reference::open(options, *engine);
-  ChunkedScore chunks(score, reference.get(), engine->logit_rows_at_once());
+  ChunkedScore chunks(score, reference.get(), options.chunk > 0 ? options.chunk : engine->logit_rows_at_once());
   const auto encoder = tokenizer->encoder();
 
   const InterruptGuard guard;
@@ -169,6 +170,11 @@ void add_eval(CLI::App& program, int& status) {
   command->add_option("-f,--file", options->file, "The text, of any length (- is standard input)")
       ->required()
       ->type_name("FILE");
+  command
+      ->add_option("--chunk", options->chunk,
+                   "Feed the text in pieces of K tokens; the score depends on it only as far as states are rounded")
+      ->check(CLI::Range(1, 1 << 20))
+      ->type_name("K");
   command
       ->add_option("--against", options->against,
                    "Also the Kullback-Leibler divergence from another version of the model, held in f32 (\"f32\" is the "

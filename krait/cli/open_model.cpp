@@ -26,6 +26,10 @@ void ModelOptions::add_engine(CLI::App& command) {
                   "Keep weight matrices in this format, rounded at load where need be (default: as in the file)")
       ->check(CLI::IsMember(kWeightFormats))
       ->type_name("FORMAT");
+  command
+      .add_option("--state-dtype", state_dtype, "Keep the states of sequences as f32, bf16 or int8 (default: f32)")
+      ->check(CLI::IsMember({"f32", "bf16", "int8"}))
+      ->type_name("TYPE");
   command.add_flag("--in-place", in_place,
                    "Use 16- and 32-bit weights where the file has them: slower, but no copy in memory");
   command.add_flag("--exact-activations", exact_activations,
@@ -50,6 +54,7 @@ models::LoadOptions ModelOptions::load_options() const {
   if (!weights.empty()) options.weights = kernels::parse_panel_format(weights);
   options.in_place = in_place;
   options.exact_activations = exact_activations;
+  if (!state_dtype.empty()) options.state_dtype = state_dtype == "int8" ? DType::kI8 : *parse_dtype(state_dtype);
   return options;
 }
 

@@ -28,7 +28,7 @@ struct ModelOptions {
   int threads = 0;
 
   void add_model(CLI::App& command);      // -m
-  void add_engine(CLI::App& command);     // --weights, --threads, …
+  void add_engine(CLI::App& command);     // --weights, --state-dtype, --threads, …
   void add_tokenizer(CLI::App& command);  // --tokenizer
 
   std::filesystem::path path() const;

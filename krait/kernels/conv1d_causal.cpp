@@ -116,8 +116,8 @@ void advance_window(const SequenceRows& sequence, RowsIn x, std::int64_t kept) {
   const std::int64_t channels = x.columns;
   for (std::int64_t i = 0; i < kept; ++i) {
     const std::int64_t from = sequence.rows + i;  // index into window rows followed by x rows
-    const float* source = from < kept ? sequence.state + from * channels : x.row(sequence.first_row + from - kept);
-    std::copy_n(source, channels, sequence.state + i * channels);
+    const float* source = from < kept ? sequence.state_f32() + from * channels : x.row(sequence.first_row + from - kept);
+    std::copy_n(source, channels, sequence.state_f32() + i * channels);
   }
 }
 
@@ -147,7 +147,7 @@ void conv1d_causal(ThreadPool& pool, const Conv1dCausal& conv, RowsIn x, std::sp
       const SequenceRows& sequence = *block.sequence;
       for (std::int64_t r = block.begin - kept; r < block.end; ++r) {
         taps[r - (block.begin - kept)] =
-            r < 0 ? sequence.state + (kept + r) * x.columns : x.row(sequence.first_row + r);
+            r < 0 ? sequence.state_f32() + (kept + r) * x.columns : x.row(sequence.first_row + r);
       }
       HWY_DYNAMIC_DISPATCH(convolve_block)
       (taps, block.end - block.begin, conv.weight, x.columns, conv.width, conv.bias, conv.silu,

@@ -2,6 +2,7 @@
 // elements), so that a kernel can read or write a slice of the columns of a wider matrix in place.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 
@@ -32,11 +33,14 @@ using RowsIn = Rows<const float>;
 using RowsOut = Rows<float>;
 
 // One sequence's share of a batch: its rows in every activation matrix of a call, and where its state stands.
-// What `state` holds is said by the kernel that takes it. Sequences of one call never overlap.
+// What `state` holds is said by the kernel that takes it; aligned to 4 bytes at least. Sequences of one call never overlap.
 struct SequenceRows {
   std::int64_t first_row = 0;
   std::int64_t rows = 0;  // may be 0: the state is left alone
-  float* state = nullptr;
+  std::byte* state = nullptr;
+
+  // For states that are always f32.
+  float* state_f32() const { return reinterpret_cast<float*>(state); }
 };
 
 }  // namespace krait::kernels

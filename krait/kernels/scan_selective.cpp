@@ -5,6 +5,7 @@
 
 #include "krait/core/check.h"
 #include "krait/kernels/simd/highway_config.h"
+#include "krait/kernels/state_storage.h"
 
 // Shared by all targets; this file is compiled once for each.
 #ifndef KRAIT_KERNELS_SCAN_SELECTIVE_CPP_
@@ -23,9 +24,20 @@ struct SelectiveTask {
   RowsOut y;
   const SelectiveScan* scan;
   std::int64_t first_row, rows;
-  float* state;
+  std::byte* state;
   std::int64_t first_channel, channels;  // all of one group
-  std::int64_t group;
+  std::int64_t group, first_in_group;
+
+  // Of state n: the values and the scale from channel `at` of the block on.
+  std::byte* values(std::int64_t n, std::int64_t at) const {
+    return state + (n * scan->channels + first_channel + at) * state_value_bytes(scan->state_dtype);
+  }
+  std::byte* scale(std::int64_t n, std::int64_t at) const {
+    if (scan->state_dtype != DType::kI8) return nullptr;
+    const std::int64_t width = scan->channels / scan->groups;
+    const std::int64_t block = (n * scan->groups + group) * state_blocks(width) + (first_in_group + at) / kStateBlock;
+    return state + state_scales_offset(scan->states * scan->groups, width) + 4 * block;
+  }
 };
 
 }  // namespace
@@ -37,6 +49,7 @@ struct SelectiveTask {
 #include "hwy/foreach_target.h"
 //
 #include "krait/kernels/simd/exp-inl.h"
+#include "krait/kernels/simd/state-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace krait::kernels::HWY_NAMESPACE {
@@ -121,26 +134,66 @@ HWY_INLINE void recur(const SelectiveTask& task, Tile& tile, std::int64_t first_
   }
 }
 
-// `pairs` is aligned scratch of [vectors of the block][N][2][lanes]: A / ln 2 and h side by side, so that what one
-// vector of channels works on is one stretch of cache lines and no load meets a store 4 KiB away.
+// Copies the state between where it is stored and `pairs`, aligned scratch of [vectors of the block][N][2][lanes]: A and
+// h side by side, so that what one vector of channels works on is one stretch of cache lines and no load meets a store
+// 4 KiB away. The scratch has room for whole blocks of 64 channels.
+template <class State>
+HWY_INLINE void load_block_state(const SelectiveTask& task, float* pairs) {
+  const std::int64_t states = task.scan->states;
+  for (std::int64_t at = 0; at < task.channels; at += kStateBlock) {
+    for (std::int64_t n = 0; n < states; ++n) {
+      VecF32 v[kBlockVectors];
+      if (at + kStateBlock <= task.channels) {
+        State::load(task.values(n, at), task.scale(n, at), v);
+      } else {
+        load_state_part<State>(task.values(n, at), task.scale(n, at), static_cast<std::size_t>(task.channels - at), v);
+      }
+      for (std::size_t j = 0; j < kBlockVectors; ++j) {
+        const std::int64_t vector = at / static_cast<std::int64_t>(kLanes) + static_cast<std::int64_t>(j);
+        hn::Store(v[j], F32(), pairs + (2 * (vector * states + n) + 1) * static_cast<std::int64_t>(kLanes));
+      }
+    }
+  }
+}
+
+template <class State>
+HWY_INLINE void store_block_state(const SelectiveTask& task, const float* pairs) {
+  const std::int64_t states = task.scan->states;
+  for (std::int64_t at = 0; at < task.channels; at += kStateBlock) {
+    StateNoise<kBlockVectors> noise;
+    for (std::int64_t n = 0; n < states; ++n) {
+      VecF32 v[kBlockVectors];
+      for (std::size_t j = 0; j < kBlockVectors; ++j) {
+        const std::int64_t vector = at / static_cast<std::int64_t>(kLanes) + static_cast<std::int64_t>(j);
+        v[j] = hn::Load(F32(), pairs + (2 * (vector * states + n) + 1) * static_cast<std::int64_t>(kLanes));
+      }
+      if (n == 0) noise.start(v);
+      if (at + kStateBlock <= task.channels) {
+        State::store(v, task.values(n, at), task.scale(n, at), noise);
+      } else {
+        // Channels past the end have x = 0, hence h = 0: they do not sway the scale.
+        store_state_part<State>(v, task.values(n, at), task.scale(n, at), static_cast<std::size_t>(task.channels - at),
+                                noise);
+      }
+    }
+  }
+}
+
 void selective_scan_task(const SelectiveTask& task, float* pairs) {
   const F32 d;
   const auto lanes = static_cast<std::int64_t>(kLanes);
   const std::int64_t states = task.scan->states;
-  const std::int64_t all = task.scan->channels;
   const std::int64_t vectors = (task.channels + lanes - 1) / lanes;
   const std::int64_t whole = task.channels / lanes * lanes;
   const auto rest = static_cast<std::size_t>(task.channels - whole);
   for (std::int64_t v = 0; v < vectors; ++v) {
     for (std::int64_t n = 0; n < states; ++n) {
-      const std::int64_t from = n * all + task.first_channel + v * lanes;
-      const std::int64_t to = 2 * (v * states + n) * lanes;
-      const bool full = (v + 1) * lanes <= task.channels;
-      const VecF32 rate = full ? hn::LoadU(d, task.scan->a + from) : load_part(task.scan->a + from, rest);
-      hn::Store(hn::Mul(rate, hn::Set(d, 1.44269504088896341F)), d, pairs + to);
-      hn::Store(full ? hn::LoadU(d, task.state + from) : load_part(task.state + from, rest), d, pairs + to + lanes);
+      const float* from = task.scan->a + n * task.scan->channels + task.first_channel + v * lanes;
+      const VecF32 rate = (v + 1) * lanes <= task.channels ? hn::LoadU(d, from) : load_part(from, rest);
+      hn::Store(hn::Mul(rate, hn::Set(d, 1.44269504088896341F)), d, pairs + 2 * (v * states + n) * lanes);
     }
   }
+  with_state_type(task.scan->state_dtype, [&](auto type) { load_block_state<decltype(type)>(task, pairs); });
   Tile tile;
   for (std::int64_t done = 0; done < task.rows; done += kTileRows) {
     const std::int64_t rows = std::min(kTileRows, task.rows - done);
@@ -157,17 +210,7 @@ void selective_scan_task(const SelectiveTask& task, float* pairs) {
       if (rest > 0) finish_at<false>(task, tile, first + r, r, whole, rest);
     }
   }
-  for (std::int64_t v = 0; v < vectors; ++v) {
-    for (std::int64_t n = 0; n < states; ++n) {
-      const std::int64_t to = n * all + task.first_channel + v * lanes;
-      const VecF32 value = hn::Load(d, pairs + (2 * (v * states + n) + 1) * lanes);
-      if ((v + 1) * lanes <= task.channels) {
-        hn::StoreU(value, d, task.state + to);
-      } else {
-        store_part(value, task.state + to, rest);
-      }
-    }
-  }
+  with_state_type(task.scan->state_dtype, [&](auto type) { store_block_state<decltype(type)>(task, pairs); });
 }
 
 }  // namespace krait::kernels::HWY_NAMESPACE
@@ -193,6 +236,7 @@ void selective_scan(ThreadPool& pool, const SelectiveScan& scan, RowsIn x, RowsI
   KRAIT_CHECK_EQ(b.columns, scan.groups * scan.states);
   KRAIT_CHECK_EQ(c.columns, scan.groups * scan.states);
   KRAIT_CHECK(z.empty() || z.columns == scan.channels, "{} columns of z", z.columns);
+  KRAIT_CHECK(is_state_dtype(scan.state_dtype), "a state of {}", to_string(scan.state_dtype));
   const std::int64_t width = scan.channels / scan.groups;
   const std::int64_t blocks_per_group = (width + kBlockChannels - 1) / kBlockChannels;
   const std::int64_t blocks = blocks_per_group * scan.groups;
@@ -202,8 +246,8 @@ void selective_scan(ThreadPool& pool, const SelectiveScan& scan, RowsIn x, RowsI
   }
   const auto tasks = static_cast<std::int64_t>(sequences.size()) * blocks;
   pool.parallel_for(tasks, 1, [&](std::int64_t first, std::int64_t last) {
-    // A and h, each padded to whole vectors (at most 16 lanes).
-    const std::span<float> scratch = thread_scratch(static_cast<std::size_t>(2 * scan.states * (kBlockChannels + 16)));
+    // A and h of whole blocks.
+    const std::span<float> scratch = thread_scratch(static_cast<std::size_t>(2 * scan.states * kBlockChannels));
     for (std::int64_t i = first; i < last; ++i) {
       const SequenceRows& sequence = sequences[static_cast<std::size_t>(i / blocks)];
       if (sequence.rows == 0) continue;
@@ -222,7 +266,8 @@ void selective_scan(ThreadPool& pool, const SelectiveScan& scan, RowsIn x, RowsI
                                .state = sequence.state,
                                .first_channel = group * width + within,
                                .channels = std::min(kBlockChannels, width - within),
-                               .group = group};
+                               .group = group,
+                               .first_in_group = within};
       HWY_DYNAMIC_DISPATCH(selective_scan_task)(task, scratch.data());
     }
   });

@@ -7,6 +7,7 @@
 
 #include <span>
 
+#include "krait/core/dtype.h"
 #include "krait/core/thread_pool.h"
 #include "krait/kernels/rows.h"
 
@@ -20,10 +21,11 @@ struct SelectiveScan {
   const float* d = nullptr;        // [E] or null
   const float* dt_bias = nullptr;  // [E] or null
   bool dt_softplus = true;
+  DType state_dtype = DType::kF32;  // or bf16 or int8, as state_storage.h has them: rows of E / G values, [N, G] of them
 };
 
 // x, dt, y [M, E]; b, c [M, G*N]; z [M, E] or empty. y may be x (each element is read before it is written).
-// Each sequence's state [N, E] f32 is read as h before its first row and left as h after its last.
+// Each sequence's state [N, E] is read as h before its first row and left as h after its last.
 void selective_scan(ThreadPool& pool, const SelectiveScan& scan, RowsIn x, RowsIn dt, RowsIn b, RowsIn c, RowsIn z,
                     std::span<const SequenceRows> sequences, RowsOut y);
 

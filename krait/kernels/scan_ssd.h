@@ -13,6 +13,7 @@
 #include <limits>
 #include <span>
 
+#include "krait/core/dtype.h"
 #include "krait/core/thread_pool.h"
 #include "krait/kernels/rows.h"
 
@@ -30,10 +31,11 @@ struct SsdScan {
   const float* dt_bias = nullptr;  // [H] or null
   float dt_low = 0.0F;             // limits after the softplus
   float dt_high = std::numeric_limits<float>::infinity();
+  DType state_dtype = DType::kF32;  // or bf16 or int8, as state_storage.h has them: rows of P values, [H, N] of them
 };
 
 // x, y [M, H*P]; dt [M, H] (raw); b, c [M, G*N]. y must not overlap x.
-// Each sequence's state [H, N, P] f32 is read as S before its first row and left as S after its last.
+// Each sequence's state [H, N, P] is read as S before its first row and left as S after its last.
 void ssd_scan(ThreadPool& pool, const SsdScan& scan, RowsIn x, RowsIn dt, RowsIn b, RowsIn c,
               std::span<const SequenceRows> sequences, RowsOut y);
 

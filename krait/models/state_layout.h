@@ -26,8 +26,9 @@ using core::to_string;  // of shapes and dtypes, which the overload above would 
 struct StateTensor {
   std::string name;  // "layers.3.ssm"
   Shape shape;
-  DType dtype = DType::kF32;
+  DType dtype = DType::kF32;  // i8: rows along the last dimension with scales, as kernels/state_storage.h has them
   StateKind kind = StateKind::kRecurrent;
+  std::uint64_t bytes = 0;   // scales included
   std::uint64_t offset = 0;  // bytes from the start of the bundle, a multiple of 64
 };
 

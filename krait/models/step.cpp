@@ -81,7 +81,7 @@ void Step::lap_scan(std::string_view name, std::uint64_t state_bytes, std::int64
 
 std::span<const kernels::SequenceRows> Step::sequences(std::uint64_t offset) {
   for (std::size_t i = 0; i < segments_.size(); ++i) {
-    sequences_[i].state = reinterpret_cast<float*>(segments_[i].state + offset);
+    sequences_[i].state = segments_[i].state + offset;
   }
   return sequences_;
 }

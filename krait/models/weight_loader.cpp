@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "krait/kernels/state_storage.h"
+
 namespace krait::models {
 namespace {
 
@@ -39,6 +41,10 @@ WeightLoader::WeightLoader(std::shared_ptr<const formats::WeightSource> source, 
   if (options.weights && kernels::scale_group(*options.weights) > 128) {
     set_error(
         {ErrorCode::kUnsupported, fmt::format("[models] no weights can be made {}", to_string(*options.weights))});
+  }
+  if (!kernels::is_state_dtype(options.state_dtype)) {
+    set_error(
+        {ErrorCode::kUnsupported, fmt::format("[models] states cannot be kept as {}", to_string(options.state_dtype))});
   }
   low_bit_ = take<std::optional<kernels::PanelFormat>>(stored_low_bit_format(config()), std::nullopt);
 }

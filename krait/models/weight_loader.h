@@ -33,6 +33,8 @@ struct LoadOptions {
   bool in_place = false;
   // Multiply GGUF weights with f32 activations, rather than with activations rounded as the format's own engine does.
   bool exact_activations = false;
+  // Of recurrent states: f32, bf16 or i8 (kernels/state_storage.h).
+  DType state_dtype = DType::kF32;
   // Only check names and shapes: info() and state_layout() of the model are valid, forward() must not be called.
   bool shapes_only = false;
 };
@@ -51,6 +53,7 @@ class WeightLoader {
 
   bool is_gguf() const { return source_->format() == "gguf"; }
   const formats::Config& config() const { return source_->config(); }
+  DType state_dtype() const { return options_.state_dtype; }
 
   // Configuration. Sizes must lie in 1 … 2^24.
   std::int64_t size(std::string_view key);

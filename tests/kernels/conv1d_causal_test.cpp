@@ -44,7 +44,7 @@ void expect_matches_oracle(ThreadPool& pool, Case& c) {
   reference::conv1d_causal(abs_conv, x_abs.in(), magnitude_window, magnitude.out());
 
   Matrix y(rows, channels, 2, 1);
-  const SequenceRows sequence{.first_row = 0, .rows = rows, .state = c.window.data()};
+  const SequenceRows sequence{.first_row = 0, .rows = rows, .state = c.window.bytes()};
   conv1d_causal(pool, c.conv, c.x.in(), {&sequence, 1}, y.out());
   tests::expect_near(y, expected, [&](auto r, auto e) {
     return kRounding *
@@ -77,12 +77,12 @@ TEST(Conv1dCausal, SplitAnywhereGivesSameRowsAndWindow) {
     for (const std::int64_t width : {2, 4, 7}) {
       Case c(21, 37, width, random);
       Matrix y(21, 37), whole_window = c.window;
-      const SequenceRows all{.first_row = 0, .rows = 21, .state = whole_window.data()};
+      const SequenceRows all{.first_row = 0, .rows = 21, .state = whole_window.bytes()};
       conv1d_causal(pool, c.conv, c.x.in(), {&all, 1}, y.out());
       for (std::int64_t cut = 0; cut <= 21; ++cut) {
         Matrix parts(21, 37), window = c.window;
-        const SequenceRows first{.first_row = 0, .rows = cut, .state = window.data()};
-        const SequenceRows second{.first_row = cut, .rows = 21 - cut, .state = window.data()};
+        const SequenceRows first{.first_row = 0, .rows = cut, .state = window.bytes()};
+        const SequenceRows second{.first_row = cut, .rows = 21 - cut, .state = window.bytes()};
         conv1d_causal(pool, c.conv, c.x.in(), {&first, 1}, parts.out());
         conv1d_causal(pool, c.conv, c.x.in(), {&second, 1}, parts.out());
         tests::expect_same_bits(parts, y);

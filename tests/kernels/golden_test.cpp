@@ -143,7 +143,7 @@ void check(const Scan& scan) {
     std::vector<Matrix> states(scan.parts.size(), Matrix(scan.start.rows(), scan.start.columns()));
     states.front() = scan.start;
     std::vector<SequenceRows> parts = scan.parts;
-    for (std::size_t i = 0; i < parts.size(); ++i) parts[i].state = states[i].data();
+    for (std::size_t i = 0; i < parts.size(); ++i) parts[i].state = states[i].bytes();
     Matrix actual(scan.length, scan.columns);
     scan.kernel(parts, actual.out());
     compare([&](auto t, auto c) { return actual.at(t, c); }, [&](auto r, auto c) { return states.back().at(r, c); },

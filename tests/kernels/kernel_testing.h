@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <span>
@@ -73,6 +74,7 @@ class Matrix {
   std::int64_t columns() const { return columns_; }
   float* data() { return storage_.data() + offset_; }
   const float* data() const { return storage_.data() + offset_; }
+  std::byte* bytes() { return reinterpret_cast<std::byte*>(data()); }
 
   kernels::RowsOut out() { return {data(), rows_, columns_, stride_}; }
   kernels::RowsIn in() const { return {data(), rows_, columns_, stride_}; }
@@ -122,7 +124,8 @@ void expect_near(const Matrix& actual, const Expected& expected, Bound&& bound) 
 inline void expect_same_bits(const Matrix& left, const Matrix& right) {
   for (std::int64_t r = 0; r < left.rows(); ++r) {
     for (std::int64_t c = 0; c < left.columns(); ++c) {
-      ASSERT_EQ(left.at(r, c), right.at(r, c)) << "row " << r << ", column " << c;
+      ASSERT_EQ(std::bit_cast<std::uint32_t>(left.at(r, c)), std::bit_cast<std::uint32_t>(right.at(r, c)))
+          << left.at(r, c) << " and " << right.at(r, c) << ", row " << r << ", column " << c;
     }
   }
 }
@@ -140,7 +143,7 @@ void expect_sequences_and_threads_do_not_matter(std::int64_t columns, const Matr
     std::vector<kernels::SequenceRows> sequences;
     std::int64_t row = 0;
     for (std::size_t i = 0; i < lengths.size(); ++i) {
-      sequences.push_back({.first_row = row, .rows = lengths[i], .state = states[i].data()});
+      sequences.push_back({.first_row = row, .rows = lengths[i], .state = states[i].bytes()});
       row += lengths[i];
     }
     Matrix y(kRows, columns);
@@ -148,7 +151,7 @@ void expect_sequences_and_threads_do_not_matter(std::int64_t columns, const Matr
     for (std::size_t i = 0; i < lengths.size(); ++i) {
       Matrix alone(kRows, columns), alone_state = state;
       kernels::SequenceRows sequence = sequences[i];
-      sequence.state = alone_state.data();
+      sequence.state = alone_state.bytes();
       run(pool, std::span<const kernels::SequenceRows>(&sequence, 1), alone);
       expect_same_bits(alone_state, states[i]);
       for (std::int64_t r = sequence.first_row; r < sequence.first_row + sequence.rows; ++r) {

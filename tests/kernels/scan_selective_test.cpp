@@ -2,6 +2,7 @@
 
 #include "krait/kernels/reference/scan.h"
 #include "tests/kernels/kernel_testing.h"
+#include "tests/kernels/stored_state.h"
 
 namespace krait::kernels {
 namespace {
@@ -10,6 +11,7 @@ using tests::Expected;
 using tests::kRounding;
 using tests::Matrix;
 using tests::on_every_target;
+using tests::StoredState;
 
 struct Case {
   Matrix x, dt, b, c, z, a, d, bias, state;
@@ -62,33 +64,44 @@ double roundings(const Case& c) {
   return 5.0 * static_cast<double>(c.x.rows()) + static_cast<double>(c.scan.states) + 45.0;
 }
 
+struct Oracle {
+  Expected y, magnitude;
+  std::vector<double> state, state_magnitude;
+  double factor;
+
+  explicit Oracle(const Case& c)
+      : y(c.x.rows(), c.x.columns()),
+        magnitude(c.x.rows(), c.x.columns()),
+        state(widened(c.state)),
+        state_magnitude(widened(c.state.absolute())),
+        factor(roundings(c) * kRounding) {
+    reference::selective_scan(c.scan, c.x.in(), c.dt.in(), c.b.in(), c.c.in(), c.gate(), state, y.out());
+    const Matrix x_abs = c.x.absolute(), b_abs = c.b.absolute(), c_abs = c.c.absolute(), d_abs = c.d.absolute();
+    Matrix half_decay = c.a;
+    half_decay.fill([i = std::int64_t{0}, &c]() mutable { return 0.5 * c.a.data()[i++]; });
+    SelectiveScan majorant = c.scan;
+    majorant.a = half_decay.data();
+    majorant.d = c.scan.d == nullptr ? nullptr : d_abs.data();
+    reference::selective_scan(majorant, x_abs.in(), c.dt.in(), b_abs.in(), c_abs.in(), RowsIn(), state_magnitude,
+                              magnitude.out());
+  }
+};
+
+double gate_of(const Case& c, std::int64_t r, std::int64_t e) {
+  return c.gated ? std::fabs(reference::silu(c.z.at(r, e))) : 1.0;
+}
+
 void expect_matches_oracle(ThreadPool& pool, Case& c) {
-  const std::int64_t rows = c.x.rows(), channels = c.x.columns();
-  std::vector<double> state = widened(c.state);
-  Expected expected(rows, channels), magnitude(rows, channels);
-  reference::selective_scan(c.scan, c.x.in(), c.dt.in(), c.b.in(), c.c.in(), c.gate(), state, expected.out());
-
-  const Matrix x_abs = c.x.absolute(), b_abs = c.b.absolute(), c_abs = c.c.absolute(), d_abs = c.d.absolute();
-  Matrix half_decay = c.a;
-  half_decay.fill([i = std::int64_t{0}, &c]() mutable { return 0.5 * c.a.data()[i++]; });
-  std::vector<double> state_magnitude = widened(c.state.absolute());
-  SelectiveScan majorant = c.scan;
-  majorant.a = half_decay.data();
-  majorant.d = c.scan.d == nullptr ? nullptr : d_abs.data();
-  reference::selective_scan(majorant, x_abs.in(), c.dt.in(), b_abs.in(), c_abs.in(), RowsIn(), state_magnitude,
-                            magnitude.out());
-
-  Matrix y(rows, channels, 3, 1);
-  const SequenceRows sequence{.first_row = 0, .rows = rows, .state = c.state.data()};
+  const Oracle oracle(c);
+  Matrix y(c.x.rows(), c.x.columns(), 3, 1);
+  const SequenceRows sequence{.first_row = 0, .rows = c.x.rows(), .state = c.state.bytes()};
   c.run(pool, {&sequence, 1}, y);
-  const double factor = roundings(c) * kRounding;
-  tests::expect_near(y, expected, [&](auto r, auto e) {
-    const double gate = c.gated ? std::fabs(reference::silu(c.z.at(r, e))) : 1.0;
-    return factor * magnitude.at(r, e) * gate;
-  });
+  tests::expect_near(y, oracle.y,
+                     [&](auto r, auto e) { return oracle.factor * oracle.magnitude.at(r, e) * gate_of(c, r, e); });
   y.check_gaps();
-  for (std::size_t i = 0; i < state.size(); ++i) {
-    ASSERT_NEAR(c.state.data()[i], state[i], factor * state_magnitude[i] + tests::kTiny) << "state, at " << i;
+  for (std::size_t i = 0; i < oracle.state.size(); ++i) {
+    ASSERT_NEAR(c.state.data()[i], oracle.state[i], oracle.factor * oracle.state_magnitude[i] + tests::kTiny)
+        << "state, at " << i;
   }
 }
 
@@ -146,9 +159,9 @@ TEST(ScanSelective, OutputMayReplaceInput) {
     Random random(4);
     Case c(40, 70, 16, 1, random);
     Matrix y(40, 70), state = c.state;
-    SequenceRows sequence{.first_row = 0, .rows = 40, .state = state.data()};
+    SequenceRows sequence{.first_row = 0, .rows = 40, .state = state.bytes()};
     c.run(pool, {&sequence, 1}, y);
-    sequence.state = c.state.data();
+    sequence.state = c.state.bytes();
     selective_scan(pool, c.scan, c.x.in(), c.dt.in(), c.b.in(), c.c.in(), c.z.in(), {&sequence, 1}, c.x.out());
     tests::expect_same_bits(c.x, y);
   });
@@ -161,12 +174,12 @@ TEST(ScanSelective, SplitAnywhereGivesSameState) {
     for (const std::int64_t states : {3, 16}) {
       Case c(45, 70, states, 1, random);
       Matrix y(45, 70), whole_state = c.state;
-      const SequenceRows all{.first_row = 0, .rows = 45, .state = whole_state.data()};
+      const SequenceRows all{.first_row = 0, .rows = 45, .state = whole_state.bytes()};
       c.run(pool, {&all, 1}, y);
       for (std::int64_t cut = 0; cut <= 45; ++cut) {
         Matrix parts(45, 70), state = c.state;
-        const SequenceRows first{.first_row = 0, .rows = cut, .state = state.data()};
-        const SequenceRows second{.first_row = cut, .rows = 45 - cut, .state = state.data()};
+        const SequenceRows first{.first_row = 0, .rows = cut, .state = state.bytes()};
+        const SequenceRows second{.first_row = cut, .rows = 45 - cut, .state = state.bytes()};
         c.run(pool, {&first, 1}, parts);
         c.run(pool, {&second, 1}, parts);
         tests::expect_same_bits(parts, y);
@@ -183,6 +196,127 @@ TEST(ScanSelective, SequencesOfABatchAndThreadsDoNotMatter) {
     tests::expect_sequences_and_threads_do_not_matter(
         150, c.state,
         [&](ThreadPool& pool, std::span<const SequenceRows> sequences, Matrix& y) { c.run(pool, sequences, y); });
+  });
+}
+
+// A narrow state [N * G rows, E / G] encoded from c.state [N, E].
+StoredState stored(DType dtype, Case& c) {
+  Matrix rows(c.scan.states * c.scan.groups, c.scan.channels / c.scan.groups);
+  rows.fill([from = c.state.data()]() mutable { return *from++; });
+  StoredState state(dtype, rows);
+  c.state.fill([from = rows.data()]() mutable { return *from++; });
+  c.scan.state_dtype = dtype;
+  return state;
+}
+
+// moved(row, value): what storing at cuts may have moved the state by, beside rounding to `state` itself.
+template <class Moved>
+void expect_stored_state(const Oracle& oracle, const StoredState& state, Moved&& moved) {
+  for (std::int64_t r = 0; r < state.rows(); ++r) {
+    const auto index = [&](auto i) { return static_cast<std::size_t>(r * state.width() + i); };
+    const auto slack = [&](auto i) {
+      return oracle.factor * oracle.state_magnitude[index(i)] + moved(r, i) + tests::kTiny;
+    };
+    for (std::int64_t i = 0; i < state.width(); ++i) {
+      const double error =
+          state.storing_error(i, [&](auto j) { return std::fabs(oracle.state[index(j)]) + slack(j); });
+      ASSERT_NEAR(state.at(r, i), oracle.state[index(i)], slack(i) + error) << "state row " << r << ", value " << i;
+    }
+  }
+}
+
+TEST(ScanSelective, NarrowStatesMatchOracle) {
+  ThreadPool pool(2);
+  on_every_target([&] {
+    Random random(7);
+    for (const DType dtype : tests::kStateDTypes) {
+      for (const std::int64_t groups : {1, 2}) {
+        for (const std::int64_t width : {1, 37, 64, 65, 130, 200}) {
+          for (const std::int64_t rows : {0, 1, 2, 40}) {
+            SCOPED_TRACE(::testing::Message() << to_string(dtype) << ", " << groups << " groups of " << width
+                                              << " channels, " << rows << " rows");
+            Case c(rows, groups * width, 6, groups, random);
+            StoredState state = stored(dtype, c);
+            const Oracle oracle(c);
+            Matrix y(rows, groups * width);
+            const SequenceRows sequence{.first_row = 0, .rows = rows, .state = state.bytes()};
+            c.run(pool, {&sequence, 1}, y);
+            tests::expect_near(y, oracle.y, [&](auto r, auto e) {
+              return oracle.factor * oracle.magnitude.at(r, e) * gate_of(c, r, e);
+            });
+            if (rows > 0) expect_stored_state(oracle, state, [](auto, auto) { return 0.0; });
+          }
+        }
+      }
+    }
+  });
+}
+
+TEST(ScanSelective, ZeroBytesAreTheZeroStateInEveryDType) {
+  ThreadPool pool(1);
+  on_every_target([&] {
+    for (const std::int64_t rows : {1, 9}) {
+      Random random(8);
+      Case c(rows, 70, 6, 1, random);
+      c.state.fill([] { return 0.0; });
+      Matrix expected(rows, 70);
+      const SequenceRows wide{.first_row = 0, .rows = rows, .state = c.state.bytes()};
+      c.run(pool, {&wide, 1}, expected);
+      for (const DType dtype : tests::kStateDTypes) {
+        c.scan.state_dtype = dtype;
+        StoredState state(dtype, 6, 70);
+        Matrix y(rows, 70);
+        const SequenceRows sequence{.first_row = 0, .rows = rows, .state = state.bytes()};
+        c.run(pool, {&sequence, 1}, y);
+        tests::expect_same_bits(y, expected);
+      }
+    }
+  });
+}
+
+// A cut stores the state once more. What storing moves, decays (at most by nothing) until the end, and reaches y
+// through C and the gate: both are added to the bounds of the whole.
+TEST(ScanSelective, SplitAnywhereAgreesWithinOneStoring) {
+  ThreadPool pool(2);
+  on_every_target([&] {
+    Random random(9);
+    for (const DType dtype : {DType::kBF16, DType::kI8}) {
+      Case c(20, 70, 6, 1, random);
+      const StoredState start = stored(dtype, c);
+      const Oracle oracle(c);
+      for (std::int64_t cut = 0; cut <= 20; ++cut) {
+        StoredState state = start;
+        Matrix y(20, 70);
+        const SequenceRows first{.first_row = 0, .rows = cut, .state = state.bytes()};
+        c.run(pool, {&first, 1}, y);
+        // Values as stored at the cut bound what was stored, but for the storing itself (under one part in 64).
+        const StoredState middle = state;
+        const auto moved = [&](std::int64_t row, std::int64_t i) {
+          return 64.0 / 63.0 * middle.storing_error(i, [&](auto j) { return std::fabs(middle.at(row, j)); });
+        };
+        const SequenceRows second{.first_row = cut, .rows = 20 - cut, .state = state.bytes()};
+        c.run(pool, {&second, 1}, y);
+        tests::expect_near(y, oracle.y, [&](auto r, auto e) {
+          double bound = oracle.factor * oracle.magnitude.at(r, e);
+          for (std::int64_t n = 0; r >= cut && n < 6; ++n) bound += std::fabs(c.c.at(r, n)) * moved(n, e);
+          return bound * gate_of(c, r, e);
+        });
+        expect_stored_state(oracle, state, moved);
+      }
+    }
+  });
+}
+
+TEST(ScanSelective, NarrowStatesDoNotDependOnBatchOrThreads) {
+  on_every_target([&] {
+    Random random(10);
+    for (const DType dtype : {DType::kBF16, DType::kI8}) {
+      Case c(60, 150, 16, 2, random);
+      const StoredState state = stored(dtype, c);
+      tests::expect_sequences_and_threads_do_not_matter(
+          150, state.as_floats(),
+          [&](ThreadPool& pool, std::span<const SequenceRows> sequences, Matrix& y) { c.run(pool, sequences, y); });
+    }
   });
 }
 

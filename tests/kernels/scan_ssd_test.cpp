@@ -2,6 +2,7 @@
 
 #include "krait/kernels/reference/scan.h"
 #include "tests/kernels/kernel_testing.h"
+#include "tests/kernels/stored_state.h"
 
 namespace krait::kernels {
 namespace {
@@ -10,6 +11,7 @@ using tests::Expected;
 using tests::kRounding;
 using tests::Matrix;
 using tests::on_every_target;
+using tests::StoredState;
 
 struct Case {
   Matrix x, dt, b, c, a, d, bias, state;
@@ -90,7 +92,7 @@ struct Oracle {
 void expect_matches_oracle(ThreadPool& pool, const Case& c) {
   const Oracle oracle(c);
   Matrix y(c.x.rows(), c.x.columns(), 3, 1), state = c.state;
-  const SequenceRows sequence{.first_row = 0, .rows = c.x.rows(), .state = state.data()};
+  const SequenceRows sequence{.first_row = 0, .rows = c.x.rows(), .state = state.bytes()};
   c.run(pool, {&sequence, 1}, y);
   oracle.expect(y, state);
   y.check_gaps();
@@ -163,15 +165,15 @@ TEST(ScanSsd, SplitAnywhereAgreesWithTheWhole) {
     const Oracle oracle(c);
     for (std::int64_t cut = 0; cut <= 37; ++cut) {
       Matrix y(37, 60), state = c.state;
-      const SequenceRows first{.first_row = 0, .rows = cut, .state = state.data()};
-      const SequenceRows second{.first_row = cut, .rows = 37 - cut, .state = state.data()};
+      const SequenceRows first{.first_row = 0, .rows = cut, .state = state.bytes()};
+      const SequenceRows second{.first_row = cut, .rows = 37 - cut, .state = state.bytes()};
       c.run(pool, {&first, 1}, y);
       c.run(pool, {&second, 1}, y);
       oracle.expect(y, state);
     }
     Matrix y(37, 60), state = c.state;
     for (std::int64_t row = 0; row < 37; ++row) {
-      const SequenceRows step{.first_row = row, .rows = 1, .state = state.data()};
+      const SequenceRows step{.first_row = row, .rows = 1, .state = state.bytes()};
       c.run(pool, {&step, 1}, y);
     }
     oracle.expect(y, state);
@@ -185,6 +187,167 @@ TEST(ScanSsd, SequencesOfABatchAndThreadsDoNotMatter) {
     tests::expect_sequences_and_threads_do_not_matter(
         96, c.state,
         [&](ThreadPool& pool, std::span<const SequenceRows> sequences, Matrix& y) { c.run(pool, sequences, y); });
+  });
+}
+
+// Within the f32 bound of the oracle, and within one storing for the state.
+void expect_stored_state(const Oracle& oracle, const StoredState& state) {
+  for (std::int64_t r = 0; r < state.rows(); ++r) {
+    const auto slack = [&](auto i) {
+      return oracle.factor * oracle.state_magnitude[static_cast<std::size_t>(r * state.width() + i)] + tests::kTiny;
+    };
+    const auto value = [&](auto i) { return oracle.state[static_cast<std::size_t>(r * state.width() + i)]; };
+    for (std::int64_t i = 0; i < state.width(); ++i) {
+      const double stored = state.storing_error(i, [&](auto j) { return std::fabs(value(j)) + slack(j); });
+      ASSERT_NEAR(state.at(r, i), value(i), slack(i) + stored) << "state row " << r << ", value " << i;
+    }
+  }
+}
+
+TEST(ScanSsd, NarrowStatesMatchOracle) {
+  ThreadPool pool(2);
+  on_every_target([&] {
+    Random random(7);
+    for (const DType dtype : tests::kStateDTypes) {
+      for (const std::int64_t width : {1, 16, 37, 64, 65, 130}) {
+        for (const std::int64_t rows : {0, 1, 2, 40}) {
+          SCOPED_TRACE(::testing::Message() << to_string(dtype) << ", P " << width << ", " << rows << " rows");
+          Case c(rows, 3, width, 5, 1, 16, random);
+          c.scan.state_dtype = dtype;
+          StoredState state(dtype, c.state);
+          const Oracle oracle(c);
+          Matrix y(rows, c.x.columns());
+          const SequenceRows sequence{.first_row = 0, .rows = rows, .state = state.bytes()};
+          c.run(pool, {&sequence, 1}, y);
+          tests::expect_near(y, oracle.y, [&](auto r, auto e) { return oracle.factor * oracle.magnitude.at(r, e); });
+          if (rows > 0) expect_stored_state(oracle, state);
+        }
+      }
+    }
+  });
+}
+
+TEST(ScanSsd, ZeroBytesAreTheZeroStateInEveryDType) {
+  ThreadPool pool(1);
+  on_every_target([&] {
+    for (const std::int64_t rows : {1, 9}) {
+      Random random(8);
+      Case c(rows, 2, 70, 6, 1, 8, random);
+      c.state.fill([] { return 0.0; });
+      Matrix expected(rows, 140);
+      const SequenceRows wide{.first_row = 0, .rows = rows, .state = c.state.bytes()};
+      c.run(pool, {&wide, 1}, expected);
+      for (const DType dtype : tests::kStateDTypes) {
+        c.scan.state_dtype = dtype;
+        StoredState state(dtype, 12, 70);
+        Matrix y(rows, 140);
+        const SequenceRows sequence{.first_row = 0, .rows = rows, .state = state.bytes()};
+        c.run(pool, {&sequence, 1}, y);
+        tests::expect_same_bits(y, expected);
+        // Nothing in, nothing kept.
+        StoredState still(dtype, 12, 70);
+        const StoredState zero = still;
+        Case silent = c;
+        silent.x.fill([] { return 0.0; });
+        const SequenceRows quiet{.first_row = 0, .rows = rows, .state = still.bytes()};
+        silent.run(pool, {&quiet, 1}, y);
+        tests::expect_same_bits(still.as_floats(), zero.as_floats());
+      }
+    }
+  });
+}
+
+// A cut stores the state once more. What storing moves, decays (at most by nothing) until the end, and reaches y
+// through C: both are added to the bounds of the whole.
+TEST(ScanSsd, SplitAnywhereAgreesWithinOneStoring) {
+  ThreadPool pool(2);
+  on_every_target([&] {
+    Random random(9);
+    for (const DType dtype : {DType::kBF16, DType::kI8}) {
+      Case c(20, 2, 70, 6, 1, 8, random);
+      c.scan.state_dtype = dtype;
+      const StoredState start(dtype, c.state);
+      const Oracle oracle(c);
+      for (std::int64_t cut = 0; cut <= 20; ++cut) {
+        StoredState state = start;
+        Matrix y(20, 140);
+        const SequenceRows first{.first_row = 0, .rows = cut, .state = state.bytes()};
+        c.run(pool, {&first, 1}, y);
+        // Values as stored at the cut bound what was stored, but for the storing itself (under one part in 64).
+        const StoredState middle = state;
+        const auto moved = [&](std::int64_t row, std::int64_t i) {
+          return 64.0 / 63.0 * middle.storing_error(i, [&](auto j) { return std::fabs(middle.at(row, j)); });
+        };
+        const SequenceRows second{.first_row = cut, .rows = 20 - cut, .state = state.bytes()};
+        c.run(pool, {&second, 1}, y);
+        tests::expect_near(y, oracle.y, [&](auto r, auto e) {
+          double bound = oracle.factor * oracle.magnitude.at(r, e);
+          for (std::int64_t n = 0; r >= cut && n < 6; ++n) bound += std::fabs(c.c.at(r, n)) * moved(e / 70 * 6 + n, e % 70);
+          return bound;
+        });
+        for (std::int64_t r = 0; r < 12; ++r) {
+          const auto slack = [&](auto i) {
+            return oracle.factor * oracle.state_magnitude[static_cast<std::size_t>(r * 70 + i)] + moved(r, i);
+          };
+          const auto value = [&](auto i) { return oracle.state[static_cast<std::size_t>(r * 70 + i)]; };
+          for (std::int64_t i = 0; i < 70; ++i) {
+            const double stored = state.storing_error(i, [&](auto j) { return std::fabs(value(j)) + slack(j); });
+            ASSERT_NEAR(state.at(r, i), value(i), slack(i) + stored) << "cut " << cut;
+          }
+        }
+      }
+    }
+  });
+}
+
+TEST(ScanSsd, NarrowStatesDoNotDependOnBatchOrThreads) {
+  on_every_target([&] {
+    Random random(10);
+    for (const DType dtype : {DType::kBF16, DType::kI8}) {
+      Case c(60, 4, 70, 6, 2, 16, random);
+      c.scan.state_dtype = dtype;
+      const StoredState state(dtype, c.state);
+      tests::expect_sequences_and_threads_do_not_matter(
+          280, state.as_floats(),
+          [&](ThreadPool& pool, std::span<const SequenceRows> sequences, Matrix& y) { c.run(pool, sequences, y); });
+    }
+  });
+}
+
+// The reason for rounding by chance: to nearest, a decay of less than half a step would never move a value.
+TEST(ScanSsd, SlowDecaysAreNotLostToRounding) {
+  ThreadPool pool(1);
+  on_every_target([&] {
+    Random random(11);
+    Case c(1, 2, 64, 16, 1, 16, random);
+    c.x.fill([] { return 0.0; });
+    c.scan.dt_bias = nullptr;
+    c.a.fill([] { return -0x1p-11 / 22.0; });  // dt below: a decay of 2^-11 a token, a quarter of bf16's half step
+    for (const DType dtype : {DType::kBF16, DType::kI8}) {
+      c.scan.state_dtype = dtype;
+      StoredState state(dtype, c.state);
+      const Matrix start = c.state;
+      Matrix y(1, 128);
+      const SequenceRows sequence{.first_row = 0, .rows = 1, .state = state.bytes()};
+      double exponent[2] = {};
+      for (int t = 0; t < 2048; ++t) {
+        c.dt.fill_uniform(random, 21.0, 23.0);  // above 20 the softplus is the identity
+        for (std::int64_t h = 0; h < 2; ++h) exponent[h] += double{c.a.at(0, h)} * c.dt.at(0, h);
+        c.run(pool, {&sequence, 1}, y);
+      }
+      for (std::int64_t h = 0; h < 2; ++h) {
+        double before = 0.0, after = 0.0;
+        for (std::int64_t r = 16 * h; r < 16 * h + 16; ++r) {
+          for (std::int64_t i = 0; i < 64; ++i) {
+            before += std::fabs(start.at(r, i));
+            after += std::fabs(state.at(r, i));
+          }
+        }
+        // About e^-1. A value takes 2048 x 2^-11 x 2^8 steps at most, by chance: off by sqrt(256) 2^-8 of itself in
+        // the standard deviation, int8's small values by as much as its large ones; their mean by 32 times less.
+        EXPECT_NEAR(after / before, std::exp(exponent[h]), 0.02) << to_string(dtype);
+      }
+    }
   });
 }
 

@@ -60,7 +60,7 @@ TEST(Step, FlattensSegmentsAndListsWantedRows) {
   ASSERT_EQ(sequences.size(), 2U);
   EXPECT_EQ(sequences[1].first_row, 3);
   EXPECT_EQ(sequences[1].rows, 2);
-  EXPECT_EQ(reinterpret_cast<std::byte*>(sequences[0].state), a.data() + 16);
+  EXPECT_EQ(sequences[0].state, a.data() + 16);
 }
 
 TEST(Step, RefusesEmptySegments) {

@@ -30,9 +30,10 @@ Mamba1Mixer::Mamba1Mixer(const WeightScope& scope, const Mamba1Dimensions& dimen
   out_proj_ = scope.matrix("out_proj.weight", "ssm_out.weight", width, inner);
   out_bias_ = scope.vector_if_present("out_proj.bias", "ssm_out.bias", width);
 
+  scan_.state_dtype = scope.loader().state_dtype();
   if (scope.loader().failed()) return;
   window_offset_ = layout.add(state_name + ".conv", {conv_width - 1, inner}, DType::kF32, StateKind::kConvWindow);
-  state_offset_ = layout.add(state_name + ".ssm", {states, inner}, DType::kF32, StateKind::kRecurrent);
+  state_offset_ = layout.add(state_name + ".ssm", {states, inner}, scan_.state_dtype, StateKind::kRecurrent);
   window_bytes_ = state_offset_ - window_offset_;
   state_bytes_ = layout.bytes() - state_offset_;
 }
