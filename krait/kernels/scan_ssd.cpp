@@ -51,7 +51,7 @@ void ssd_time_steps(const float* raw, std::int64_t stride, std::int64_t rows, fl
       lanes[j] = raw[(i + std::min(j, count - 1)) * stride] + bias;
     }
     const VecF32 v = softplus_f32(hn::Load(d, lanes));
-    hn::Store(hn::Min(hn::Set(d, high), hn::Max(hn::Set(d, low), v)), d, lanes);
+    hn::Store(at_most(hn::Set(d, high), at_least(hn::Set(d, low), v)), d, lanes);
     std::copy_n(lanes, count, dt + i);
   }
 }
