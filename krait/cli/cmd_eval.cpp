@@ -15,6 +15,7 @@
 #include "krait/cli/command.h"
 #include "krait/cli/open_model.h"
 #include "krait/cli/terminal.h"
+#include "krait/runtime/divergence.h"
 #include "krait/runtime/text_score.h"
 
 namespace krait::cli {
@@ -22,6 +23,7 @@ namespace {
 
 struct EvalOptions {
   ModelOptions model;
+  std::string against;
   std::string file;
   bool json = false;
 };
@@ -32,25 +34,52 @@ struct CloseFile {
   }
 };
 
+// The text through a second model, and how far the first one's predictions are from it.
+struct Reference {
+  std::unique_ptr<runtime::Engine> engine;
+  runtime::Session session;
+  runtime::Session tested;
+  runtime::Divergence divergence;
+
+  Reference(std::unique_ptr<runtime::Engine> reference, runtime::Engine& measured)
+      : engine(std::move(reference)), session(*engine), tested(measured), divergence(session, tested) {}
+
+  static std::unique_ptr<Reference> open(const EvalOptions& options, runtime::Engine& measured) {
+    if (options.against.empty()) return nullptr;
+    ModelOptions model;
+    model.model = options.against == "f32" ? options.model.path().string() : options.against;
+    model.weights = "f32";
+    model.exact_activations = true;
+    model.threads = options.model.threads;
+    return std::make_unique<Reference>(open_engine(model), measured);
+  }
+};
+
 // Collects tokens so that the model sees full chunks however the file's pieces fall.
 class ChunkedScore {
  public:
-  ChunkedScore(runtime::TextScore& score, std::int64_t chunk)
-      : score_(score), chunk_(static_cast<std::size_t>(chunk)) {}
+  ChunkedScore(runtime::TextScore& score, Reference* reference, std::int64_t chunk)
+      : score_(score), reference_(reference), chunk_(static_cast<std::size_t>(chunk)) {}
 
   void feed_full() {
     std::size_t done = 0;
-    for (; waiting_.size() - done >= chunk_; done += chunk_) score_.feed(std::span(waiting_).subspan(done, chunk_));
+    for (; waiting_.size() - done >= chunk_; done += chunk_) feed(std::span(waiting_).subspan(done, chunk_));
     waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<std::ptrdiff_t>(done));
   }
   void feed_rest() {
-    score_.feed(waiting_);
+    feed(waiting_);
     waiting_.clear();
   }
   std::vector<formats::TokenId>& waiting() { return waiting_; }
 
  private:
+  void feed(std::span<const formats::TokenId> tokens) {
+    score_.feed(tokens);
+    if (reference_ != nullptr) reference_->divergence.feed(tokens);
+  }
+
   runtime::TextScore& score_;
+  Reference* reference_;
   std::size_t chunk_;
   std::vector<formats::TokenId> waiting_;
 };
@@ -66,7 +95,8 @@ int eval(const EvalOptions& options) {
   const auto engine = open_engine(options.model);
   runtime::Session session(*engine);
   runtime::TextScore score(session);
-  ChunkedScore chunks(score, engine->logit_rows_at_once());
+  const auto reference = Reference::open(options, *engine);
+  ChunkedScore chunks(score, reference.get(), engine->logit_rows_at_once());
   const auto encoder = tokenizer->encoder();
 
   const InterruptGuard guard;
@@ -101,7 +131,7 @@ int eval(const EvalOptions& options) {
   const double perplexity = std::exp(nll / static_cast<double>(score.scored()));
   const double rate = static_cast<double>(score.tokens()) / seconds;
   if (options.json) {
-    const nlohmann::json out = {{"tokens", score.tokens()},
+    nlohmann::json out = {{"tokens", score.tokens()},
                                 {"scored", score.scored()},
                                 {"bytes", bytes},
                                 {"nll", nll},
@@ -109,10 +139,20 @@ int eval(const EvalOptions& options) {
                                 {"perplexity", perplexity},
                                 {"tokens_per_s", rate},
                                 {"peak_rss_bytes", peak_memory_bytes()}};
+    if (reference) {
+      out["kl_nats"] = reference->divergence.mean_nats();
+      out["kl_nats_largest"] = reference->divergence.largest_nats();
+      out["same_top_share"] = reference->divergence.same_top_share();
+    }
     fmt::print("{}\n", out.dump());
   } else {
     fmt::print("{:.5f} bits/byte · perplexity {:.3f} a token · {} tokens of {} bytes\n", bits_per_byte, perplexity,
                count_text(score.tokens()), count_text(static_cast<std::int64_t>(bytes)));
+    if (reference) {
+      const runtime::Divergence& divergence = reference->divergence;
+      fmt::print("KL {:.6f} nats a token from the reference (largest {:.4f}) · same likeliest token {:.2f} %\n",
+                 divergence.mean_nats(), divergence.largest_nats(), 100 * divergence.same_top_share());
+    }
     fmt::print(stderr, "{:.0f} tokens/s · peak memory {}\n", rate, bytes_text(peak_memory_bytes()));
   }
   return 0;
@@ -129,9 +169,15 @@ void add_eval(CLI::App& program, int& status) {
   command->add_option("-f,--file", options->file, "The text, of any length (- is standard input)")
       ->required()
       ->type_name("FILE");
+  command
+      ->add_option("--against", options->against,
+                   "Also the Kullback-Leibler divergence from another version of the model, held in f32 (\"f32\" is the "
+                   "model itself)")
+      ->type_name("PATH|f32");
   command->add_flag("--json", options->json,
                     "{\"tokens\":…,\"bytes\":…,\"nll\":…,\"bits_per_byte\":…,\"perplexity\":…}");
-  command->footer("Examples:\n  krait eval -f book.txt\n  krait eval -m mamba-130m -f book.txt --dtype bf16 --json");
+  command->footer("Examples:\n  krait eval -f book.txt\n  krait eval -m mamba-130m -f book.txt --weights bf16 --json\n"
+                  "  krait eval -m mamba-130m-int4 -f book.txt --against mamba-130m");
   command->callback([options, &status] { status = eval(*options); });
 }
 

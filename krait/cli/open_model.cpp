@@ -12,15 +12,22 @@ namespace krait::cli {
 
 namespace fs = std::filesystem;
 
+const std::vector<std::string> kWeightFormats = {"f32",  "bf16",      "f16",           "int8",              "int8-block32",
+                                                 "int4", "int4-zero", "int4-group128", "int4-group128-zero"};
+
 void ModelOptions::add_model(CLI::App& command) {
   command.add_option("-m,--model", model, "Model folder, .gguf or weight file (default: the bundled tales model)")
       ->type_name("PATH");
 }
 
 void ModelOptions::add_engine(CLI::App& command) {
-  command.add_option("--dtype", dtype, "Keep weight matrices as f32, bf16 or f16 (default: as in the file)")
-      ->check(CLI::IsMember({"f32", "bf16", "f16"}))
-      ->type_name("TYPE");
+  command
+      .add_option("--weights,--dtype", weights,
+                  "Keep weight matrices in this format, rounded at load where need be (default: as in the file)")
+      ->check(CLI::IsMember(kWeightFormats))
+      ->type_name("FORMAT");
+  command.add_flag("--in-place", in_place,
+                   "Use 16- and 32-bit weights where the file has them: slower, but no copy in memory");
   command.add_flag("--exact-activations", exact_activations,
                    "Multiply GGUF weights with f32 activations (default: rounded as llama.cpp does)");
   command.add_option("-t,--threads", threads, "Threads (default: one for each core)")
@@ -40,7 +47,8 @@ fs::path ModelOptions::path() const { return model.empty() ? bundled_model() : f
 
 models::LoadOptions ModelOptions::load_options() const {
   models::LoadOptions options;
-  if (!dtype.empty()) options.dtype = parse_dtype(dtype);
+  if (!weights.empty()) options.weights = kernels::parse_panel_format(weights);
+  options.in_place = in_place;
   options.exact_activations = exact_activations;
   return options;
 }

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "krait/formats/tokenizer.h"
 #include "krait/models/registry.h"
@@ -14,15 +15,20 @@
 
 namespace krait::cli {
 
+// What --weights takes.
+extern const std::vector<std::string> kWeightFormats;
+
 struct ModelOptions {
   std::string model;  // empty: the bundled one
-  std::string dtype;  // empty: the file's
+  std::string weights;  // empty: the file's
+  bool in_place = false;
+  std::string state_dtype;  // empty: f32
   bool exact_activations = false;
   std::string tokenizer;  // empty: the model's own
   int threads = 0;
 
   void add_model(CLI::App& command);      // -m
-  void add_engine(CLI::App& command);     // --dtype, --threads
+  void add_engine(CLI::App& command);     // --weights, --threads, …
   void add_tokenizer(CLI::App& command);  // --tokenizer
 
   std::filesystem::path path() const;

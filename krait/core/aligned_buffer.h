@@ -15,7 +15,7 @@ class AlignedBuffer {
   static constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
   AlignedBuffer() = default;
-  // Zero-filled. Throws std::bad_alloc.
+  // Zero-filled; a large one takes memory only where it is touched. Throws std::bad_alloc.
   explicit AlignedBuffer(std::size_t bytes);
   AlignedBuffer(AlignedBuffer&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}

@@ -11,6 +11,7 @@ std::string_view to_string(ErrorCode code) {
     case ErrorCode::kUnsupported: return "unsupported";
     case ErrorCode::kInvalidArgument: return "invalid argument";
     case ErrorCode::kResourceExhausted: return "resource exhausted";
+    case ErrorCode::kCancelled: return "cancelled";
   }
   return "unknown";
 }

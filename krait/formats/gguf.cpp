@@ -12,34 +12,12 @@
 
 #include "krait/formats/byte_cursor.h"
 #include "krait/formats/gguf_metadata.h"
+#include "krait/formats/gguf_types.h"
 #include "krait/formats/mapped_file.h"
 #include "krait/formats/weight_source_table.h"
 
 namespace krait::formats {
 namespace {
-
-constexpr std::uint32_t kMaximumDimensions = 4;
-constexpr std::int64_t kDefaultAlignment = 32;
-
-// ggml_type of ggml.h, as far as core/dtype.h knows it.
-std::optional<DType> dtype_of(std::uint32_t ggml_type) {
-  switch (ggml_type) {
-    case 0: return DType::kF32;
-    case 1: return DType::kF16;
-    case 2: return DType::kQ4_0;
-    case 8: return DType::kQ8_0;
-    case 12: return DType::kQ4_K;
-    case 13: return DType::kQ5_K;
-    case 14: return DType::kQ6_K;
-    case 24: return DType::kI8;
-    case 25: return DType::kI16;
-    case 26: return DType::kI32;
-    case 27: return DType::kI64;
-    case 28: return DType::kF64;
-    case 30: return DType::kBF16;
-    default: return std::nullopt;
-  }
-}
 
 struct Description {
   TensorInfo info;
@@ -56,9 +34,9 @@ Result<Description> read_description(ByteCursor& cursor, std::uint64_t index, co
   Description description;
   TensorInfo& info_of = description.info;
   info_of.name = *name;
-  if (*dimensions > kMaximumDimensions) {
+  if (*dimensions > kGgufMaximumDimensions) {
     return fail(ErrorCode::kCorrupt, "[gguf] tensor \"{}\" has {} dimensions, more than {} ({})", info_of.name,
-                *dimensions, kMaximumDimensions, origin);
+                *dimensions, kGgufMaximumDimensions, origin);
   }
   for (std::uint32_t i = 0; i < *dimensions; ++i) {
     const auto dimension = cursor.read<std::int64_t>();
@@ -74,7 +52,7 @@ Result<Description> read_description(ByteCursor& cursor, std::uint64_t index, co
     return fail(ErrorCode::kCorrupt, "[gguf] file ends within the description of tensor \"{}\" ({})", info_of.name,
                 origin);
   }
-  const auto dtype = dtype_of(*type);
+  const auto dtype = gguf_dtype(*type);
   if (!dtype) {
     return fail(ErrorCode::kUnsupported, "[gguf] tensor \"{}\" has type {}, which krait does not read ({})",
                 info_of.name, *type, origin);
@@ -98,7 +76,7 @@ Result<Description> read_description(ByteCursor& cursor, std::uint64_t index, co
 }
 
 Result<std::uint64_t> alignment_of(const Config& metadata) {
-  KRAIT_ASSIGN(const std::int64_t alignment, metadata.integer_or("general.alignment", kDefaultAlignment));
+  KRAIT_ASSIGN(const std::int64_t alignment, metadata.integer_or("general.alignment", kGgufDefaultAlignment));
   if (alignment <= 0 || !std::has_single_bit(static_cast<std::uint64_t>(alignment))) {
     return fail(ErrorCode::kCorrupt, "[gguf] general.alignment is {}, not a power of two ({})", alignment,
                 metadata.origin());

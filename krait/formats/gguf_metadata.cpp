@@ -5,29 +5,13 @@
 
 #include "krait/formats/byte_cursor.h"
 #include "krait/formats/gguf.h"
+#include "krait/formats/gguf_types.h"
 
 namespace krait::formats {
 namespace {
 
-enum Type : std::uint32_t {
-  kUint8,
-  kInt8,
-  kUint16,
-  kInt16,
-  kUint32,
-  kInt32,
-  kFloat32,
-  kBool,
-  kString,
-  kArray,
-  kUint64,
-  kInt64,
-  kFloat64,
-  kTypeCount,
-};
-
 // The fewest bytes that a value of each type takes: a text has its length, an array its type and count.
-constexpr std::uint64_t kMinimumBytes[kTypeCount] = {1, 1, 2, 2, 4, 4, 4, 1, 8, 12, 8, 8, 8};
+constexpr std::uint64_t kMinimumBytes[kGgufTypeCount] = {1, 1, 2, 2, 4, 4, 4, 1, 8, 12, 8, 8, 8};
 constexpr std::uint64_t kMinimumPair = 8 + 4 + 1;        // key length, type, a byte
 constexpr std::uint64_t kMinimumTensor = 8 + 4 + 4 + 8;  // name length, dimensions, type, offset
 constexpr int kMaximumNesting = 8;
@@ -49,7 +33,7 @@ class MetadataReader {
                   config_.origin());
     }
     const std::string name(*key);
-    if (*type == kArray) return array(name, 1);
+    if (*type == kGgufArray) return array(name, 1);
     KRAIT_ASSIGN(auto value, scalar(name, *type));
     return store(name, std::move(value));
   }
@@ -82,19 +66,19 @@ class MetadataReader {
 
   Result<std::int64_t> any_integer(const std::string& key, std::uint32_t type) {
     switch (type) {
-      case kUint8: return integer<std::uint8_t>(key);
-      case kInt8: return integer<std::int8_t>(key);
-      case kUint16: return integer<std::uint16_t>(key);
-      case kInt16: return integer<std::int16_t>(key);
-      case kUint32: return integer<std::uint32_t>(key);
-      case kInt32: return integer<std::int32_t>(key);
-      case kUint64: return integer<std::uint64_t>(key);
+      case kGgufUint8: return integer<std::uint8_t>(key);
+      case kGgufInt8: return integer<std::int8_t>(key);
+      case kGgufUint16: return integer<std::uint16_t>(key);
+      case kGgufInt16: return integer<std::int16_t>(key);
+      case kGgufUint32: return integer<std::uint32_t>(key);
+      case kGgufInt32: return integer<std::int32_t>(key);
+      case kGgufUint64: return integer<std::uint64_t>(key);
       default: return integer<std::int64_t>(key);
     }
   }
 
   Result<double> number(const std::string& key, std::uint32_t type) {
-    if (type == kFloat64) {
+    if (type == kGgufFloat64) {
       const auto value = cursor_.read<double>();
       if (!value) return cut_short(key);
       return *value;
@@ -128,13 +112,13 @@ class MetadataReader {
 
   Result<Config::Value> scalar(const std::string& key, std::uint32_t type) {
     switch (type) {
-      case kFloat32:
-      case kFloat64: return number(key, type);
-      case kBool: return boolean(key);
-      case kString: return text(key);
+      case kGgufFloat32:
+      case kGgufFloat64: return number(key, type);
+      case kGgufBool: return boolean(key);
+      case kGgufString: return text(key);
       default: break;
     }
-    if (type >= kTypeCount) return unknown_type(key, type);
+    if (type >= kGgufTypeCount) return unknown_type(key, type);
     return any_integer(key, type);
   }
 
@@ -154,17 +138,17 @@ class MetadataReader {
     const auto type = cursor_.read<std::uint32_t>();
     const auto count = type ? cursor_.read<std::uint64_t>() : std::nullopt;
     if (!count) return cut_short(key);
-    if (*type >= kTypeCount) return unknown_type(key, *type);
+    if (*type >= kGgufTypeCount) return unknown_type(key, *type);
     if (*count > cursor_.remaining() / kMinimumBytes[*type]) {
       return fail(ErrorCode::kCorrupt, "[gguf] metadata \"{}\" is an array of {} elements, {} bytes remain ({})", key,
                   *count, cursor_.remaining(), config_.origin());
     }
     switch (*type) {
-      case kFloat32:
-      case kFloat64: return elements<double>(key, *count, [&] { return number(key, *type); });
-      case kBool: return elements<bool>(key, *count, [&] { return boolean(key); });
-      case kString: return elements<std::string>(key, *count, [&] { return text(key); });
-      case kArray: break;
+      case kGgufFloat32:
+      case kGgufFloat64: return elements<double>(key, *count, [&] { return number(key, *type); });
+      case kGgufBool: return elements<bool>(key, *count, [&] { return boolean(key); });
+      case kGgufString: return elements<std::string>(key, *count, [&] { return text(key); });
+      case kGgufArray: break;
       default: return elements<std::int64_t>(key, *count, [&] { return any_integer(key, *type); });
     }
     if (depth == kMaximumNesting) {

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <system_error>
 #include <utility>
 
@@ -65,6 +66,16 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
     name_ = std::move(other.name_);
   }
   return *this;
+}
+
+void MappedFile::release(std::span<const std::byte> part) const {
+  const bool inside = !part.empty() && part.data() >= bytes_.data() && part.data() + part.size() <= bytes_.data() + bytes_.size();
+  if (!inside) return;
+  const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto begin = (reinterpret_cast<std::uintptr_t>(part.data()) + page - 1) / page * page;
+  const auto end = (reinterpret_cast<std::uintptr_t>(part.data()) + part.size()) / page * page;
+  // Advice only. The mapping is private and never written, so nothing is lost.
+  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 
 MappedFile::~MappedFile() { unmap(bytes_); }

@@ -22,6 +22,8 @@ class MappedFile {
   ~MappedFile();
 
   std::span<const std::byte> bytes() const { return bytes_; }
+  // Gives the whole pages of a part of bytes() back to the system; they are read again when touched.
+  void release(std::span<const std::byte> part) const;
   const std::string& name() const { return name_; }  // the path as given, for messages
 
  private:

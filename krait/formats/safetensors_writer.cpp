@@ -1,19 +1,15 @@
 #include "krait/formats/safetensors_writer.h"
 
-#include <fcntl.h>
 #include <fmt/ranges.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
-#include <cerrno>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <string_view>
-#include <system_error>
 #include <utility>
 #include <vector>
 
+#include "krait/formats/atomic_file.h"
 #include "krait/formats/safetensors.h"
 
 namespace krait::formats {
@@ -74,58 +70,6 @@ Result<void> check(const NamedTensor& tensor, const std::string& origin) {
   return {};
 }
 
-// Tells the temporary files of concurrent writers in one process apart.
-std::atomic<unsigned> temporary_files{0};
-
-// A file that vanishes unless it is committed.
-class TemporaryFile {
- public:
-  explicit TemporaryFile(std::filesystem::path target)
-      : target_(std::move(target)),
-        path_(target_.string() + fmt::format(".{}-{}.partial", ::getpid(), temporary_files++)) {
-    descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
-    if (descriptor_ < 0) error_ = errno;
-  }
-  TemporaryFile(const TemporaryFile&) = delete;
-  TemporaryFile& operator=(const TemporaryFile&) = delete;
-  ~TemporaryFile() {
-    if (descriptor_ < 0) return;
-    ::close(descriptor_);
-    if (!committed_) ::unlink(path_.c_str());
-  }
-
-  void write(const void* data, std::size_t size) {
-    const char* bytes = static_cast<const char*>(data);
-    while (size > 0 && error_ == 0) {
-      const ssize_t written = ::write(descriptor_, bytes, size);
-      if (written < 0) {
-        if (errno != EINTR) error_ = errno;
-        continue;
-      }
-      bytes += written;
-      size -= static_cast<std::size_t>(written);
-    }
-  }
-
-  Result<void> commit() {
-    if (error_ == 0 && ::fsync(descriptor_) != 0) error_ = errno;
-    if (error_ == 0 && ::rename(path_.c_str(), target_.c_str()) != 0) error_ = errno;
-    if (error_ != 0) {
-      return fail(ErrorCode::kInputOutput, "[safetensors] cannot write: {} ({})",
-                  std::generic_category().message(error_), target_.string());
-    }
-    committed_ = true;
-    return {};
-  }
-
- private:
-  std::filesystem::path target_;
-  std::filesystem::path path_;
-  int descriptor_ = -1;
-  int error_ = 0;
-  bool committed_ = false;
-};
-
 }  // namespace
 
 Result<void> write_safetensors(const std::filesystem::path& path, std::span<const NamedTensor> tensors,
@@ -148,10 +92,10 @@ Result<void> write_safetensors(const std::filesystem::path& path, std::span<cons
   });
 
   KRAIT_ASSIGN(const std::string header, header_of(ordered, metadata, origin));
-  TemporaryFile file(path);
+  AtomicFile file(path);
   file.write(header.data(), header.size());
   for (const NamedTensor* tensor : ordered) file.write(tensor->view.bytes.data(), tensor->view.bytes.size());
-  return file.commit();
+  return file.commit("safetensors");
 }
 
 }  // namespace krait::formats

@@ -1,5 +1,4 @@
-// Writes safetensors files. The file appears under its name only when it is complete: it is written beside it under
-// a temporary name, flushed to the disk and renamed.
+// Writes safetensors files. The file appears under its name only when it is complete.
 #pragma once
 
 #include <filesystem>
@@ -8,14 +7,9 @@
 #include <string>
 
 #include "krait/core/error.h"
-#include "krait/core/tensor_view.h"
+#include "krait/formats/named_tensor.h"
 
 namespace krait::formats {
-
-struct NamedTensor {
-  std::string name;
-  TensorView view;
-};
 
 // `metadata` goes into "__metadata__" (left out when empty). kInvalidArgument for a dtype that the format does not
 // know, bytes that do not fit the shape, a doubled name or a name that is not UTF-8; kInputOutput from the disk.

@@ -16,6 +16,9 @@ class ShardedSource final : public WeightSource {
   std::span<const TensorInfo> tensors() const override { return tensors_; }
   std::string origin() const override { return origin_; }
 
+  void release(std::string_view name) const override {
+    if (const TensorInfo* info = find(name)) shards_[shard_of_[static_cast<std::size_t>(info - tensors_.data())]]->release(name);
+  }
   Result<TensorView> view(std::string_view name) const override {
     const TensorInfo* info = find(name);
     if (info == nullptr) return fail(ErrorCode::kNotFound, "[{}] no tensor \"{}\" ({})", format(), name, origin_);

@@ -35,4 +35,8 @@ Result<TensorView> WeightTable::view(std::string_view name) const {
   return TensorView{info->dtype, info->shape, bytes_[static_cast<std::size_t>(info - tensors_.data())]};
 }
 
+void WeightTable::release(std::string_view name) const {
+  if (const TensorInfo* info = find(name)) file_.release(bytes_[static_cast<std::size_t>(info - tensors_.data())]);
+}
+
 }  // namespace krait::formats

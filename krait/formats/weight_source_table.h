@@ -36,6 +36,7 @@ class WeightTable final : public WeightSource {
   const Config& config() const override { return config_; }
   std::span<const TensorInfo> tensors() const override { return tensors_; }
   Result<TensorView> view(std::string_view name) const override;
+  void release(std::string_view name) const override;
   std::string origin() const override { return origin_; }
 
  private:

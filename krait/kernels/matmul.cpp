@@ -63,6 +63,13 @@ std::int64_t tile_rows(std::int64_t rows, std::int64_t outputs) {
 
 }  // namespace
 
+std::uint64_t weight_memory(const WeightMatrix& weight) {
+  if (weight.layout == WeightLayout::kRows) {
+    return static_cast<std::uint64_t>(weight.rows * weight.columns * weight_bytes(weight.dtype));
+  }
+  return static_cast<std::uint64_t>(panel_shape(weight.panels, weight.rows, weight.columns).total_bytes);
+}
+
 void linear(ThreadPool& pool, RowsIn x, const WeightMatrix& weight, const float* bias, RowsOut y) {
   KRAIT_CHECK_EQ(x.columns, weight.columns);
   KRAIT_CHECK_EQ(y.columns, weight.rows);

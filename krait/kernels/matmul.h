@@ -34,6 +34,9 @@ struct WeightMatrix {
   PanelFormat panels = PanelFormat::kF32;  // of panels
 };
 
+// Bytes of the weights, scales and padding included.
+std::uint64_t weight_memory(const WeightMatrix& weight);
+
 // x [M, K], y [M, N], bias [N] or null. Products of f32 activations with weights widened to f32, accumulated in f32;
 // low-bit panels multiply whole numbers instead, x rounded to `activations`. y must not overlap x.
 void linear(ThreadPool& pool, RowsIn x, const WeightMatrix& weight, const float* bias, RowsOut y);

@@ -8,6 +8,9 @@
 #include "krait/kernels/matmul_panels_task.h"
 #include "krait/kernels/simd/highway_config.h"
 
+//
+#include "hwy/cache_control.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "krait/kernels/matmul_panels_block.cpp"
 #include "hwy/foreach_target.h"
@@ -181,6 +184,9 @@ HWY_INLINE void block_rows(const PanelTask& task, std::int64_t row, std::int64_t
   }
   const std::int8_t* x = q.value_row(row);
   for (std::int64_t b = 0; b < q.blocks; ++b) {
+    if (row == 0) {
+      for (std::int64_t i = 0; i < Format::kCodeBytes; i += 64) hwy::Prefetch(block + kPanelsAhead + i);
+    }
     for (std::int64_t v = 0; v < kPanelVectors; ++v) {
       const std::int64_t part = v * lanes;
       VecI32 sum[kRows];

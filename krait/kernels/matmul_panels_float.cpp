@@ -6,6 +6,9 @@
 #include "krait/kernels/matmul_panels_task.h"
 #include "krait/kernels/simd/highway_config.h"
 
+//
+#include "hwy/cache_control.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "krait/kernels/matmul_panels_float.cpp"
 #include "hwy/foreach_target.h"
@@ -20,7 +23,7 @@ inline constexpr std::int64_t kFloatPanels = kLanes >= 16 ? 3 : 1;
 inline constexpr std::int64_t kFloatRows = kLanes >= 16 ? 8 : 4;
 
 // K is walked in stretches whose weights, f32 by then, stay in the L1 cache while all rows go by. Sums wait in y.
-inline constexpr std::int64_t kStretch = 128;
+inline constexpr std::int64_t kStretch = 512;
 
 // Columns of W in hand, f32 or as stored: those from `first` on, `count` of them; panels are `panel_bytes` apart.
 struct Stretch {
@@ -54,6 +57,7 @@ HWY_INLINE void float_block(const PanelTask& task, const Stretch& stretch, std::
   const std::int64_t panel_bytes = stretch.panel_bytes;
   for (std::int64_t k = 0; k < stretch.count; ++k) {
     VecF32 w[kVectors];
+    if constexpr (kPanels == 1) hwy::Prefetch(from + kPanelsAhead);
     for (std::int64_t p = 0; p < kPanels; ++p) {
       for (std::int64_t v = 0; v < kPanelVectors; ++v) {
         w[p * kPanelVectors + v] = Weight::load(from + p * panel_bytes + v * lanes * kBytes);
@@ -159,7 +163,7 @@ HWY_EXPORT(float_panels);
 
 void run_float_panels(const PanelTask& task) {
   // Three panels of a stretch, widened.
-  const std::span<float> scratch = thread_scratch(3 * 128 * kPanelOutputs);
+  const std::span<float> scratch = thread_scratch(3 * 512 * kPanelOutputs);
   HWY_DYNAMIC_DISPATCH(float_panels)(task, scratch.data());
 }
 

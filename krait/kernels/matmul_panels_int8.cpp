@@ -7,6 +7,9 @@
 #include "krait/kernels/matmul_panels_task.h"
 #include "krait/kernels/simd/highway_config.h"
 
+//
+#include "hwy/cache_control.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "krait/kernels/matmul_panels_int8.cpp"
 #include "hwy/foreach_target.h"
@@ -37,6 +40,7 @@ HWY_INLINE void int8_block(const PanelTask& task, std::int64_t row, std::int64_t
   const std::int8_t* x = q.value_row(row);
   for (std::int64_t unit = 0; unit < 8 * q.blocks; ++unit) {
     VecU8 w[kVectors];
+    if constexpr (kPanels == 1) hwy::Prefetch(from + kPanelsAhead);
     for (std::int64_t p = 0; p < kPanels; ++p) {
       for (std::int64_t v = 0; v < kPanelVectors; ++v) {
         w[p * kPanelVectors + v] = hn::LoadU(du8, from + p * task.panel_bytes + v * kVectorBytes);

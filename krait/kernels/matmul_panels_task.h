@@ -9,6 +9,10 @@
 
 namespace krait::kernels {
 
+// How far ahead weights that go by once are asked for: the hardware's own prefetching stops at each 4 KiB page (30 % on
+// 16-bit weights, 10 % on f32).
+inline constexpr std::int64_t kPanelsAhead = 4096;
+
 struct PanelTask {
   PanelFormat format = PanelFormat::kF32;
   const std::byte* weight = nullptr;  // of the first panel of the task

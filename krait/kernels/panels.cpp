@@ -30,11 +30,11 @@ constexpr std::array<Layout, 12> kLayouts = {{
     {"f16", 0, 0, 0, 0, 0},
     {"bf16", 0, 0, 0, 0, 0},
     {"int8", 512, 0, 64, 0, 0},
-    {"int8 block 32", 512, 32, 32, 0, 0},
-    {"int4 group 32", 256, 32, 32, 0, 0},
-    {"int4 group 32 with zero points", 256, 32, 32, 16, 0},
-    {"int4 group 128", 256, 128, 32, 0, 0},
-    {"int4 group 128 with zero points", 256, 128, 32, 16, 0},
+    {"int8-block32", 512, 32, 32, 0, 0},
+    {"int4", 256, 32, 32, 0, 0},
+    {"int4-zero", 256, 32, 32, 16, 0},
+    {"int4-group128", 256, 128, 32, 0, 0},
+    {"int4-group128-zero", 256, 128, 32, 16, 0},
     {"q4_k", 256, 256, 64, 0, 32},
     {"q5_k", 320, 256, 64, 0, 32},
     {"q6_k", 384, 256, 32, 0, 32},
@@ -125,6 +125,12 @@ void pack_block(PanelFormat format, const std::uint8_t* const (&from)[kPanelOutp
 }  // namespace
 
 std::string_view to_string(PanelFormat format) { return layout(format).name; }
+
+std::optional<PanelFormat> parse_panel_format(std::string_view name) {
+  const auto* found = std::ranges::find(kLayouts, name, &Layout::name);
+  if (found == kLayouts.end()) return std::nullopt;
+  return static_cast<PanelFormat>(found - kLayouts.begin());
+}
 
 std::int64_t scale_group(PanelFormat format) { return layout(format).group; }
 

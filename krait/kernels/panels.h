@@ -19,6 +19,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string_view>
 
 namespace krait::kernels {
@@ -40,7 +41,9 @@ enum class PanelFormat : std::uint8_t {
   kQ5K,
   kQ6K,
 };
+// "f32", "int8", "int4" (group 32), "int4-group128-zero", "q4_k", …: as options and configurations write it.
 std::string_view to_string(PanelFormat format);
+std::optional<PanelFormat> parse_panel_format(std::string_view name);
 
 // Whether x is multiplied as it is; otherwise x is rounded to 8 bits first.
 inline bool is_float(PanelFormat format) { return format <= PanelFormat::kBF16; }

@@ -57,6 +57,7 @@ class Backbone final : public Model {
     const kernels::RowsOut delta = step.rows(config_.width);     // what the block before adds to it
     const kernels::RowsOut hidden = step.rows(config_.width);
     head_.embed(step, residual);
+    step.lap_rows("embedding", config_.width);
     bool first = true;
     for (const Layer& layer : layers_) {
       if (first) {
@@ -65,9 +66,11 @@ class Backbone final : public Model {
         kernels::add_rms_norm(pool, residual, delta, layer.norm, config_.epsilon, hidden);
       }
       first = false;
+      step.lap_rows("norm", 2 * config_.width);
       layer.mixer.forward(step, hidden, delta);
       if (layer.mlp) {
         kernels::add_rms_norm(pool, residual, delta, layer.mlp_norm, config_.epsilon, hidden);
+        step.lap_rows("norm", 2 * config_.width);
         layer.mlp->forward(step, hidden, delta);
       }
     }

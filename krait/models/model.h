@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "krait/core/dtype.h"
+#include "krait/kernels/panels.h"
 #include "krait/kernels/rows.h"
 #include "krait/models/state_layout.h"
 #include "krait/models/step.h"
@@ -21,13 +22,14 @@ struct ModelInfo {
   std::int64_t width = 0;       // D
   std::int64_t vocabulary = 0;  // V, rows of the embedding (padding included)
   std::int64_t parameters = 0;  // a tied head counts once
-  DType dtype = DType::kF32;    // of the weight matrices in memory
+  kernels::PanelFormat weights = kernels::PanelFormat::kF32;  // of the weight matrices in memory
   std::uint64_t weight_bytes = 0;
   // For shares of the machine's limits: bytes of weights one decoded token has to read, and floating-point
   // operations of the weight matrices for one token (the head apart, which prefill needs only where logits are).
   std::uint64_t decode_weight_bytes = 0;
   std::uint64_t matmul_flops_per_token = 0;
   std::uint64_t head_flops = 0;
+  std::vector<std::string> matrices;  // names of the tensors that `weights` speaks of
   std::optional<std::int32_t> bos;  // as the checkpoint's configuration names them
   std::vector<std::int32_t> eos;
 };

@@ -38,8 +38,8 @@ void Workspace::reset() {
   used_ = 0;
 }
 
-Step::Step(ThreadPool& pool, Workspace& workspace, std::span<const Segment> segments)
-    : pool_(pool), workspace_(workspace), segments_(segments) {
+Step::Step(ThreadPool& pool, Workspace& workspace, std::span<const Segment> segments, OperatorProfile* profile)
+    : pool_(pool), workspace_(workspace), segments_(segments), profile_(profile) {
   workspace_.reset();
   std::vector<const std::byte*> states;
   for (const Segment& segment : segments) {
@@ -57,6 +57,26 @@ Step::Step(ThreadPool& pool, Workspace& workspace, std::span<const Segment> segm
   // Two threads would advance one state at once.
   std::ranges::sort(states);
   KRAIT_CHECK(std::ranges::adjacent_find(states) == states.end(), "two of {} segments share a state", segments.size());
+  if (profile_ != nullptr) profile_->begin();
+}
+
+void Step::lap(std::string_view name, const kernels::WeightMatrix& weight, std::int64_t rows) const {
+  if (profile_ == nullptr) return;
+  const auto count = static_cast<std::uint64_t>(rows);
+  const auto weights = static_cast<std::uint64_t>(weight.rows * weight.columns);
+  const auto activations = count * static_cast<std::uint64_t>(weight.rows + weight.columns) * sizeof(float);
+  profile_->lap(name, kernels::weight_memory(weight) + activations, 2 * count * weights,
+                weight.layout == kernels::WeightLayout::kPanels && !kernels::is_float(weight.panels));
+}
+
+void Step::lap_rows(std::string_view name, std::int64_t columns) const {
+  lap(name, static_cast<std::uint64_t>(2 * row_count() * columns) * sizeof(float));
+}
+
+void Step::lap_scan(std::string_view name, std::uint64_t state_bytes, std::int64_t columns,
+                    std::int64_t operations) const {
+  lap(name, 2 * segments_.size() * state_bytes + static_cast<std::uint64_t>(row_count() * columns) * sizeof(float),
+      static_cast<std::uint64_t>(row_count() * operations));
 }
 
 std::span<const kernels::SequenceRows> Step::sequences(std::uint64_t offset) {

@@ -9,7 +9,9 @@
 
 #include "krait/core/aligned_buffer.h"
 #include "krait/core/thread_pool.h"
+#include "krait/kernels/matmul.h"
 #include "krait/kernels/rows.h"
+#include "krait/models/operator_profile.h"
 
 namespace krait::models {
 
@@ -60,7 +62,8 @@ class Workspace {
 // What a forward pass works with: the flattened rows of all segments, threads and scratch.
 class Step {
  public:
-  Step(ThreadPool& pool, Workspace& workspace, std::span<const Segment> segments);
+  // With a profile, models say with lap() what each operator cost.
+  Step(ThreadPool& pool, Workspace& workspace, std::span<const Segment> segments, OperatorProfile* profile = nullptr);
 
   ThreadPool& pool() const { return pool_; }
   Workspace& workspace() const { return workspace_; }
@@ -72,6 +75,18 @@ class Step {
 
   kernels::RowsOut rows(std::int64_t columns) const { return workspace_.rows(row_count(), columns); }
 
+  // Ends an operator of the profile, where there is one.
+  void lap(std::string_view name, std::uint64_t bytes, std::uint64_t operations = 0) const {
+    if (profile_ != nullptr) profile_->lap(name, bytes, operations);
+  }
+  // A product with x [rows, K].
+  void lap(std::string_view name, const kernels::WeightMatrix& weight, std::int64_t rows) const;
+  void lap(std::string_view name, const kernels::WeightMatrix& weight) const { lap(name, weight, row_count()); }
+  // Elementwise work: `columns` floats read and written a row.
+  void lap_rows(std::string_view name, std::int64_t columns) const;
+  // A scan: the states of all segments read and written, `columns` floats a row in and out, `operations` a row.
+  void lap_scan(std::string_view name, std::uint64_t state_bytes, std::int64_t columns, std::int64_t operations) const;
+
   // For the kernels: every segment's rows with its state tensor at `offset` bytes of the bundle. Valid until the
   // next call.
   std::span<const kernels::SequenceRows> sequences(std::uint64_t offset);
@@ -80,6 +95,7 @@ class Step {
   ThreadPool& pool_;
   Workspace& workspace_;
   std::span<const Segment> segments_;
+  OperatorProfile* profile_;
   std::vector<std::int32_t> tokens_;
   std::vector<std::int64_t> logit_rows_;
   std::vector<kernels::SequenceRows> sequences_;

@@ -6,6 +6,7 @@
 #include <array>
 #include <cmath>
 #include <map>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -26,7 +27,7 @@ constexpr std::array kShapes = {
 class SyntheticSource final : public formats::WeightSource {
  public:
   SyntheticSource(const SyntheticShape& shape, DType dtype, std::uint64_t seed)
-      : shape_(shape), dtype_(dtype), random_(seed), config_(fmt::format("synthetic {}", shape.name)) {
+      : shape_(shape), dtype_(dtype), seed_(seed), random_(seed), config_(fmt::format("synthetic {}", shape.name)) {
     KRAIT_CHECK(dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16, "synthetic weights of {}",
                 to_string(dtype));
     config_.set("model_type", std::string(shape.architecture));
@@ -53,12 +54,27 @@ class SyntheticSource final : public formats::WeightSource {
   std::span<const formats::TensorInfo> tensors() const override { return tensors_; }
   std::string origin() const override { return config_.origin(); }
   Result<TensorView> view(std::string_view name) const override {
-    const auto found = data_.find(name);
     const formats::TensorInfo* info = find(name);
-    if (found == data_.end() || info == nullptr) {
-      return fail(ErrorCode::kNotFound, "[synthetic] no tensor {} in {}", name, origin());
+    if (info == nullptr) return fail(ErrorCode::kNotFound, "[synthetic] no tensor {} in {}", name, origin());
+    const std::lock_guard lock(mutex_);
+    auto found = data_.find(name);
+    if (found == data_.end()) {
+      found = data_.emplace(name, AlignedBuffer(info->bytes)).first;
+      draw_rows(*info, 0, info->shape.front(), found->second.data());
     }
     return TensorView{info->dtype, info->shape, {found->second.data(), info->bytes}};
+  }
+  Result<void> read_rows(const formats::TensorInfo& tensor, std::int64_t first, std::int64_t count,
+                         std::span<float> out) const override {
+    if (!bounds_.contains(tensor.name) || tensor.dtype != DType::kF32) {
+      return WeightSource::read_rows(tensor, first, count, out);
+    }
+    draw_rows(tensor, first, count, reinterpret_cast<std::byte*>(out.data()));
+    return {};
+  }
+  void release(std::string_view name) const override {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = data_.find(name); found != data_.end() && bounds_.contains(name)) data_.erase(found);
   }
 
  private:
@@ -117,15 +133,28 @@ class SyntheticSource final : public formats::WeightSource {
   }
 
   void uniform(const std::string& name, Shape shape, double bound) {
-    const std::int64_t count = *element_count(shape);
-    float* values = add(name, std::move(shape), dtype_);
-    auto* halves = reinterpret_cast<std::uint16_t*>(values);
-    for (std::int64_t i = 0; i < count; ++i) {
-      const auto value = static_cast<float>((2.0 * random_.uniform() - 1.0) * bound);
-      if (dtype_ == DType::kF32) {
-        values[i] = value;
-      } else {
-        halves[i] = dtype_ == DType::kBF16 ? f32_to_bf16(value) : f32_to_f16(value);
+    const std::uint64_t bytes = *bytes_for(dtype_, *element_count(shape));
+    tensors_.push_back({name, dtype_, std::move(shape), bytes});
+    bounds_.emplace(name, bound);
+  }
+
+  // Every row of a matrix has a stream of its own, so that a part of it can be drawn without the rest.
+  void draw_rows(const formats::TensorInfo& tensor, std::int64_t first, std::int64_t count, std::byte* to) const {
+    const double bound = bounds_.find(tensor.name)->second;
+    std::uint64_t seed = seed_;
+    for (const char c : tensor.name) seed = Random(seed ^ static_cast<unsigned char>(c)).next();
+    const std::int64_t columns = *element_count(tensor.shape) / tensor.shape.front();
+    auto* values = reinterpret_cast<float*>(to);
+    auto* halves = reinterpret_cast<std::uint16_t*>(to);
+    for (std::int64_t row = first; row < first + count; ++row) {
+      Random random(Random(seed + static_cast<std::uint64_t>(row)).next());
+      for (std::int64_t i = 0; i < columns; ++i) {
+        const auto value = static_cast<float>((2.0 * random.uniform() - 1.0) * bound);
+        if (tensor.dtype == DType::kF32) {
+          *values++ = value;
+        } else {
+          *halves++ = tensor.dtype == DType::kBF16 ? f32_to_bf16(value) : f32_to_f16(value);
+        }
       }
     }
   }
@@ -143,10 +172,13 @@ class SyntheticSource final : public formats::WeightSource {
 
   SyntheticShape shape_;
   DType dtype_;
+  std::uint64_t seed_;
   Random random_;
   formats::Config config_;
   std::vector<formats::TensorInfo> tensors_;
-  std::map<std::string, AlignedBuffer, std::less<>> data_;
+  std::map<std::string, double, std::less<>> bounds_;  // of the weight matrices, which are drawn when asked for
+  mutable std::mutex mutex_;                           // of data_
+  mutable std::map<std::string, AlignedBuffer, std::less<>> data_;
 };
 
 }  // namespace

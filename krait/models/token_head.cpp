@@ -50,7 +50,9 @@ void TokenHead::logits(Step& step, kernels::RowsIn residual, kernels::RowsIn del
     std::copy_n(delta.row(wanted[static_cast<std::size_t>(i)]), width, last_delta.row(i));
   }
   kernels::add_rms_norm(step.pool(), last, last_delta, norm_, epsilon_, last_delta);
+  step.lap_rows("norm", 0);
   kernels::linear(step.pool(), last_delta, head_, nullptr, logits);
+  step.lap("head", head_, count);
 }
 
 }  // namespace krait::models

@@ -10,7 +10,11 @@ namespace {
 // No dimension of a model comes near this; products of two and sums of a few stay far from overflow.
 constexpr std::int64_t kLargestSize = std::int64_t{1} << 24;
 
-bool is_matrix_dtype(DType dtype) { return dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16; }
+kernels::ActivationFormat own_activations(kernels::PanelFormat format) {
+  if (kernels::is_float(format)) return kernels::ActivationFormat::kF32;
+  return format == kernels::PanelFormat::kInt8Block ? kernels::ActivationFormat::kQ8Block32
+                                                    : kernels::ActivationFormat::kQ8Row;
+}
 
 // Whether two shapes agree once dimensions of length 1 are dropped.
 bool same_but_ones(std::span<const std::int64_t> left, std::span<const std::int64_t> right) {
@@ -32,10 +36,11 @@ bool same_but_ones(std::span<const std::int64_t> left, std::span<const std::int6
 
 WeightLoader::WeightLoader(std::shared_ptr<const formats::WeightSource> source, const LoadOptions& options)
     : source_(std::move(source)), options_(options) {
-  if (options.dtype && !is_matrix_dtype(*options.dtype)) {
+  if (options.weights && kernels::scale_group(*options.weights) > 128) {
     set_error(
-        {ErrorCode::kUnsupported, fmt::format("[models] weights cannot be kept as {}", to_string(*options.dtype))});
+        {ErrorCode::kUnsupported, fmt::format("[models] no weights can be made {}", to_string(*options.weights))});
   }
+  low_bit_ = take<std::optional<kernels::PanelFormat>>(stored_low_bit_format(config()), std::nullopt);
 }
 
 void WeightLoader::set_error(Error error) {
@@ -84,10 +89,10 @@ Shape WeightLoader::shape(const std::string& name) {
 }
 
 std::optional<TensorView> WeightLoader::read(const std::string& name, std::span<const std::int64_t> expected,
-                                             bool any_shape) {
+                                             bool any_shape, bool bytes) {
   if (failed()) return std::nullopt;
   const formats::TensorInfo* info = source_->find(name);
-  auto view = options_.shapes_only && info != nullptr ? Result<TensorView>(TensorView{info->dtype, info->shape, {}})
+  auto view = (options_.shapes_only || !bytes) && info != nullptr ? Result<TensorView>(TensorView{info->dtype, info->shape, {}})
                                                       : source_->view(name);
   if (!view) {
     set_error(std::move(view).error());
@@ -105,19 +110,51 @@ std::optional<TensorView> WeightLoader::read(const std::string& name, std::span<
 }
 
 kernels::WeightMatrix WeightLoader::read_matrix(const std::string& name, std::int64_t rows, std::int64_t columns) {
-  const auto view = read(name, Shape{rows, columns});
-  if (!view) return {};
-  const DType wanted = options_.dtype.value_or(is_matrix_dtype(view->dtype) ? view->dtype : DType::kF32);
-  if (!matrix_dtype_) matrix_dtype_ = wanted;
+  if (failed()) return {};
+  const formats::TensorInfo* info = source_->find(name);
+  const bool own = low_bit_ && has(name + ".scale");
+  // krait's own low-bit files have two columns to a byte; StoredMatrix checks them.
+  if (!own) {
+    if (!read(name, Shape{rows, columns}, /*any_shape=*/false, /*bytes=*/false)) return {};
+  } else {
+    parameters_ += rows * columns;
+  }
+  const auto stored = StoredMatrix::find(*source_, name, rows, columns, low_bit_);
+  if (!stored) {
+    set_error(stored.error());
+    return {};
+  }
   kernels::WeightMatrix matrix;
-  matrix.dtype = wanted;
   matrix.rows = rows;
   matrix.columns = columns;
-  matrix.data = view->bytes.data();
-  if (view->dtype != wanted && !options_.shapes_only) matrix.data = converted(*view, name, wanted, rows, columns);
+  matrix.panels = options_.weights.value_or(
+      options_.exact_activations && !kernels::is_float(stored->format()) && !own ? kernels::PanelFormat::kF32
+                                                                               : stored->format());
+  const bool as_stored = matrix.panels == stored->format();
+  matrix.activations = own_activations(matrix.panels);
+  if (is_gguf() && !options_.exact_activations && (as_stored || kernels::is_float(matrix.panels))) {
+    matrix.activations = kernels::activation_format_of(info->dtype);
+  }
+  if (!weights_) weights_ = matrix.panels;
+  if (options_.in_place && as_stored && kernels::is_float(matrix.panels) &&
+      (info->dtype == DType::kF32 || matrix.panels != kernels::PanelFormat::kF32)) {
+    matrix.dtype = info->dtype;
+    if (!options_.shapes_only) matrix.data = take<TensorView>(source_->view(name), {}).bytes.data();
+  } else {
+    matrix.layout = kernels::WeightLayout::kPanels;
+    if (!options_.shapes_only) {
+      if (!pool_) pool_ = std::make_unique<ThreadPool>();
+      std::byte* panels = arena_.take(kernels::weight_memory(matrix));
+      if (auto packed = stored->pack(*pool_, matrix.panels, panels); !packed) {
+        set_error({packed.error().code, fmt::format("{} (tensor {})", packed.error().message, name)});
+      }
+      matrix.data = panels;
+      stored->release();
+    }
+  }
   if (failed()) return {};
-  weight_bytes_ += *bytes_for(wanted, rows * columns);
-  if (is_gguf() && !options_.exact_activations) matrix.activations = kernels::activation_format_of(view->dtype);
+  weight_bytes_ += kernels::weight_memory(matrix);
+  matrices_.push_back(name);
   // "ssm_in.weight" may have an "ssm_in.scale" beside it in a GGUF.
   const std::string scale = name.substr(0, name.rfind('.')) + ".scale";
   if (is_gguf() && has(scale)) {
@@ -130,7 +167,7 @@ kernels::WeightMatrix WeightLoader::read_matrix(const std::string& name, std::in
 kernels::WeightMatrix WeightLoader::matrix(const std::string& name, std::int64_t rows, std::int64_t columns) {
   const kernels::WeightMatrix matrix = read_matrix(name, rows, columns);
   if (failed()) return matrix;
-  streamed_bytes_ += *bytes_for(matrix.dtype, rows * columns);
+  streamed_bytes_ += kernels::weight_memory(matrix);
   flops_ += 2 * static_cast<std::uint64_t>(rows) * static_cast<std::uint64_t>(columns);
   return matrix;
 }
@@ -141,37 +178,8 @@ kernels::WeightMatrix WeightLoader::embedding(const std::string& name, std::int6
 
 void WeightLoader::count_head(const kernels::WeightMatrix& head) {
   if (failed()) return;
-  streamed_bytes_ += *bytes_for(head.dtype, head.rows * head.columns);
+  streamed_bytes_ += kernels::weight_memory(head);
   head_flops_ = 2 * static_cast<std::uint64_t>(head.rows) * static_cast<std::uint64_t>(head.columns);
-}
-
-const std::byte* WeightLoader::converted(const TensorView& view, const std::string& name, DType wanted,
-                                         std::int64_t rows, std::int64_t columns) {
-  if (wanted == DType::kF32) return reinterpret_cast<const std::byte*>(widened(view, name, rows * columns));
-  const auto row_bytes = bytes_for(view.dtype, columns);
-  if (!row_bytes) {
-    set_error({ErrorCode::kCorrupt, fmt::format("[models] tensor {}: rows of {} do not fill whole {} blocks", name,
-                                                columns, to_string(view.dtype))});
-    return nullptr;
-  }
-  // Row by row through f32, so that a large matrix is never held widened as a whole.
-  std::vector<float> row(static_cast<std::size_t>(columns));
-  AlignedBuffer& buffer = buffers_.emplace_back(static_cast<std::size_t>(*bytes_for(wanted, rows * columns)));
-  std::uint16_t* out = buffer.as<std::uint16_t>().data();
-  TensorView part{view.dtype, {columns}, {}};
-  for (std::int64_t r = 0; r < rows; ++r, out += columns) {
-    part.bytes = view.bytes.subspan(static_cast<std::size_t>(r) * *row_bytes, *row_bytes);
-    if (auto read = formats::read_as_f32(part, row); !read) {
-      set_error({read.error().code, fmt::format("{} (tensor {})", read.error().message, name)});
-      return nullptr;
-    }
-    if (wanted == DType::kBF16) {
-      std::ranges::transform(row, out, f32_to_bf16);
-    } else {
-      std::ranges::transform(row, out, f32_to_f16);
-    }
-  }
-  return buffer.data();
 }
 
 float* WeightLoader::widened(const TensorView& view, const std::string& name, std::int64_t count) {
@@ -227,12 +235,13 @@ LoadedWeights WeightLoader::finish(ModelInfo& info) {
   }
   info.format = source_->format();
   info.parameters = parameters_;
-  info.dtype = matrix_dtype_.value_or(DType::kF32);
+  info.weights = weights_.value_or(kernels::PanelFormat::kF32);
+  info.matrices = std::move(matrices_);
   info.weight_bytes = weight_bytes_;
   info.decode_weight_bytes = streamed_bytes_;
   info.matmul_flops_per_token = flops_;
   info.head_flops = head_flops_;
-  return {std::move(source_), std::move(buffers_)};
+  return {std::move(source_), std::move(arena_), std::move(buffers_)};
 }
 
 std::string WeightScope::name(std::string_view tensor, std::string_view gguf_tensor) const {

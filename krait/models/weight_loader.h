@@ -20,13 +20,17 @@
 #include "krait/formats/weight_source.h"
 #include "krait/kernels/matmul.h"
 #include "krait/models/model.h"
+#include "krait/models/weight_arena.h"
+#include "krait/models/weight_packing.h"
 
 namespace krait::models {
 
 struct LoadOptions {
-  // Of the weight matrices in memory: f32, bf16 or f16. Nothing keeps the file's, with block formats (and anything
-  // else) widened to f32.
-  std::optional<DType> dtype;
+  // Of the weight matrices in memory. Nothing keeps the file's, whatever can be computed on as it is.
+  std::optional<kernels::PanelFormat> weights;
+  // f32, bf16 and f16 matrices are used where a mapped file has them, without a copy: slower, but a model larger than
+  // the memory runs.
+  bool in_place = false;
   // Multiply GGUF weights with f32 activations, rather than with activations rounded as the format's own engine does.
   bool exact_activations = false;
   // Only check names and shapes: info() and state_layout() of the model are valid, forward() must not be called.
@@ -36,6 +40,7 @@ struct LoadOptions {
 // Owns what the views of a model point into.
 struct LoadedWeights {
   std::shared_ptr<const formats::WeightSource> source;
+  WeightArena arena;
   std::vector<AlignedBuffer> buffers;
 };
 
@@ -80,17 +85,19 @@ class WeightLoader {
  private:
   kernels::WeightMatrix read_matrix(const std::string& name, std::int64_t rows, std::int64_t columns);
   std::optional<TensorView> read(const std::string& name, std::span<const std::int64_t> expected,
-                                 bool any_shape = false);
-  const std::byte* converted(const TensorView& view, const std::string& name, DType wanted, std::int64_t rows,
-                             std::int64_t columns);
+                                 bool any_shape = false, bool bytes = true);
   float* widened(const TensorView& view, const std::string& name, std::int64_t count);
   template <class T>
   T take(Result<T> result, T fallback);
 
   std::shared_ptr<const formats::WeightSource> source_;
   LoadOptions options_;
-  std::optional<DType> matrix_dtype_;
+  std::optional<kernels::PanelFormat> low_bit_;   // of krait's own low-bit files
+  std::optional<kernels::PanelFormat> weights_;   // of the first matrix
+  std::unique_ptr<ThreadPool> pool_;              // for packing
+  WeightArena arena_;
   std::vector<AlignedBuffer> buffers_;
+  std::vector<std::string> matrices_;
   std::optional<Error> error_;
   std::int64_t parameters_ = 0;
   std::uint64_t weight_bytes_ = 0;

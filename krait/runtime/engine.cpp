@@ -34,7 +34,7 @@ LogitRows Engine::step(std::span<const StepRequest> requests) {
     segments.push_back(
         {request.session->state_.data(), request.tokens, request.session->position_, request.logits_from});
   }
-  models::Step step(pool_, workspace_, segments);
+  models::Step step(pool_, workspace_, segments, profile_);
   const auto rows = static_cast<std::int64_t>(step.logit_rows().size());
   if (logits_.size() < static_cast<std::size_t>(rows * vocabulary)) {
     logits_.resize(static_cast<std::size_t>(rows * vocabulary));

@@ -53,6 +53,9 @@ class Engine {
   // the vocabulary, before anything has changed. One step at a time.
   LogitRows step(std::span<const StepRequest> requests);
 
+  // Has later steps write down what their operators cost; null ends it.
+  void set_profile(models::OperatorProfile* profile) { profile_ = profile; }
+
   // Rows of logits a step may produce without needing an unreasonable buffer (about 16 MiB).
   std::int64_t logit_rows_at_once() const;
 
@@ -63,6 +66,7 @@ class Engine {
   StatePool states_;
   models::Workspace workspace_;
   std::vector<float> logits_;
+  models::OperatorProfile* profile_ = nullptr;
 };
 
 }  // namespace krait::runtime

@@ -21,7 +21,7 @@ void expect_golden(const fs::path& folder, const fs::path& model, double toleran
   const GoldenLogits golden = read_golden(folder);
   ASSERT_FALSE(golden.sequences.empty());
   models::LoadOptions load;
-  load.dtype = DType::kF32;
+  load.weights = kernels::PanelFormat::kF32;
   for (const std::int64_t chunk : kChunks) {
     const auto engine = open_engine(model, load, {.threads = 2, .prefill_chunk = chunk});
     for (std::size_t s = 0; s < golden.sequences.size(); ++s) {
@@ -36,7 +36,7 @@ void expect_greedy(const fs::path& folder) {
   const GoldenLogits golden = read_golden(folder);
   if (golden.greedy_from_first.empty()) return;
   models::LoadOptions load;
-  load.dtype = DType::kF32;
+  load.weights = kernels::PanelFormat::kF32;
   const auto engine = open_engine(folder, load);
   runtime::Session session(*engine);
   session.feed(golden.sequences.front());
@@ -161,7 +161,7 @@ TEST(BundledModel, GreedyContinuationsMatchTheRecordedOnes) {
   const auto expected = nlohmann::json::parse(stream);
   for (const char* dtype : {"f32", "bf16"}) {
     models::LoadOptions load;
-    load.dtype = parse_dtype(dtype);
+    load.weights = kernels::parse_panel_format(dtype);
     const auto engine = open_engine(fs::path(KRAIT_SOURCE_DIR) / "models/tales", load);
     for (const auto& greedy : expected["greedy"]) {
       const auto wanted = greedy["greedy_ids"].get<std::vector<std::int32_t>>();

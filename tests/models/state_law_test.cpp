@@ -180,9 +180,9 @@ TEST_P(StateLaw, SixteenBitWeightsStayCloseToTheirF32Selves) {
   // The same bf16 values, kept as bf16 and widened to f32 at load, are the same model.
   const auto ids = random_ids(60, GetParam().vocabulary, 11);
   const auto narrow = make_engine(GetParam(), {.threads = 2}, DType::kBF16);
-  EXPECT_EQ(narrow->model().info().dtype, DType::kBF16);
+  EXPECT_EQ(narrow->model().info().weights, kernels::PanelFormat::kBF16);
   models::LoadOptions load;
-  load.dtype = DType::kF32;
+  load.weights = kernels::PanelFormat::kF32;
   auto model = models::load_model(models::make_synthetic(GetParam(), DType::kBF16, 7), load);
   ASSERT_TRUE(model) << model.error().message;
   runtime::Engine wide(*std::move(model), {.threads = 2});

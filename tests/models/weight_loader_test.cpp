@@ -105,10 +105,10 @@ TEST(WeightLoader, AnUntiedModelWithoutAHeadIsAnError) {
   EXPECT_NE(load_error(source).find("lm_head.weight"), std::string::npos);
 }
 
-TEST(WeightLoader, RefusesADtypeThatMatricesCannotHave) {
+TEST(WeightLoader, RefusesAFormatThatOnlyFilesHave) {
   models::LoadOptions options;
-  options.dtype = DType::kI8;
-  EXPECT_NE(load_error(std::make_shared<ChangedSource>(), options).find("i8"), std::string::npos);
+  options.weights = kernels::PanelFormat::kQ4K;
+  EXPECT_NE(load_error(std::make_shared<ChangedSource>(), options).find("q4_k"), std::string::npos);
 }
 
 TEST(WeightLoader, CountsParametersBytesAndOperations) {
@@ -118,7 +118,9 @@ TEST(WeightLoader, CountsParametersBytesAndOperations) {
   // E = 32, H = 4, in_proj [32+48+4, 16], conv [48, 4] and bias, 3 vectors of 4, norms of 32 and 16, out_proj [16, 32].
   const std::int64_t layer = 84 * 16 + 48 * 4 + 48 + 3 * 4 + 32 + 16 + 16 * 32;
   EXPECT_EQ(info.parameters, 33 * 16 + 16 + 2 * layer);
-  EXPECT_EQ(info.weight_bytes, 4 * static_cast<std::uint64_t>(info.parameters));
+  // Panels of 16 outputs: 33 become 48, 84 become 96.
+  const std::int64_t padding = 15 * 16 + 2 * 12 * 16;
+  EXPECT_EQ(info.weight_bytes, 4 * static_cast<std::uint64_t>(info.parameters + padding));
   EXPECT_EQ(info.decode_weight_bytes, info.weight_bytes);  // the tied head reads the whole embedding
   EXPECT_EQ(info.matmul_flops_per_token, 2U * 2 * (84 * 16 + 16 * 32));
   EXPECT_EQ(info.head_flops, 2U * 33 * 16);

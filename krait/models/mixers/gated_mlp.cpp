@@ -16,9 +16,12 @@ void GatedMlp::forward(Step& step, kernels::RowsIn u, kernels::RowsOut out) cons
   const Workspace::Mark scratch(step.workspace());
   const kernels::RowsOut both = step.rows(2 * hidden_);
   kernels::linear(step.pool(), u, fc1_, nullptr, both);
+  step.lap("mlp fc1", fc1_);
   const kernels::RowsOut value = both.slice_columns(0, hidden_);
   kernels::silu_gate(step.pool(), value, both.slice_columns(hidden_, hidden_), value);
+  step.lap_rows("mlp gate", 2 * hidden_);
   kernels::linear(step.pool(), value, fc2_, nullptr, out);
+  step.lap("mlp fc2", fc2_);
 }
 
 }  // namespace krait::models

@@ -33,6 +33,8 @@ Mamba1Mixer::Mamba1Mixer(const WeightScope& scope, const Mamba1Dimensions& dimen
   if (scope.loader().failed()) return;
   window_offset_ = layout.add(state_name + ".conv", {conv_width - 1, inner}, DType::kF32, StateKind::kConvWindow);
   state_offset_ = layout.add(state_name + ".ssm", {states, inner}, DType::kF32, StateKind::kRecurrent);
+  window_bytes_ = state_offset_ - window_offset_;
+  state_bytes_ = layout.bytes() - state_offset_;
 }
 
 void Mamba1Mixer::forward(Step& step, kernels::RowsIn u, kernels::RowsOut out) const {
@@ -44,11 +46,14 @@ void Mamba1Mixer::forward(Step& step, kernels::RowsIn u, kernels::RowsOut out) c
 
   const kernels::RowsOut xz = step.rows(2 * inner);  // [M, 2E]
   kernels::linear(pool, u, in_proj_, in_bias_, xz);
+  step.lap("in_proj", in_proj_);
   const kernels::RowsOut x = step.rows(inner);  // [M, E]
   kernels::conv1d_causal(pool, conv_, xz.slice_columns(0, inner), step.sequences(window_offset_), x);
+  step.lap_scan("conv1d", window_bytes_, 2 * inner, 2 * dimensions_.conv_width * inner);
 
   const kernels::RowsOut projected = step.rows(rank + 2 * states);  // [M, R+2N]
   kernels::linear(pool, x, x_proj_, nullptr, projected);
+  step.lap("x_proj", x_proj_);
   const kernels::RowsOut dt_low = projected.slice_columns(0, rank);
   const kernels::RowsOut b = projected.slice_columns(rank, states);
   const kernels::RowsOut c = projected.slice_columns(rank + states, states);
@@ -59,10 +64,14 @@ void Mamba1Mixer::forward(Step& step, kernels::RowsIn u, kernels::RowsOut out) c
   }
   const kernels::RowsOut dt = step.rows(inner);  // [M, E]
   kernels::linear(pool, dt_low, dt_proj_, nullptr, dt);
+  step.lap("dt_proj", dt_proj_);
 
   const kernels::RowsIn z = xz.slice_columns(inner, inner);
   kernels::selective_scan(pool, scan_, x, dt, b, c, z, step.sequences(state_offset_), x);
+  // Of each state: a decay and its exponential (8), a multiply-add, an input and its part of y.
+  step.lap_scan("scan", state_bytes_, 4 * inner + 2 * states, 16 * inner * states);
   kernels::linear(pool, x, out_proj_, out_bias_, out);
+  step.lap("out_proj", out_proj_);
 }
 
 }  // namespace krait::models

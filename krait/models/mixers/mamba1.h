@@ -50,6 +50,8 @@ class Mamba1Mixer {
   kernels::SelectiveScan scan_;
   std::uint64_t window_offset_ = 0;
   std::uint64_t state_offset_ = 0;
+  std::uint64_t window_bytes_ = 0;
+  std::uint64_t state_bytes_ = 0;
 };
 
 }  // namespace krait::models

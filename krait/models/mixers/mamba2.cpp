@@ -45,6 +45,8 @@ Mamba2Mixer::Mamba2Mixer(const WeightScope& scope, const Mamba2Dimensions& dimen
       layout.add(state_name + ".conv", {dimensions.conv_width - 1, conv_channels}, DType::kF32, StateKind::kConvWindow);
   state_offset_ = layout.add(state_name + ".ssm", {heads, dimensions.states, dimensions.head_width}, DType::kF32,
                              StateKind::kRecurrent);
+  window_bytes_ = state_offset_ - window_offset_;
+  state_bytes_ = layout.bytes() - state_offset_;
 }
 
 void Mamba2Mixer::forward(Step& step, kernels::RowsIn u, kernels::RowsOut out) const {
@@ -54,24 +56,30 @@ void Mamba2Mixer::forward(Step& step, kernels::RowsIn u, kernels::RowsOut out) c
 
   const kernels::RowsOut projected = step.rows(inner() + conv_channels + dimensions_.heads);  // z, xBC, dt
   kernels::linear(pool, u, in_proj_, in_bias_, projected);
+  step.lap("in_proj", in_proj_);
   const kernels::RowsIn z = projected.slice_columns(0, inner());
   const kernels::RowsIn dt = projected.slice_columns(inner() + conv_channels, dimensions_.heads);
 
   const kernels::RowsOut xbc = step.rows(conv_channels);
   kernels::conv1d_causal(pool, conv_, projected.slice_columns(inner(), conv_channels), step.sequences(window_offset_),
                          xbc);
+  step.lap_scan("conv1d", window_bytes_, 2 * conv_channels, 2 * dimensions_.conv_width * conv_channels);
   const kernels::RowsIn x = xbc.slice_columns(0, inner());
   const kernels::RowsIn b = xbc.slice_columns(inner(), group_states());
   const kernels::RowsIn c = xbc.slice_columns(inner() + group_states(), group_states());
 
   const kernels::RowsOut y = step.rows(inner());
   kernels::ssd_scan(pool, scan_, x, dt, b, c, step.sequences(state_offset_), y);
+  // Of each state of the plain recurrence: a decay, an input, a part of y.
+  step.lap_scan("scan", state_bytes_, conv_channels + inner(), 5 * inner() * dimensions_.states);
   if (dimensions_.gated_norm) {
     kernels::gated_rms_norm(pool, y, z, norm_, dimensions_.epsilon, dimensions_.groups, dimensions_.gate_order, y);
   } else {
     kernels::silu_gate(pool, y, z, y);
   }
+  step.lap_rows("gated norm", 2 * inner());
   kernels::linear(pool, y, out_proj_, out_bias_, out);
+  step.lap("out_proj", out_proj_);
 }
 
 }  // namespace krait::models

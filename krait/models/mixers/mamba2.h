@@ -55,6 +55,8 @@ class Mamba2Mixer {
   kernels::SsdScan scan_;
   std::uint64_t window_offset_ = 0;
   std::uint64_t state_offset_ = 0;
+  std::uint64_t window_bytes_ = 0;
+  std::uint64_t state_bytes_ = 0;
 };
 
 }  // namespace krait::models
