@@ -42,7 +42,7 @@ HWY_INLINE void softplus_at(const float* x, const float* bias, float low, float 
   const F32 d;
   VecF32 v = load<kWhole>(x, count);
   if (bias != nullptr) v = hn::Add(v, load<kWhole>(bias, count));
-  store<kWhole>(hn::Min(hn::Set(d, high), hn::Max(hn::Set(d, low), softplus_f32(v))), y, count);
+  store<kWhole>(at_most(hn::Set(d, high), at_least(hn::Set(d, low), softplus_f32(v))), y, count);
 }
 
 void softplus_row(const float* x, const float* bias, float low, float high, float* y, std::size_t count) {

@@ -97,7 +97,7 @@ HWY_INLINE void recur_states(VecF32 dt, VecF32 dt_x, const float* HWY_RESTRICT b
   for (std::size_t i = 0; i < kCount; ++i) decay[i] = hn::Mul(dt, hn::Load(d, pairs + 2 * i * kLanes));
 #if HWY_TARGET > HWY_AVX3 || !HWY_ARCH_X86
   // A is negative, so this matters only to a dt that is, where nothing limits the growth.
-  for (std::size_t i = 0; i < kCount; ++i) decay[i] = hn::Min(hn::Set(d, 128.0F), decay[i]);
+  for (std::size_t i = 0; i < kCount; ++i) decay[i] = at_most(hn::Set(d, 128.0F), decay[i]);
 #endif
   exp2_f32(decay);
   for (std::size_t i = 0; i < kCount; ++i) {

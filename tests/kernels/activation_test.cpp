@@ -107,6 +107,22 @@ TEST(Activation, ExtremesGiveNoNan) {
   });
 }
 
+TEST(Activation, NanStaysNanThroughClampsAndPartVectors) {
+  ThreadPool pool(1);
+  on_every_target([&] {
+    const float nan = std::numeric_limits<float>::quiet_NaN();
+    for (std::int64_t columns = 2; columns <= 17; ++columns) {
+      Matrix x(1, columns), y(1, columns);
+      x.at(0, columns - 1) = nan;
+      softplus(pool, x.in(), nullptr, 0.5F, 1.5F, y.out());
+      EXPECT_TRUE(std::isnan(y.at(0, columns - 1)));
+      EXPECT_FALSE(std::isnan(y.at(0, 0)));
+      silu(pool, x.in(), y.out());
+      EXPECT_TRUE(std::isnan(y.at(0, columns - 1)));
+    }
+  });
+}
+
 TEST(Activation, AddAccumulates) {
   ThreadPool pool(3);
   on_every_target([&] {

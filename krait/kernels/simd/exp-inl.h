@@ -20,6 +20,23 @@
 HWY_BEFORE_NAMESPACE();
 namespace krait::kernels::HWY_NAMESPACE {
 
+// max(low, v) and min(high, v) where NaN stays NaN: x86 gives the second operand when one is NaN, Arm the other one.
+HWY_INLINE VecF32 at_least(VecF32 low, VecF32 v) {
+#if HWY_ARCH_X86
+  return hn::Max(low, v);
+#else
+  return hn::IfThenElse(hn::Lt(v, low), low, v);
+#endif
+}
+
+HWY_INLINE VecF32 at_most(VecF32 high, VecF32 v) {
+#if HWY_ARCH_X86
+  return hn::Min(high, v);
+#else
+  return hn::IfThenElse(hn::Gt(v, high), high, v);
+#endif
+}
+
 // v * 2^n for whole n in [-150, 129], given as float. (AVX-512 has it as one instruction, for any n.)
 HWY_INLINE VecF32 scale_by_power(VecF32 v, VecF32 n) {
 #if HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86
@@ -46,7 +63,7 @@ HWY_INLINE void exp2_f32(VecF32 (&v)[kCount]) {
   const F32 d;
   VecF32 n[kCount], p[kCount];
   const VecF32 low = hn::Set(d, -150.0F), shift = hn::Set(d, 12582912.0F);
-  for (std::size_t i = 0; i < kCount; ++i) v[i] = hn::Max(low, v[i]);
+  for (std::size_t i = 0; i < kCount; ++i) v[i] = at_least(low, v[i]);
   for (std::size_t i = 0; i < kCount; ++i) n[i] = hn::Add(v[i], shift);
   for (std::size_t i = 0; i < kCount; ++i) n[i] = hn::Sub(n[i], shift);
   for (std::size_t i = 0; i < kCount; ++i) v[i] = hn::Sub(v[i], n[i]);
@@ -63,8 +80,7 @@ HWY_INLINE void exp2_f32(VecF32 (&v)[kCount]) {
 
 HWY_INLINE VecF32 exp_f32(VecF32 x) {
   const F32 d;
-  // x86 min and max give the second operand when one is NaN.
-  x = hn::Min(hn::Set(d, 89.0F), hn::Max(hn::Set(d, -104.0F), x));
+  x = at_most(hn::Set(d, 89.0F), at_least(hn::Set(d, -104.0F), x));
   // Adding 1.5 * 2^23 rounds to a whole number, since |x / ln 2| < 2^22.
   const VecF32 shift = hn::Set(d, 12582912.0F);
   const VecF32 n = hn::Sub(hn::MulAdd(x, hn::Set(d, 1.44269504088896341F), shift), shift);
