@@ -9,10 +9,10 @@
 namespace krait::kernels {
 namespace {
 
-// Up to this many rows a task is a stretch of weights that goes by once (some 5 µs of memory traffic); beyond, x and
+// Up to this many rows a task is a stretch of weights that goes by once (some 2 µs of memory traffic); beyond, x and
 // the weights of a task are to stay in the L2 cache together.
 constexpr std::int64_t kStreamedRows = 48;
-constexpr std::int64_t kStreamedBytes = std::int64_t{96} << 10;
+constexpr std::int64_t kStreamedBytes = std::int64_t{36} << 10;
 constexpr std::int64_t kMostTileRows = 256;
 constexpr std::int64_t kTilePanels = 12;
 

@@ -179,7 +179,55 @@ HWY_INLINE void store_block_state(const SelectiveTask& task, const float* pairs)
   }
 }
 
+// One row with a state in f32, which is read and written once where it stands. The same arithmetic as above.
+void selective_step_task(const SelectiveTask& task) {
+  const F32 d;
+  const auto lanes = static_cast<std::int64_t>(kLanes);
+  const std::int64_t states = task.scan->states;
+  const std::int64_t group = task.group * states;
+  const float* b = task.b.row(task.first_row) + group;
+  const float* c = task.c.row(task.first_row) + group;
+  const VecF32 to_power_of_two = hn::Set(d, 1.44269504088896341F);
+  Tile tile;
+  for (std::int64_t at = 0; at + lanes <= task.channels; at += lanes) {
+    prepare_at<true>(task, tile, task.first_row, 0, at, kLanes);
+    const VecF32 dt = hn::Load(d, tile.dt[0] + at), dt_x = hn::Load(d, tile.dt_x[0] + at);
+    VecF32 y[kStateGroup];
+    for (VecF32& v : y) v = hn::Zero(d);
+    for (std::int64_t n = 0; n < states; n += static_cast<std::int64_t>(kStateGroup)) {
+      VecF32 decay[kStateGroup];
+      for (std::size_t i = 0; i < kStateGroup; ++i) {
+        const float* rate = task.scan->a + (n + static_cast<std::int64_t>(i)) * task.scan->channels + task.first_channel + at;
+        decay[i] = hn::Mul(dt, hn::Mul(hn::LoadU(d, rate), to_power_of_two));
+#if HWY_TARGET > HWY_AVX3 || !HWY_ARCH_X86
+        decay[i] = at_most(hn::Set(d, 128.0F), decay[i]);
+#endif
+      }
+      exp2_f32(decay);
+      for (std::size_t i = 0; i < kStateGroup; ++i) {
+        const std::int64_t state = n + static_cast<std::int64_t>(i);
+        auto* h = reinterpret_cast<float*>(task.values(state, at));
+        const VecF32 next = hn::MulAdd(decay[i], hn::LoadU(d, h), hn::Mul(dt_x, hn::Set(d, b[state])));
+        hn::StoreU(next, d, h);
+        y[i] = hn::MulAdd(next, hn::Set(d, c[state]), y[i]);
+      }
+    }
+    hn::Store(hn::Add(hn::Add(y[0], y[1]), hn::Add(y[2], y[3])), d, tile.dt_x[0] + at);
+    finish_at<true>(task, tile, task.first_row, 0, at, kLanes);
+  }
+}
+
+// Whether the step above can take a task: whole vectors of channels, whole groups of states.
+bool is_plain_step(const SelectiveTask& task) {
+  return task.rows == 1 && task.scan->state_dtype == DType::kF32 && task.channels % static_cast<std::int64_t>(kLanes) == 0 &&
+         task.scan->states % static_cast<std::int64_t>(kStateGroup) == 0;
+}
+
 void selective_scan_task(const SelectiveTask& task, float* pairs) {
+  if (is_plain_step(task)) {
+    selective_step_task(task);
+    return;
+  }
   const F32 d;
   const auto lanes = static_cast<std::int64_t>(kLanes);
   const std::int64_t states = task.scan->states;
@@ -245,7 +293,9 @@ void selective_scan(ThreadPool& pool, const SelectiveScan& scan, RowsIn x, RowsI
                 "rows {} + {} of {}", sequence.first_row, sequence.rows, y.rows);
   }
   const auto tasks = static_cast<std::int64_t>(sequences.size()) * blocks;
-  pool.parallel_for(tasks, 1, [&](std::int64_t first, std::int64_t last) {
+  // A block of one row takes well under a microsecond.
+  const bool steps = std::ranges::all_of(sequences, [](const SequenceRows& sequence) { return sequence.rows <= 1; });
+  pool.parallel_for(tasks, steps ? 3 : 1, [&](std::int64_t first, std::int64_t last) {
     // A and h of whole blocks.
     const std::span<float> scratch = thread_scratch(static_cast<std::size_t>(2 * scan.states * kBlockChannels));
     for (std::int64_t i = first; i < last; ++i) {

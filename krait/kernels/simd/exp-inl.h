@@ -62,11 +62,18 @@ template <std::size_t kCount>
 HWY_INLINE void exp2_f32(VecF32 (&v)[kCount]) {
   const F32 d;
   VecF32 n[kCount], p[kCount];
+#if HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86
+  // v - round(v) is one instruction (0 for infinities), and the scaling takes any n.
+  for (std::size_t i = 0; i < kCount; ++i) p[i] = VecF32{_mm512_reduce_ps(v[i].raw, 0)};
+  for (std::size_t i = 0; i < kCount; ++i) n[i] = hn::Sub(v[i], p[i]);
+  for (std::size_t i = 0; i < kCount; ++i) v[i] = p[i];
+#else
   const VecF32 low = hn::Set(d, -150.0F), shift = hn::Set(d, 12582912.0F);
   for (std::size_t i = 0; i < kCount; ++i) v[i] = at_least(low, v[i]);
   for (std::size_t i = 0; i < kCount; ++i) n[i] = hn::Add(v[i], shift);
   for (std::size_t i = 0; i < kCount; ++i) n[i] = hn::Sub(n[i], shift);
   for (std::size_t i = 0; i < kCount; ++i) v[i] = hn::Sub(v[i], n[i]);
+#endif
   for (std::size_t i = 0; i < kCount; ++i) {
     p[i] = hn::MulAdd(hn::Set(d, 0.00015353340131696314F), v[i], hn::Set(d, 0.0013398900628089905F));
   }
