@@ -44,6 +44,9 @@ struct SelectiveTask {
 }  // namespace krait::kernels
 #endif
 
+//
+#include "hwy/cache_control.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "krait/kernels/scan_selective.cpp"
 #include "hwy/foreach_target.h"
@@ -179,26 +182,39 @@ HWY_INLINE void store_block_state(const SelectiveTask& task, const float* pairs)
   }
 }
 
-// One row with a state in f32, which is read and written once where it stands. The same arithmetic as above.
+// One row with a state in f32, which is read and written once where it stands. The same arithmetic as above, but states
+// outside and channels inside: stretches of whole cache lines of each state's row, the next ones asked for in time.
 void selective_step_task(const SelectiveTask& task) {
   const F32 d;
   const auto lanes = static_cast<std::int64_t>(kLanes);
   const std::int64_t states = task.scan->states;
-  const std::int64_t group = task.group * states;
-  const float* b = task.b.row(task.first_row) + group;
-  const float* c = task.c.row(task.first_row) + group;
+  const float* b = task.b.row(task.first_row) + task.group * states;
+  const float* c = task.c.row(task.first_row) + task.group * states;
   const VecF32 to_power_of_two = hn::Set(d, 1.44269504088896341F);
+  const auto rates = [&](std::int64_t n) { return task.scan->a + n * task.scan->channels + task.first_channel; };
+  const auto ask_for = [&](std::int64_t first) {
+    for (std::int64_t n = first; n < std::min(first + static_cast<std::int64_t>(kStateGroup), states); ++n) {
+      for (std::int64_t at = 0; at < task.channels; at += 16) {
+        hwy::Prefetch(task.values(n, at));
+        hwy::Prefetch(rates(n) + at);
+      }
+    }
+  };
+  ask_for(0);
   Tile tile;
-  for (std::int64_t at = 0; at + lanes <= task.channels; at += lanes) {
+  alignas(64) float y[kStateGroup][kBlockChannels];
+  for (std::int64_t at = 0; at < task.channels; at += lanes) {
     prepare_at<true>(task, tile, task.first_row, 0, at, kLanes);
-    const VecF32 dt = hn::Load(d, tile.dt[0] + at), dt_x = hn::Load(d, tile.dt_x[0] + at);
-    VecF32 y[kStateGroup];
-    for (VecF32& v : y) v = hn::Zero(d);
-    for (std::int64_t n = 0; n < states; n += static_cast<std::int64_t>(kStateGroup)) {
+    for (auto& part : y) hn::Store(hn::Zero(d), d, part + at);
+  }
+  for (std::int64_t n = 0; n < states; n += static_cast<std::int64_t>(kStateGroup)) {
+    ask_for(n + static_cast<std::int64_t>(kStateGroup));
+    for (std::int64_t at = 0; at < task.channels; at += lanes) {
+      const VecF32 dt = hn::Load(d, tile.dt[0] + at), dt_x = hn::Load(d, tile.dt_x[0] + at);
       VecF32 decay[kStateGroup];
       for (std::size_t i = 0; i < kStateGroup; ++i) {
-        const float* rate = task.scan->a + (n + static_cast<std::int64_t>(i)) * task.scan->channels + task.first_channel + at;
-        decay[i] = hn::Mul(dt, hn::Mul(hn::LoadU(d, rate), to_power_of_two));
+        const VecF32 rate = hn::LoadU(d, rates(n + static_cast<std::int64_t>(i)) + at);
+        decay[i] = hn::Mul(dt, hn::Mul(rate, to_power_of_two));
 #if HWY_TARGET > HWY_AVX3 || !HWY_ARCH_X86
         decay[i] = at_most(hn::Set(d, 128.0F), decay[i]);
 #endif
@@ -209,10 +225,13 @@ void selective_step_task(const SelectiveTask& task) {
         auto* h = reinterpret_cast<float*>(task.values(state, at));
         const VecF32 next = hn::MulAdd(decay[i], hn::LoadU(d, h), hn::Mul(dt_x, hn::Set(d, b[state])));
         hn::StoreU(next, d, h);
-        y[i] = hn::MulAdd(next, hn::Set(d, c[state]), y[i]);
+        hn::Store(hn::MulAdd(next, hn::Set(d, c[state]), hn::Load(d, y[i] + at)), d, y[i] + at);
       }
     }
-    hn::Store(hn::Add(hn::Add(y[0], y[1]), hn::Add(y[2], y[3])), d, tile.dt_x[0] + at);
+  }
+  for (std::int64_t at = 0; at < task.channels; at += lanes) {
+    const auto part = [&](std::size_t i) HWY_ATTR { return hn::Load(d, y[i] + at); };
+    hn::Store(hn::Add(hn::Add(part(0), part(1)), hn::Add(part(2), part(3))), d, tile.dt_x[0] + at);
     finish_at<true>(task, tile, task.first_row, 0, at, kLanes);
   }
 }
