@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "krait/cli/terminal.h"
 #include "krait/kernels/simd_target.h"

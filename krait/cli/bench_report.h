@@ -1,7 +1,8 @@
 // How `krait bench` says what it measured: JSON for machines, a table, and the roofline.
 #pragma once
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
 
 #include "krait/cli/bench_measure.h"
 #include "krait/kernels/machine_peak.h"

@@ -65,9 +65,10 @@ void quantize_row(ActivationFormat format, const float* x, std::int64_t columns,
                   std::int8_t* values, float* scales, std::int32_t* sums) {
   if (format == ActivationFormat::kQ8Block32) {
     for (std::int64_t b = 0; b < blocks; ++b) {
-      const Q8Scale scale = q8_scale_block32(largest_magnitude(x + 32 * b, 32));
+      const std::int64_t count = std::min<std::int64_t>(32, columns - 32 * b);
+      const Q8Scale scale = q8_scale_block32(largest_magnitude(x + 32 * b, count));
       scales[b] = scale.scale;
-      round_group(x + 32 * b, 32, scale.inverse, 32, values + 32 * b, sums + 2 * b);
+      round_group(x + 32 * b, count, scale.inverse, 32, values + 32 * b, sums + 2 * b);
     }
     return;
   }
@@ -95,9 +96,8 @@ HWY_EXPORT(quantize_row);
 }  // namespace
 
 QuantizedRows quantize_rows(ThreadPool& pool, ActivationFormat format, CodeZero zero, RowsIn x) {
-  const std::int64_t block = format == ActivationFormat::kQ8Block256 ? 256 : 32;
-  KRAIT_CHECK(format == ActivationFormat::kQ8Row || x.columns % block == 0, "{} columns are not whole blocks of {}",
-              x.columns, block);
+  KRAIT_CHECK(format != ActivationFormat::kQ8Block256 || x.columns % 256 == 0,
+              "{} columns are not whole blocks of 256", x.columns);
   thread_local AlignedBuffer buffer;
   QuantizedRows rows;
   rows.blocks = (x.columns + 31) / 32;

@@ -36,7 +36,8 @@ struct CodeZero {
   bool sixteens = false;
 };
 
-// `format` is kQ8Row, kQ8Block32 or kQ8Block256; K must be whole blocks of it. The result stands in memory of the
+// `format` is kQ8Row, kQ8Block32 or kQ8Block256; K must be whole blocks of 256 for
+// the last. The result stands in memory of the
 // calling thread and is valid until its next call.
 QuantizedRows quantize_rows(ThreadPool& pool, ActivationFormat format, CodeZero zero, RowsIn x);
 

@@ -81,7 +81,7 @@ TEST(Error, EveryCodeHasItsOwnWord) {
                                ErrorCode::kCancelled}) {
     words.insert(to_string(code));
   }
-  EXPECT_EQ(words.size(), 6U);
+  EXPECT_EQ(words.size(), 7U);
   EXPECT_FALSE(words.contains("unknown"));
 }
 

@@ -182,6 +182,7 @@ TEST(LinearPanels, MatchesTheDefinitionOfEveryFormat) {
     for (const std::int64_t k : {1, 4, 31, 32, 33, 129, 260}) {
       expect_product(pool, PanelFormat::kInt8, 3, 20, k);
       expect_product(pool, PanelFormat::kInt4Group128, 3, 20, k);
+      expect_product(pool, PanelFormat::kInt8Block, 3, 20, k);
       expect_product(pool, PanelFormat::kInt4Group32Zero, 3, 20, k);
       expect_product(pool, PanelFormat::kF32, 3, 20, k);
     }
