@@ -19,11 +19,11 @@ struct QuantizedSizes {
   std::uint64_t bytes_after = 0;
 };
 
-// Writes `file` (safetensors). Which tensors are matrices is what the architecture's loader says. `progress(done, total)`
-// counts matrices and may return false to stop (kCancelled). kUnsupported for a GGUF, whose tensors have other names,
-// and for a checkpoint that is quantized already.
-Result<QuantizedSizes> write_quantized(std::shared_ptr<const formats::WeightSource> source,
-                                       kernels::PanelFormat format, const std::filesystem::path& file,
+// Writes `file` (safetensors). Which tensors are matrices is what the architecture's loader says. `progress(done,
+// total)` counts matrices and may return false to stop (kCancelled). kUnsupported for a GGUF, whose tensors have other
+// names, and for a checkpoint that is quantized already.
+Result<QuantizedSizes> write_quantized(std::shared_ptr<const formats::WeightSource> source, kernels::PanelFormat format,
+                                       const std::filesystem::path& file,
                                        const std::function<bool(std::int64_t, std::int64_t)>& progress);
 
 // config.json of the new checkpoint from the text of the old one.
