@@ -137,8 +137,13 @@ void SelectiveScanRows(benchmark::State& state) {
   const auto dtype = static_cast<DType>(state.range(2));
   const std::int64_t bytes = (state_bytes(dtype, states, channels) + 63) / 64 * 64;
   AlignedBuffer h(static_cast<std::size_t>(sequences * bytes));
-  const SelectiveScan scan{
-      .channels = channels, .states = states, .groups = 1, .a = a.data(), .d = d.data(), .dt_bias = bias.data(), .state_dtype = dtype};
+  const SelectiveScan scan{.channels = channels,
+                           .states = states,
+                           .groups = 1,
+                           .a = a.data(),
+                           .d = d.data(),
+                           .dt_bias = bias.data(),
+                           .state_dtype = dtype};
   std::vector<SequenceRows> parts;
   for (std::int64_t i = 0; i < sequences; ++i) {
     parts.push_back({.first_row = i * rows, .rows = rows, .state = h.data() + i * bytes});

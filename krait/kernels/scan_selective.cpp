@@ -16,8 +16,8 @@ namespace {
 // A task is one sequence and a block of channels: stretches of 512 bytes of every row, long enough for the
 // prefetchers, short enough that one sequence of 1536 channels makes twelve tasks.
 constexpr std::int64_t kBlockChannels = 128;
-// Rows are walked in tiles whose dt and dt x, later y, stay in the caches between the passes over them (32 KiB).
-constexpr std::int64_t kTileRows = 32;
+// Rows are walked in tiles whose dt and dt x, later y, stay in the first cache beside the states (16 KiB each).
+constexpr std::int64_t kTileRows = 16;
 
 struct SelectiveTask {
   RowsIn x, dt, b, c, z;
@@ -98,10 +98,6 @@ HWY_INLINE void recur_states(VecF32 dt, VecF32 dt_x, const float* HWY_RESTRICT b
   const F32 d;
   VecF32 decay[kCount];
   for (std::size_t i = 0; i < kCount; ++i) decay[i] = hn::Mul(dt, hn::Load(d, pairs + 2 * i * kLanes));
-#if HWY_TARGET > HWY_AVX3 || !HWY_ARCH_X86
-  // A is negative, so this matters only to a dt that is, where nothing limits the growth.
-  for (std::size_t i = 0; i < kCount; ++i) decay[i] = at_most(hn::Set(d, 128.0F), decay[i]);
-#endif
   exp2_f32(decay);
   for (std::size_t i = 0; i < kCount; ++i) {
     const VecF32 input = hn::Mul(dt_x, hn::Set(d, b[i]));
@@ -117,7 +113,15 @@ HWY_INLINE void recur(const SelectiveTask& task, Tile& tile, std::int64_t first_
   const F32 d;
   const auto states = static_cast<std::size_t>(task.scan->states);
   const std::int64_t group = task.group * task.scan->states;
+  const std::int64_t e = task.first_channel + at;
+  const std::int64_t last_row = task.first_row + task.rows - 1;
   for (std::int64_t r = 0; r < rows; ++r) {
+    // What this tile still needs and the next one begins with: 512 bytes of each row, too short for the prefetchers.
+    const std::int64_t next = std::min(first_row + r + kTileRows, last_row);
+    __builtin_prefetch(task.dt.row(next) + e, 0);
+    __builtin_prefetch(task.x.row(next) + e, 0);
+    if (!task.z.empty()) __builtin_prefetch(task.z.row(first_row + r) + e, 0);
+    __builtin_prefetch(task.y.row(first_row + r) + e, 1);
     const float* b = task.b.row(first_row + r) + group;
     const float* c = task.c.row(first_row + r) + group;
     const VecF32 dt = hn::Load(d, tile.dt[r] + at);
@@ -137,9 +141,9 @@ HWY_INLINE void recur(const SelectiveTask& task, Tile& tile, std::int64_t first_
   }
 }
 
-// Copies the state between where it is stored and `pairs`, aligned scratch of [vectors of the block][N][2][lanes]: A and
-// h side by side, so that what one vector of channels works on is one stretch of cache lines and no load meets a store
-// 4 KiB away. The scratch has room for whole blocks of 64 channels.
+// Copies the state between where it is stored and `pairs`, aligned scratch of [vectors of the block][N][2][lanes]: A
+// and h side by side, so that what one vector of channels works on is one stretch of cache lines and no load meets a
+// store 4 KiB away. The scratch has room for whole blocks of 64 channels.
 template <class State>
 HWY_INLINE void load_block_state(const SelectiveTask& task, float* pairs) {
   const std::int64_t states = task.scan->states;
@@ -215,9 +219,6 @@ void selective_step_task(const SelectiveTask& task) {
       for (std::size_t i = 0; i < kStateGroup; ++i) {
         const VecF32 rate = hn::LoadU(d, rates(n + static_cast<std::int64_t>(i)) + at);
         decay[i] = hn::Mul(dt, hn::Mul(rate, to_power_of_two));
-#if HWY_TARGET > HWY_AVX3 || !HWY_ARCH_X86
-        decay[i] = at_most(hn::Set(d, 128.0F), decay[i]);
-#endif
       }
       exp2_f32(decay);
       for (std::size_t i = 0; i < kStateGroup; ++i) {

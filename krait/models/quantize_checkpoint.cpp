@@ -163,7 +163,8 @@ Result<std::unique_ptr<formats::WeightSource>> quantize_checkpoint(
 Result<std::string> quantized_config(std::string_view config, PanelFormat format) {
   const std::size_t brace = config.find('{');
   const std::size_t next = brace == std::string_view::npos ? brace : config.find_first_not_of(" \t\r\n", brace + 1);
-  if (next == std::string_view::npos) return fail(ErrorCode::kCorrupt, "[quantize] the configuration is no JSON object");
+  if (next == std::string_view::npos)
+    return fail(ErrorCode::kCorrupt, "[quantize] the configuration is no JSON object");
   // As text, since configurations may hold the bare word Infinity, which JSON writers do not write.
   return fmt::format("{}\n \"quantization_config\": {{\"quant_method\": \"krait\", \"weights\": \"{}\"}}{}{}",
                      config.substr(0, brace + 1), to_string(format), config[next] == '}' ? "" : ",",
