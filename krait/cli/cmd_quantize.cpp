@@ -70,7 +70,8 @@ int quantize(const QuantizeOptions& options) {
     return !InterruptGuard::interrupted();
   });
   bar.reset();
-  const Result<void> written = quantized ? write(**quantized, out / "model.safetensors") : std::unexpected(quantized.error());
+  const Result<void> written =
+      quantized ? write(**quantized, out / "model.safetensors") : std::unexpected(quantized.error());
   if (!written) {
     if (made) fs::remove_all(out);
     if (InterruptGuard::interrupted()) return kInterruptedStatus;

@@ -18,9 +18,7 @@ void round_group(Q8Scale scale, const float* x, std::int64_t count, float* y) {
   for (std::int64_t i = 0; i < count; ++i) y[i] = std::nearbyint(x[i] * scale.inverse) * scale.scale;
 }
 
-std::int64_t block_length(ActivationFormat format) {
-  return format == ActivationFormat::kQ8Block256 ? 256 : 1;
-}
+std::int64_t block_length(ActivationFormat format) { return format == ActivationFormat::kQ8Block256 ? 256 : 1; }
 
 void round_row(ActivationFormat format, const float* x, std::int64_t columns, float* y) {
   switch (format) {

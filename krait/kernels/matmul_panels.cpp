@@ -44,7 +44,8 @@ void linear_panels(ThreadPool& pool, RowsIn x, const WeightMatrix& weight, const
   std::int64_t tile_panels = kTilePanels;
   if (streamed) {
     // Each output is computed alike in whichever task it is, so that the cut may depend on the number of threads.
-    const std::int64_t bytes = std::clamp(shape.total_bytes / (8 * pool.size()), kLeastStreamedBytes, kMostStreamedBytes);
+    const std::int64_t bytes =
+        std::clamp(shape.total_bytes / (8 * pool.size()), kLeastStreamedBytes, kMostStreamedBytes);
     // Whole groups of three panels, which the kernels take together.
     tile_panels = std::max<std::int64_t>(3, bytes / std::max<std::int64_t>(1, shape.panel_bytes) / 3 * 3);
   }

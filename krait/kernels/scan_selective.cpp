@@ -239,7 +239,8 @@ void selective_step_task(const SelectiveTask& task) {
 
 // Whether the step above can take a task: whole vectors of channels, whole groups of states.
 bool is_plain_step(const SelectiveTask& task) {
-  return task.rows == 1 && task.scan->state_dtype == DType::kF32 && task.channels % static_cast<std::int64_t>(kLanes) == 0 &&
+  return task.rows == 1 && task.scan->state_dtype == DType::kF32 &&
+         task.channels % static_cast<std::int64_t>(kLanes) == 0 &&
          task.scan->states % static_cast<std::int64_t>(kStateGroup) == 0;
 }
 

@@ -19,8 +19,7 @@ using kernels::PanelFormat;
 // The tensors that take a matrix's place, and their memory.
 class LowBitTensors {
  public:
-  LowBitTensors(PanelFormat format, std::int64_t rows, std::int64_t columns)
-      : rows_(rows), columns_(columns) {
+  LowBitTensors(PanelFormat format, std::int64_t rows, std::int64_t columns) : rows_(rows), columns_(columns) {
     const std::int64_t group = kernels::scale_group(format);
     four_bits_ = format != PanelFormat::kInt8 && format != PanelFormat::kInt8Block;
     zeros_wanted_ = format == PanelFormat::kInt4Group32Zero || format == PanelFormat::kInt4Group128Zero;
@@ -107,10 +106,11 @@ class QuantizedSource final : public formats::WeightSource {
   void add(const std::string& name, LowBitTensors matrix) {
     // A list does not move its elements, so the views stay valid.
     matrices_.push_back(std::move(matrix));
-    matrices_.back().each(name, [&](const std::string& part, DType dtype, Shape shape, std::span<const std::byte> bytes) {
-      tensors_.push_back({part, dtype, std::move(shape), bytes.size()});
-      bytes_.emplace(part, bytes);
-    });
+    matrices_.back().each(name,
+                          [&](const std::string& part, DType dtype, Shape shape, std::span<const std::byte> bytes) {
+                            tensors_.push_back({part, dtype, std::move(shape), bytes.size()});
+                            bytes_.emplace(part, bytes);
+                          });
   }
   void finish() { std::ranges::sort(tensors_, {}, &formats::TensorInfo::name); }
 

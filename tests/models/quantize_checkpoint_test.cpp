@@ -21,9 +21,9 @@ namespace fs = std::filesystem;
 constexpr SyntheticShape kTiny{"tiny", "mamba", 2, 48, 61, 16};
 
 constexpr kernels::PanelFormat kFormats[] = {
-    kernels::PanelFormat::kInt8,          kernels::PanelFormat::kInt8Block,
-    kernels::PanelFormat::kInt4Group32,   kernels::PanelFormat::kInt4Group32Zero,
-    kernels::PanelFormat::kInt4Group128,  kernels::PanelFormat::kInt4Group128Zero,
+    kernels::PanelFormat::kInt8,         kernels::PanelFormat::kInt8Block,
+    kernels::PanelFormat::kInt4Group32,  kernels::PanelFormat::kInt4Group32Zero,
+    kernels::PanelFormat::kInt4Group128, kernels::PanelFormat::kInt4Group128Zero,
 };
 
 class Folder {
@@ -51,7 +51,8 @@ std::uint64_t bytes_of(const formats::WeightSource& source) {
 // Returns the bytes of the tensors.
 std::uint64_t write(const formats::WeightSource& source, const fs::path& folder) {
   std::vector<formats::NamedTensor> tensors;
-  for (const formats::TensorInfo& tensor : source.tensors()) tensors.push_back({tensor.name, *source.view(tensor.name)});
+  for (const formats::TensorInfo& tensor : source.tensors())
+    tensors.push_back({tensor.name, *source.view(tensor.name)});
   EXPECT_TRUE(formats::write_safetensors(folder / "model.safetensors", tensors));
   return bytes_of(source);
 }
@@ -109,8 +110,8 @@ TEST(QuantizeCheckpoint, TheFileGivesTheBitsOfRoundingAtLoad) {
 TEST(QuantizeCheckpoint, DamagedScalesAreNamed) {
   const Folder folder;
   std::shared_ptr<const formats::WeightSource> source = make_synthetic(kTiny, DType::kF32, 5);
-  const auto quantized = quantize_checkpoint(source, kernels::PanelFormat::kInt4Group32,
-                                             [](std::int64_t, std::int64_t) { return true; });
+  const auto quantized =
+      quantize_checkpoint(source, kernels::PanelFormat::kInt4Group32, [](std::int64_t, std::int64_t) { return true; });
   ASSERT_TRUE(quantized);
   write(**quantized, folder.path());
   // The configuration promises other groups than the file has.

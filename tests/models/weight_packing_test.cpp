@@ -26,7 +26,9 @@ class Bytes final : public formats::WeightSource {
   const formats::Config& config() const override { return config_; }
   std::span<const formats::TensorInfo> tensors() const override { return infos_; }
   std::string origin() const override { return "bytes"; }
-  Result<TensorView> view(std::string_view) const override { return TensorView{infos_[0].dtype, infos_[0].shape, bytes_}; }
+  Result<TensorView> view(std::string_view) const override {
+    return TensorView{infos_[0].dtype, infos_[0].shape, bytes_};
+  }
   std::span<std::byte> bytes() { return bytes_; }
 
  private:
@@ -63,7 +65,8 @@ TEST(StoredMatrix, BlockTypesOfAnyBytesKeepTheirValues) {
     std::vector<float> expected(kColumns), got(kColumns);
     for (std::int64_t row = 0; row < kRows; ++row) {
       ASSERT_TRUE(source.read_rows(source.tensors()[0], row, 1, expected));
-      kernels::unpack_row(matrix->format(), panels.data() + row / 16 * shape.panel_bytes, row % 16, kColumns, got.data());
+      kernels::unpack_row(matrix->format(), panels.data() + row / 16 * shape.panel_bytes, row % 16, kColumns,
+                          got.data());
       for (std::size_t k = 0; k < kColumns; ++k) {
         // The file's int8 has -128, ours ends at -127; else one product and one difference are rounded.
         const float step = dtype == DType::kQ8_0 ? 0.02F : 4e-7F * (std::fabs(expected[k]) + 10.0F);
@@ -94,10 +97,13 @@ TEST(StoredMatrix, RoundingStaysWithinItsSteps) {
   }
   const auto matrix = StoredMatrix::find(source, "w", kRows, kColumns, std::nullopt);
   ASSERT_TRUE(matrix);
-  for (const auto& [format, levels] : std::map<kernels::PanelFormat, double>{
-           {kernels::PanelFormat::kInt8, 127}, {kernels::PanelFormat::kInt8Block, 127},
-           {kernels::PanelFormat::kInt4Group32, 7}, {kernels::PanelFormat::kInt4Group128, 7},
-           {kernels::PanelFormat::kInt4Group32Zero, 7}, {kernels::PanelFormat::kInt4Group128Zero, 7}}) {
+  for (const auto& [format, levels] :
+       std::map<kernels::PanelFormat, double>{{kernels::PanelFormat::kInt8, 127},
+                                              {kernels::PanelFormat::kInt8Block, 127},
+                                              {kernels::PanelFormat::kInt4Group32, 7},
+                                              {kernels::PanelFormat::kInt4Group128, 7},
+                                              {kernels::PanelFormat::kInt4Group32Zero, 7},
+                                              {kernels::PanelFormat::kInt4Group128Zero, 7}}) {
     SCOPED_TRACE(to_string(format));
     const auto shape = kernels::panel_shape(format, kRows, kColumns);
     AlignedBuffer panels(static_cast<std::size_t>(shape.total_bytes));
