@@ -22,7 +22,7 @@ enum class ErrorCode {
   kUnsupported,      // well formed, but not something krait can use
   kInvalidArgument,  // a value outside what the callee accepts
   kResourceExhausted,
-  kCancelled,        // the caller asked to stop
+  kCancelled,  // the caller asked to stop
 };
 
 // A short lower-case word for messages and JSON, such as "corrupt".

@@ -10,7 +10,7 @@
 namespace krait::kernels {
 namespace {
 
-constexpr std::int64_t kUnit = 64;    // bytes: 16 outputs x 4 k
+constexpr std::int64_t kUnit = 64;  // bytes: 16 outputs x 4 k
 
 std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
