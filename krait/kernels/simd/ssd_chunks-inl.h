@@ -87,7 +87,7 @@ HWY_INLINE float ssd_chunk_decays(const SsdTask& task, std::int64_t head, std::i
   std::fill(s.dt + rows, s.dt + padded, 0.0F);
   for (std::int64_t i = 0; i < padded; i += lanes) {
     const VecF32 v = softplus_f32(hn::LoadU(d, s.dt + i));
-    hn::StoreU(hn::Min(hn::Set(d, scan.dt_high), hn::Max(hn::Set(d, scan.dt_low), v)), d, s.dt + i);
+    hn::StoreU(at_most(hn::Set(d, scan.dt_high), at_least(hn::Set(d, scan.dt_low), v)), d, s.dt + i);
   }
   // A running sum whose differences are exponentiated: in double, then as the float nearest to it and the rest.
   const double a = double{scan.a[head]} * 1.4426950408889634;

@@ -109,7 +109,7 @@ HWY_INLINE void ssd_step_sizes(const SsdScan& scan, const float* raw, std::int64
   if (scan.dt_bias != nullptr) {
     v = hn::Add(v, whole ? hn::LoadU(d, scan.dt_bias + head) : load_part(scan.dt_bias + head, count));
   }
-  v = hn::Min(hn::Set(d, scan.dt_high), hn::Max(hn::Set(d, scan.dt_low), softplus_f32(v)));
+  v = at_most(hn::Set(d, scan.dt_high), at_least(hn::Set(d, scan.dt_low), softplus_f32(v)));
   hn::Store(v, d, dt);
   const VecF32 a = whole ? hn::LoadU(d, scan.a + head) : load_part(scan.a + head, count);
   hn::Store(exp_f32(hn::Mul(v, a)), d, decay);
