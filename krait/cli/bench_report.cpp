@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "krait/cli/terminal.h"
 #include "krait/kernels/simd_target.h"
@@ -51,8 +52,8 @@ void print_row(const Style& style, std::string_view label, const std::string& va
 std::string percent(double share) { return fmt::format("{:.0f} %", 100 * share); }
 
 void print_roofline(const json& rows, std::string_view phase, const Style& style) {
-  fmt::print("\n{}{:<12}{:>8}{:>8}{:>10}{:>9}{:>10}{:>9}   limit{}\n", style.bold, phase, "ms", "time", "GB/s", "of read",
-             "GOP/s", "of GEMM", style.reset);
+  fmt::print("\n{}{:<12}{:>8}{:>8}{:>10}{:>9}{:>10}{:>9}   limit{}\n", style.bold, phase, "ms", "time", "GB/s",
+             "of read", "GOP/s", "of GEMM", style.reset);
   for (const auto& row : rows) {
     const double read = row["share_of_read_bandwidth"], gemm = row["share_of_gemm"];
     fmt::print("{:<12}{:>8.2f}{:>8}{:>10.1f}{:>9}{:>10.1f}{:>9}   {}\n", row["operator"].get<std::string>(),
@@ -61,8 +62,6 @@ void print_roofline(const json& rows, std::string_view phase, const Style& style
                read >= gemm ? std::string("memory") : fmt::format("{} GEMM", row["gemm"].get<std::string>()));
   }
 }
-
-}  // namespace
 
 json peak_json(const kernels::MachinePeak& peak, int threads) {
   return {{"read_gb_per_s", peak.read_gb_per_s},
@@ -73,16 +72,15 @@ json peak_json(const kernels::MachinePeak& peak, int threads) {
           {"simd_target", kernels::active_target()}};
 }
 
-json case_json(runtime::Engine& engine, const BenchLoad& load, const BenchResult& result,
-               const kernels::MachinePeak& peak, const std::string& state_dtype) {
-  const models::ModelInfo& info = engine.model().info();
-  const std::uint64_t state_bytes = engine.states().bytes_per_state();
+json case_json(const BenchCase& bench) {
+  const models::ModelInfo& info = bench.info;
+  const BenchLoad& load = bench.load;
   json out = {{"architecture", info.architecture},
               {"parameters", info.parameters},
               {"dtype", to_string(info.weights)},
               {"weights", to_string(info.weights)},
-              {"state_dtype", state_dtype},
-              {"threads", engine.pool().size()},
+              {"state_dtype", bench.state_dtype},
+              {"threads", bench.threads},
               {"prompt_tokens", load.prompt},
               {"decode_tokens", load.decode},
               {"batch", load.batch},
@@ -92,31 +90,31 @@ json case_json(runtime::Engine& engine, const BenchLoad& load, const BenchResult
               {"weight_bytes", info.weight_bytes},
               {"weight_bytes_per_decoded_token", info.decode_weight_bytes},
               {"matmul_flops_per_prefill_token", info.matmul_flops_per_token},
-              {"state_bytes_per_sequence", state_bytes},
-              {"peak_rss_bytes", peak_memory_bytes()}};
-  put_samples(out, "prefill_tokens_per_s", result.prefill);
-  put_samples(out, "decode_tokens_per_s", result.decode);
+              {"state_bytes_per_sequence", bench.state_bytes},
+              {"peak_rss_bytes", bench.peak_bytes}};
+  put_samples(out, "prefill_tokens_per_s", bench.result.prefill);
+  put_samples(out, "decode_tokens_per_s", bench.result.decode);
   const bool integers = !kernels::is_float(info.weights);
-  if (!result.prefill.empty()) {
-    const double operations = result.prefill.median() * static_cast<double>(info.matmul_flops_per_token) * 1e-9;
+  if (!bench.result.prefill.empty()) {
+    const double operations = bench.result.prefill.median() * static_cast<double>(info.matmul_flops_per_token) * 1e-9;
     out["prefill_gemm"] = integers ? "int8" : "f32";
-    out["prefill_share_of_gemm"] = operations / (integers ? peak.gemm_int8_gops : peak.gemm_f32_gflops);
+    out["prefill_share_of_gemm"] = operations / (integers ? bench.peak.gemm_int8_gops : bench.peak.gemm_f32_gflops);
     if (!integers) out["prefill_share_of_gemm_f32"] = out["prefill_share_of_gemm"];
-    out["prefill_operators"] = roofline(result.prefill_operators, peak);
+    out["prefill_operators"] = roofline(bench.result.prefill_operators, bench.peak);
   }
-  if (!result.decode.empty()) {
-    const double steps = result.decode.median() / static_cast<double>(load.batch);
-    const double bytes =
-        static_cast<double>(info.decode_weight_bytes) + 2.0 * static_cast<double>(load.batch) * static_cast<double>(state_bytes);
+  if (!bench.result.decode.empty()) {
+    const double steps = bench.result.decode.median() / static_cast<double>(load.batch);
+    const double bytes = static_cast<double>(info.decode_weight_bytes) +
+                         2.0 * static_cast<double>(load.batch) * static_cast<double>(bench.state_bytes);
     out["bytes_per_decode_step"] = bytes;
-    out["decode_share_of_read_bandwidth"] = steps * bytes / (peak.read_gb_per_s * 1e9);
-    out["decode_operators"] = roofline(result.decode_operators, peak);
+    out["decode_share_of_read_bandwidth"] = steps * bytes / (bench.peak.read_gb_per_s * 1e9);
+    out["decode_operators"] = roofline(bench.result.decode_operators, bench.peak);
   }
-  out["machine"] = peak_json(peak, engine.pool().size());
+  out["machine"] = peak_json(bench.peak, bench.threads);
   return out;
 }
 
-void print_peak(const json& peak) {
+void print_machine(const json& peak) {
   print_row(Style::for_stream(stdout), "machine",
             fmt::format("reads {:.1f} GB/s; GEMM {:.0f} GFLOP/s f32, {:.0f} bf16, {:.0f} GOP/s int8 ({} threads, {})",
                         peak["read_gb_per_s"].get<double>(), peak["gemm_f32_gflops"].get<double>(),
@@ -143,12 +141,12 @@ void print_case(const json& out) {
                           percent(out["decode_share_of_read_bandwidth"]),
                           out["batch"] == 1 ? std::string() : fmt::format(", {} sequences", out["batch"].get<int>())));
   }
-  print_row(style, "memory",
-            fmt::format("weights {}, state {} a sequence, peak {}",
-                        bytes_text(out["weight_bytes"].get<std::uint64_t>()),
-                        bytes_text(out["state_bytes_per_sequence"].get<std::uint64_t>()),
-                        bytes_text(out["peak_rss_bytes"].get<std::uint64_t>())));
-  print_peak(out["machine"]);
+  print_row(
+      style, "memory",
+      fmt::format("weights {}, state {} a sequence, peak {}", bytes_text(out["weight_bytes"].get<std::uint64_t>()),
+                  bytes_text(out["state_bytes_per_sequence"].get<std::uint64_t>()),
+                  bytes_text(out["peak_rss_bytes"].get<std::uint64_t>())));
+  print_machine(out["machine"]);
   if (out.contains("prefill_operators")) print_roofline(out["prefill_operators"], "prefill", style);
   if (out.contains("decode_operators")) print_roofline(out["decode_operators"], "decode", style);
 }
@@ -165,11 +163,35 @@ void print_sweep(const json& cases) {
                          percent(out[share]));
     };
     fmt::print("{:<20}{:<7}{:>8}{:>8}{:>7}{:>9}{}{}\n", out["weights"].get<std::string>(),
-               out["state_dtype"].get<std::string>(), out["threads"].get<int>(), out["prompt_tokens"].get<std::int64_t>(),
-               out["batch"].get<std::int64_t>(), out["position"].get<std::int64_t>(),
-               rate("prefill_tokens_per_s", "prefill_share_of_gemm"),
+               out["state_dtype"].get<std::string>(), out["threads"].get<int>(),
+               out["prompt_tokens"].get<std::int64_t>(), out["batch"].get<std::int64_t>(),
+               out["position"].get<std::int64_t>(), rate("prefill_tokens_per_s", "prefill_share_of_gemm"),
                rate("decode_tokens_per_s", "decode_share_of_read_bandwidth"));
   }
 }
+
+}  // namespace
+
+std::string json_text(std::span<const BenchCase> cases) {
+  if (cases.size() == 1) return case_json(cases.front()).dump();
+  json all = json::array();
+  for (const BenchCase& bench : cases) all.push_back(case_json(bench));
+  return json{{"cases", all}}.dump();
+}
+
+void print_cases(std::span<const BenchCase> cases) {
+  if (cases.size() == 1) {
+    print_case(case_json(cases.front()));
+    return;
+  }
+  json all = json::array();
+  for (const BenchCase& bench : cases) all.push_back(case_json(bench));
+  print_sweep(all);
+  print_peak(cases.back().peak, cases.back().threads);
+}
+
+std::string json_text(const kernels::MachinePeak& peak, int threads) { return peak_json(peak, threads).dump(); }
+
+void print_peak(const kernels::MachinePeak& peak, int threads) { print_machine(peak_json(peak, threads)); }
 
 }  // namespace krait::cli

@@ -1,24 +1,36 @@
 // How `krait bench` says what it measured: JSON for machines, a table, and the roofline.
 #pragma once
 
-#include <nlohmann/json.hpp>
+#include <cstdint>
+#include <span>
+#include <string>
 
 #include "krait/cli/bench_measure.h"
 #include "krait/kernels/machine_peak.h"
+#include "krait/models/model.h"
 
 namespace krait::cli {
 
-nlohmann::json peak_json(const kernels::MachinePeak& peak, int threads);
+// One load on one model, and what the machine could do in the same run.
+struct BenchCase {
+  models::ModelInfo info;
+  std::string state_dtype;
+  std::uint64_t state_bytes = 0;  // of a sequence
+  std::uint64_t peak_bytes = 0;   // of the process's memory when the load was done
+  int threads = 0;
+  BenchLoad load;
+  BenchResult result;
+  kernels::MachinePeak peak;
+};
 
-// A measured case: what ran, its rates, and their shares of the machine's limits.
+// An object; of several cases, an object with the list "cases". Shares:
 //   decode_share_of_read_bandwidth   the bytes of weights a step reads, and of states it reads and writes
 //   prefill_share_of_gemm            the operations of the weight matrices, of the product used (f32, or int8)
-nlohmann::json case_json(runtime::Engine& engine, const BenchLoad& load, const BenchResult& result,
-                         const kernels::MachinePeak& peak, const std::string& state_dtype);
+std::string json_text(std::span<const BenchCase> cases);
+// One case in full with its roofline; several as one line each.
+void print_cases(std::span<const BenchCase> cases);
 
-void print_peak(const nlohmann::json& peak);
-void print_case(const nlohmann::json& out);
-// One line a case.
-void print_sweep(const nlohmann::json& cases);
+std::string json_text(const kernels::MachinePeak& peak, int threads);
+void print_peak(const kernels::MachinePeak& peak, int threads);
 
 }  // namespace krait::cli

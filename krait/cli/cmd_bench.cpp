@@ -2,8 +2,6 @@
 // Lists of values make a sweep: every combination is measured, and printed as a line.
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
-
 #include "krait/cli/bench_report.h"
 #include "krait/cli/command.h"
 #include "krait/cli/open_model.h"
@@ -36,48 +34,44 @@ std::unique_ptr<runtime::Engine> open_bench_engine(const BenchOptions& options, 
 }
 
 // Every load on one loaded model. The machine is measured last, since its buffers would count as peak memory.
-void measure_loads(const BenchOptions& options, const ModelOptions& model, nlohmann::json& cases) {
+void measure_loads(const BenchOptions& options, const ModelOptions& model, std::vector<BenchCase>& cases) {
   const auto engine = open_bench_engine(options, model);
-  struct Measured {
-    BenchLoad load;
-    BenchResult result;
-    std::uint64_t peak_bytes;
-  };
-  std::vector<Measured> measured;
+  const std::size_t first = cases.size();
   for (const std::int64_t batch : options.batches) {
     for (const std::int64_t position : options.positions) {
       for (const std::int64_t prompt : options.prompts) {
-        BenchLoad load = options.load;
-        load.batch = batch;
-        load.position = position;
-        load.prompt = prompt;
-        BenchResult result = measure(*engine, load);
-        measured.push_back({load, std::move(result), peak_memory_bytes()});
+        BenchCase bench;
+        bench.info = engine->model().info();
+        bench.state_dtype = model.state_dtype.empty() ? "f32" : model.state_dtype;
+        bench.state_bytes = engine->states().bytes_per_state();
+        bench.threads = engine->pool().size();
+        bench.load = options.load;
+        bench.load.batch = batch;
+        bench.load.position = position;
+        bench.load.prompt = prompt;
+        bench.result = measure(*engine, bench.load);
+        bench.peak_bytes = peak_memory_bytes();
+        cases.push_back(std::move(bench));
       }
     }
   }
   const kernels::MachinePeak peak = kernels::measure_machine_peak(engine->pool());
-  for (const Measured& each : measured) {
-    nlohmann::json out =
-        case_json(*engine, each.load, each.result, peak, model.state_dtype.empty() ? "f32" : model.state_dtype);
-    out["peak_rss_bytes"] = each.peak_bytes;
-    cases.push_back(std::move(out));
-  }
+  for (std::size_t i = first; i < cases.size(); ++i) cases[i].peak = peak;
 }
 
 int bench(const BenchOptions& options) {
   if (options.peak && options.synthetic.empty() && options.model.model.empty()) {
     // The machine alone; its numbers stand at the top of the object.
     ThreadPool pool(options.threads.front());
-    const auto peak = peak_json(kernels::measure_machine_peak(pool), pool.size());
+    const kernels::MachinePeak peak = kernels::measure_machine_peak(pool);
     if (options.json) {
-      fmt::print("{}\n", peak.dump());
+      fmt::print("{}\n", json_text(peak, pool.size()));
     } else {
-      print_peak(peak);
+      print_peak(peak, pool.size());
     }
     return 0;
   }
-  nlohmann::json cases = nlohmann::json::array();
+  std::vector<BenchCase> cases;
   for (const std::string& weights : options.weights) {
     for (const std::string& states : options.states) {
       for (const int threads : options.threads) {
@@ -89,14 +83,10 @@ int bench(const BenchOptions& options) {
       }
     }
   }
-  const bool single = cases.size() == 1;
   if (options.json) {
-    fmt::print("{}\n", single ? cases.front().dump() : nlohmann::json{{"cases", cases}}.dump());
-  } else if (single) {
-    print_case(cases.front());
+    fmt::print("{}\n", json_text(cases));
   } else {
-    print_sweep(cases);
-    print_peak(cases.back()["machine"]);
+    print_cases(cases);
   }
   return 0;
 }

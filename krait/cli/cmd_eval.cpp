@@ -133,13 +133,13 @@ int eval(const EvalOptions& options) {
   const double rate = static_cast<double>(score.tokens()) / seconds;
   if (options.json) {
     nlohmann::json out = {{"tokens", score.tokens()},
-                                {"scored", score.scored()},
-                                {"bytes", bytes},
-                                {"nll", nll},
-                                {"bits_per_byte", bits_per_byte},
-                                {"perplexity", perplexity},
-                                {"tokens_per_s", rate},
-                                {"peak_rss_bytes", peak_memory_bytes()}};
+                          {"scored", score.scored()},
+                          {"bytes", bytes},
+                          {"nll", nll},
+                          {"bits_per_byte", bits_per_byte},
+                          {"perplexity", perplexity},
+                          {"tokens_per_s", rate},
+                          {"peak_rss_bytes", peak_memory_bytes()}};
     if (reference) {
       out["kl_nats"] = reference->divergence.mean_nats();
       out["kl_nats_largest"] = reference->divergence.largest_nats();
@@ -176,14 +176,16 @@ void add_eval(CLI::App& program, int& status) {
       ->check(CLI::Range(1, 1 << 20))
       ->type_name("K");
   command
-      ->add_option("--against", options->against,
-                   "Also the Kullback-Leibler divergence from another version of the model, held in f32 (\"f32\" is the "
-                   "model itself)")
+      ->add_option(
+          "--against", options->against,
+          "Also the Kullback-Leibler divergence from another version of the model, held in f32 (\"f32\" is the "
+          "model itself)")
       ->type_name("PATH|f32");
   command->add_flag("--json", options->json,
                     "{\"tokens\":…,\"bytes\":…,\"nll\":…,\"bits_per_byte\":…,\"perplexity\":…}");
-  command->footer("Examples:\n  krait eval -f book.txt\n  krait eval -m mamba-130m -f book.txt --weights bf16 --json\n"
-                  "  krait eval -m mamba-130m-int4 -f book.txt --against mamba-130m");
+  command->footer(
+      "Examples:\n  krait eval -f book.txt\n  krait eval -m mamba-130m -f book.txt --weights bf16 --json\n"
+      "  krait eval -m mamba-130m-int4 -f book.txt --against mamba-130m");
   command->callback([options, &status] { status = eval(*options); });
 }
 

@@ -3,10 +3,12 @@
 
 #include <filesystem>
 #include <fstream>
+#include <optional>
 
 #include "krait/cli/command.h"
 #include "krait/cli/open_model.h"
 #include "krait/cli/terminal.h"
+#include "krait/formats/safetensors_writer.h"
 #include "krait/models/quantize_checkpoint.h"
 
 namespace krait::cli {
@@ -28,6 +30,21 @@ bool goes_along(const fs::path& file) {
   return extension == ".json" || extension == ".model" || extension == ".txt" || extension == ".jinja";
 }
 
+std::uint64_t tensor_bytes(const formats::WeightSource& source) {
+  std::uint64_t bytes = 0;
+  for (const formats::TensorInfo& tensor : source.tensors()) bytes += tensor.bytes;
+  return bytes;
+}
+
+Result<void> write(const formats::WeightSource& source, const fs::path& file) {
+  std::vector<formats::NamedTensor> tensors;
+  for (const formats::TensorInfo& tensor : source.tensors()) {
+    KRAIT_ASSIGN(const TensorView view, source.view(tensor.name));
+    tensors.push_back({tensor.name, view});
+  }
+  return formats::write_safetensors(file, tensors, {{"format", "pt"}});
+}
+
 void write_text(const fs::path& path, const std::string& text) {
   std::ofstream stream(path, std::ios::binary);
   stream << text;
@@ -46,17 +63,19 @@ int quantize(const QuantizeOptions& options) {
   const bool made = fs::create_directories(out);
   const InterruptGuard guard;
   std::optional<Progress> bar;
-  const auto sizes =
-      models::write_quantized(source, format, out / "model.safetensors", [&](std::int64_t done, std::int64_t total) {
-        if (!bar) bar.emplace("quantizing", total, "matrices");
-        bar->update(done);
-        return !InterruptGuard::interrupted();
-      });
+  std::int64_t matrices = 0;
+  const auto quantized = models::quantize_checkpoint(source, format, [&](std::int64_t done, std::int64_t total) {
+    if (!bar) bar.emplace("quantizing", matrices = total, "matrices");
+    bar->update(done);
+    return !InterruptGuard::interrupted();
+  });
   bar.reset();
-  if (!sizes) {
+  const Result<void> written =
+      quantized ? write(**quantized, out / "model.safetensors") : std::unexpected(quantized.error());
+  if (!written) {
     if (made) fs::remove_all(out);
     if (InterruptGuard::interrupted()) return kInterruptedStatus;
-    throw CommandError(sizes.error().message);
+    throw CommandError(written.error().message);
   }
   for (const auto& entry : fs::directory_iterator(folder.empty() ? fs::path(".") : folder)) {
     if (entry.is_regular_file() && goes_along(entry.path())) {
@@ -65,8 +84,8 @@ int quantize(const QuantizeOptions& options) {
   }
   const fs::path config = fs::exists(folder / "config.json") ? folder / "config.json" : folder / "params.json";
   write_text(out / config.filename(), value_or_throw(models::quantized_config(read_file(config.string()), format)));
-  fmt::print("{}: {} matrices as {}, {} -> {}\n", out.string(), sizes->matrices, options.weights,
-             bytes_text(sizes->bytes_before), bytes_text(sizes->bytes_after));
+  fmt::print("{}: {} matrices as {}, {} -> {}\n", out.string(), matrices, options.weights,
+             bytes_text(tensor_bytes(*source)), bytes_text(tensor_bytes(**quantized)));
   return 0;
 }
 

@@ -12,8 +12,8 @@ namespace krait::cli {
 
 namespace fs = std::filesystem;
 
-const std::vector<std::string> kWeightFormats = {"f32",  "bf16",      "f16",           "int8",              "int8-block32",
-                                                 "int4", "int4-zero", "int4-group128", "int4-group128-zero"};
+const std::vector<std::string> kWeightFormats = {
+    "f32", "bf16", "f16", "int8", "int8-block32", "int4", "int4-zero", "int4-group128", "int4-group128-zero"};
 
 void ModelOptions::add_model(CLI::App& command) {
   command.add_option("-m,--model", model, "Model folder, .gguf or weight file (default: the bundled tales model)")
@@ -26,8 +26,7 @@ void ModelOptions::add_engine(CLI::App& command) {
                   "Keep weight matrices in this format, rounded at load where need be (default: as in the file)")
       ->check(CLI::IsMember(kWeightFormats))
       ->type_name("FORMAT");
-  command
-      .add_option("--state-dtype", state_dtype, "Keep the states of sequences as f32, bf16 or int8 (default: f32)")
+  command.add_option("--state-dtype", state_dtype, "Keep the states of sequences as f32, bf16 or int8 (default: f32)")
       ->check(CLI::IsMember({"f32", "bf16", "int8"}))
       ->type_name("TYPE");
   command.add_flag("--in-place", in_place,

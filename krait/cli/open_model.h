@@ -19,7 +19,7 @@ namespace krait::cli {
 extern const std::vector<std::string> kWeightFormats;
 
 struct ModelOptions {
-  std::string model;  // empty: the bundled one
+  std::string model;    // empty: the bundled one
   std::string weights;  // empty: the file's
   bool in_place = false;
   std::string state_dtype;  // empty: f32

@@ -69,7 +69,8 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 }
 
 void MappedFile::release(std::span<const std::byte> part) const {
-  const bool inside = !part.empty() && part.data() >= bytes_.data() && part.data() + part.size() <= bytes_.data() + bytes_.size();
+  const bool inside =
+      !part.empty() && part.data() >= bytes_.data() && part.data() + part.size() <= bytes_.data() + bytes_.size();
   if (!inside) return;
   const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
   const auto begin = (reinterpret_cast<std::uintptr_t>(part.data()) + page - 1) / page * page;

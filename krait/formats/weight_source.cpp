@@ -122,11 +122,11 @@ Result<void> WeightSource::read_rows(const TensorInfo& tensor, std::int64_t firs
   const std::int64_t elements = element_count(whole.shape).value_or(0);
   const auto row_bytes = rows > 0 ? bytes_for(whole.dtype, elements / rows) : std::nullopt;
   if (!row_bytes || first < 0 || count < 0 || first + count > rows) {
-    return fail(ErrorCode::kInvalidArgument, "[weights] rows {} + {} of tensor {} of shape {} and dtype {}", first, count,
-                tensor.name, to_string(whole.shape), to_string(whole.dtype));
+    return fail(ErrorCode::kInvalidArgument, "[weights] rows {} + {} of tensor {} of shape {} and dtype {}", first,
+                count, tensor.name, to_string(whole.shape), to_string(whole.dtype));
   }
-  const auto bytes = whole.bytes.subspan(static_cast<std::size_t>(first) * *row_bytes,
-                                         static_cast<std::size_t>(count) * *row_bytes);
+  const auto bytes =
+      whole.bytes.subspan(static_cast<std::size_t>(first) * *row_bytes, static_cast<std::size_t>(count) * *row_bytes);
   return read_as_f32({whole.dtype, {count, elements / rows}, bytes}, out);
 }
 

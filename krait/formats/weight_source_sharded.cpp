@@ -17,7 +17,8 @@ class ShardedSource final : public WeightSource {
   std::string origin() const override { return origin_; }
 
   void release(std::string_view name) const override {
-    if (const TensorInfo* info = find(name)) shards_[shard_of_[static_cast<std::size_t>(info - tensors_.data())]]->release(name);
+    if (const TensorInfo* info = find(name))
+      shards_[shard_of_[static_cast<std::size_t>(info - tensors_.data())]]->release(name);
   }
   Result<TensorView> view(std::string_view name) const override {
     const TensorInfo* info = find(name);

@@ -18,9 +18,7 @@ void round_group(Q8Scale scale, const float* x, std::int64_t count, float* y) {
   for (std::int64_t i = 0; i < count; ++i) y[i] = std::nearbyint(x[i] * scale.inverse) * scale.scale;
 }
 
-std::int64_t block_length(ActivationFormat format) {
-  return format == ActivationFormat::kQ8Block32 ? 32 : format == ActivationFormat::kQ8Block256 ? 256 : 1;
-}
+std::int64_t block_length(ActivationFormat format) { return format == ActivationFormat::kQ8Block256 ? 256 : 1; }
 
 void round_row(ActivationFormat format, const float* x, std::int64_t columns, float* y) {
   switch (format) {
@@ -34,7 +32,8 @@ void round_row(ActivationFormat format, const float* x, std::int64_t columns, fl
     case ActivationFormat::kQ8Row: round_group(q8_scale_row(largest_magnitude(x, columns)), x, columns, y); break;
     case ActivationFormat::kQ8Block32:
       for (std::int64_t i = 0; i < columns; i += 32) {
-        round_group(q8_scale_block32(largest_magnitude(x + i, 32)), x + i, 32, y + i);
+        const std::int64_t count = std::min<std::int64_t>(32, columns - i);
+        round_group(q8_scale_block32(largest_magnitude(x + i, count)), x + i, count, y + i);
       }
       break;
     case ActivationFormat::kQ8Block256:

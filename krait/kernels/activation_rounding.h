@@ -45,7 +45,8 @@ inline Q8Scale q8_scale_block256(float largest_magnitude) {
 // The format that goes with weights of a dtype in a GGUF.
 ActivationFormat activation_format_of(DType weights);
 
-// y = x rounded to the format and back; y may be x. Columns must be whole blocks.
+// y = x rounded to the format and back; y may be x. Columns must be whole blocks of 256 where the format has them; a
+// last block of 32 may be shorter.
 void round_activations(ThreadPool& pool, ActivationFormat format, RowsIn x, RowsOut y);
 
 }  // namespace krait::kernels

@@ -116,7 +116,8 @@ void advance_window(const SequenceRows& sequence, RowsIn x, std::int64_t kept) {
   const std::int64_t channels = x.columns;
   for (std::int64_t i = 0; i < kept; ++i) {
     const std::int64_t from = sequence.rows + i;  // index into window rows followed by x rows
-    const float* source = from < kept ? sequence.state_f32() + from * channels : x.row(sequence.first_row + from - kept);
+    const float* source =
+        from < kept ? sequence.state_f32() + from * channels : x.row(sequence.first_row + from - kept);
     std::copy_n(source, channels, sequence.state_f32() + i * channels);
   }
 }

@@ -18,7 +18,7 @@ struct LowBitRow {
   float scale = 0.0F;
 
   OutputCodes view() const {
-    return {codes.data(), scale, scales.data(), minimums.data(), zeros.data(), block_scales.data(),
+    return {codes.data(),         scale, scales.data(), minimums.data(), zeros.data(), block_scales.data(),
             block_minimums.data()};
   }
 };
@@ -31,8 +31,8 @@ void quantize_weights(PanelFormat format, const float* weights, std::int64_t col
 
 // The panels that hold a stored block type without loss; nothing for other types.
 std::optional<PanelFormat> panel_format_of(DType blocks);
-// Takes over a row of K weights (whole blocks) from its bytes. An int8 weight of -128, which no quantizer writes, becomes
-// -127: the integer products need a symmetric range.
+// Takes over a row of K weights (whole blocks) from its bytes. An int8 weight of -128, which no quantizer writes,
+// becomes -127: the integer products need a symmetric range.
 void read_blocks(DType blocks, const std::byte* bytes, std::int64_t columns, LowBitRow& row);
 
 }  // namespace krait::kernels

@@ -9,10 +9,12 @@
 namespace krait::kernels {
 namespace {
 
-// Up to this many rows a task is a stretch of weights that goes by once (some 5 µs of memory traffic); beyond, x and
-// the weights of a task are to stay in the L2 cache together.
+// Up to this many rows a task is a stretch of weights that goes by once. A long stretch keeps the prefetchers going, a
+// short one keeps all threads busy to the end: an eighth of a thread's share, within limits. Beyond, x and the weights
+// of a task are to stay in the L2 cache together.
 constexpr std::int64_t kStreamedRows = 48;
-constexpr std::int64_t kStreamedBytes = std::int64_t{96} << 10;
+constexpr std::int64_t kLeastStreamedBytes = std::int64_t{36} << 10;
+constexpr std::int64_t kMostStreamedBytes = std::int64_t{256} << 10;
 constexpr std::int64_t kMostTileRows = 256;
 constexpr std::int64_t kTilePanels = 12;
 
@@ -40,8 +42,13 @@ void linear_panels(ThreadPool& pool, RowsIn x, const WeightMatrix& weight, const
   }
   const bool streamed = x.rows <= kStreamedRows;
   std::int64_t tile_panels = kTilePanels;
-  // Whole groups of three panels, which the kernels take together.
-  if (streamed) tile_panels = std::max<std::int64_t>(3, kStreamedBytes / std::max<std::int64_t>(1, shape.panel_bytes) / 3 * 3);
+  if (streamed) {
+    // Each output is computed alike in whichever task it is, so that the cut may depend on the number of threads.
+    const std::int64_t bytes =
+        std::clamp(shape.total_bytes / (8 * pool.size()), kLeastStreamedBytes, kMostStreamedBytes);
+    // Whole groups of three panels, which the kernels take together.
+    tile_panels = std::max<std::int64_t>(3, bytes / std::max<std::int64_t>(1, shape.panel_bytes) / 3 * 3);
+  }
   const std::int64_t output_tiles = (shape.panels + tile_panels - 1) / tile_panels;
   // Rows in equal tiles, in whole blocks of eight.
   const std::int64_t row_tiles = (x.rows + kMostTileRows - 1) / kMostTileRows;

@@ -116,8 +116,8 @@ HWY_INLINE void stretches(const PanelTask& task, std::int64_t panel, float* scra
         hn::Store(Weight::load(from + p * task.panel_bytes + i * kBytes), F32(), scratch + p * kFloats + i);
       }
     }
-    float_rows<WeightF32, kPanels>(
-        task, {reinterpret_cast<const std::byte*>(scratch), kFloats * 4, first, count}, panel);
+    float_rows<WeightF32, kPanels>(task, {reinterpret_cast<const std::byte*>(scratch), kFloats * 4, first, count},
+                                   panel);
   }
 }
 

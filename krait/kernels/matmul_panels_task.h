@@ -20,10 +20,10 @@ struct PanelTask {
   std::int64_t scale_bytes = 0;
   std::int64_t columns = 0;  // K
   std::int64_t panels = 0;
-  std::int64_t outputs = 0;  // of the task, 16 (panels - 1) + 1 … 16 panels
-  bool vnni = false;         // use it, on targets that have a variant for it
-  bool row_scales = false;   // x has one scale a row
-  float scale = 1.0F;        // of the whole matrix
+  std::int64_t outputs = 0;     // of the task, 16 (panels - 1) + 1 … 16 panels
+  bool vnni = false;            // use it, on targets that have a variant for it
+  bool row_scales = false;      // x has one scale a row
+  float scale = 1.0F;           // of the whole matrix
   const float* bias = nullptr;  // of the task's first output, or null
   RowsIn x;                     // float formats: the task's rows
   QuantizedRows quantized;      // the others; row 0 is the task's first row

@@ -18,11 +18,11 @@ std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b;
 // What a format keeps, in bytes for 16 outputs.
 struct Layout {
   std::string_view name;
-  std::int64_t block_codes;       // codes of a block of 32
-  std::int64_t group;             // k of one entry of the first scale array; 0: one entry for all
-  std::int64_t group_scale;       // bytes of such an entry (scales, with minimums)
-  std::int64_t group_zero;        // bytes of its zero points
-  std::int64_t block_scale;       // bytes of the scales of each block of 32
+  std::int64_t block_codes;  // codes of a block of 32
+  std::int64_t group;        // k of one entry of the first scale array; 0: one entry for all
+  std::int64_t group_scale;  // bytes of such an entry (scales, with minimums)
+  std::int64_t group_zero;   // bytes of its zero points
+  std::int64_t block_scale;  // bytes of the scales of each block of 32
 };
 
 constexpr std::array<Layout, 12> kLayouts = {{

@@ -52,10 +52,10 @@ inline bool is_float(PanelFormat format) { return format <= PanelFormat::kBF16; 
 std::int64_t scale_group(PanelFormat format);
 
 struct PanelShape {
-  std::int64_t panels = 0;        // ceil(N / 16)
-  std::int64_t blocks = 0;        // ceil(K / 32); 0 for float formats
-  std::int64_t scale_bytes = 0;   // before the codes, a multiple of 64
-  std::int64_t panel_bytes = 0;   // of a whole panel, a multiple of 64
+  std::int64_t panels = 0;       // ceil(N / 16)
+  std::int64_t blocks = 0;       // ceil(K / 32); 0 for float formats
+  std::int64_t scale_bytes = 0;  // before the codes, a multiple of 64
+  std::int64_t panel_bytes = 0;  // of a whole panel, a multiple of 64
   std::int64_t total_bytes = 0;
 };
 // rows N, columns K >= 0 as a model may have them (below 2^24 each).
@@ -64,11 +64,11 @@ PanelShape panel_shape(PanelFormat format, std::int64_t rows, std::int64_t colum
 // One output of a low-bit matrix before it goes into a panel. Arrays hold a value for each weight or scale of the
 // format; what it does not have is not read.
 struct OutputCodes {
-  const std::uint8_t* codes = nullptr;       // [K], unsigned as above
-  float scale = 0.0F;                        // int8
-  const std::uint16_t* scales = nullptr;     // f16 bits: [K / 32] or [K / 128] or, of the K types, d [K / 256]
-  const std::uint16_t* minimums = nullptr;   // f16 bits: m [K / 256] of q4_k and q5_k
-  const std::uint8_t* zeros = nullptr;       // [K / 32] or [K / 128]
+  const std::uint8_t* codes = nullptr;           // [K], unsigned as above
+  float scale = 0.0F;                            // int8
+  const std::uint16_t* scales = nullptr;         // f16 bits: [K / 32] or [K / 128] or, of the K types, d [K / 256]
+  const std::uint16_t* minimums = nullptr;       // f16 bits: m [K / 256] of q4_k and q5_k
+  const std::uint8_t* zeros = nullptr;           // [K / 32] or [K / 128]
   const std::uint8_t* block_scales = nullptr;    // s: [K / 32], q6_k (i8) [K / 16]
   const std::uint8_t* block_minimums = nullptr;  // t: [K / 32]
 };

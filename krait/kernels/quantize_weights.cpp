@@ -92,8 +92,8 @@ void quantize_weights(PanelFormat format, const float* weights, std::int64_t col
       continue;
     }
     const bool wide = format == PanelFormat::kInt8Block;
-    row.scales[g] = f32_to_f16(wide ? largest_magnitude(weights + first, count) / 127.0F
-                                    : symmetric_scale(weights + first, count));
+    row.scales[g] =
+        f32_to_f16(wide ? largest_magnitude(weights + first, count) / 127.0F : symmetric_scale(weights + first, count));
     const float scale = f16_to_f32(row.scales[g]);
     if (wide) {
       encode(weights + first, count, scale, 128.0F, 1.0F, 255.0F, codes);

@@ -65,9 +65,10 @@ void quantize_row(ActivationFormat format, const float* x, std::int64_t columns,
                   std::int8_t* values, float* scales, std::int32_t* sums) {
   if (format == ActivationFormat::kQ8Block32) {
     for (std::int64_t b = 0; b < blocks; ++b) {
-      const Q8Scale scale = q8_scale_block32(largest_magnitude(x + 32 * b, 32));
+      const std::int64_t count = std::min<std::int64_t>(32, columns - 32 * b);
+      const Q8Scale scale = q8_scale_block32(largest_magnitude(x + 32 * b, count));
       scales[b] = scale.scale;
-      round_group(x + 32 * b, 32, scale.inverse, 32, values + 32 * b, sums + 2 * b);
+      round_group(x + 32 * b, count, scale.inverse, 32, values + 32 * b, sums + 2 * b);
     }
     return;
   }
@@ -75,8 +76,7 @@ void quantize_row(ActivationFormat format, const float* x, std::int64_t columns,
   for (std::int64_t first = 0; first < columns; first += group) {
     const std::int64_t count = std::min(group, columns - first);
     const float largest = largest_magnitude(x + first, count);
-    const Q8Scale scale =
-        format == ActivationFormat::kQ8Block256 ? q8_scale_block256(largest) : q8_scale_row(largest);
+    const Q8Scale scale = format == ActivationFormat::kQ8Block256 ? q8_scale_block256(largest) : q8_scale_row(largest);
     const std::int64_t padded = (count + 31) / 32 * 32;
     std::fill_n(scales + first / 32, padded / 32, scale.scale);
     round_group(x + first, count, scale.inverse, padded, values + first, sums + first / 16);
@@ -95,9 +95,8 @@ HWY_EXPORT(quantize_row);
 }  // namespace
 
 QuantizedRows quantize_rows(ThreadPool& pool, ActivationFormat format, CodeZero zero, RowsIn x) {
-  const std::int64_t block = format == ActivationFormat::kQ8Block256 ? 256 : 32;
-  KRAIT_CHECK(format == ActivationFormat::kQ8Row || x.columns % block == 0, "{} columns are not whole blocks of {}",
-              x.columns, block);
+  KRAIT_CHECK(format != ActivationFormat::kQ8Block256 || x.columns % 256 == 0, "{} columns are not whole blocks of 256",
+              x.columns);
   thread_local AlignedBuffer buffer;
   QuantizedRows rows;
   rows.blocks = (x.columns + 31) / 32;

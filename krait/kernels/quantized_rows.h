@@ -12,14 +12,14 @@ namespace krait::kernels {
 
 // x[m, k] ~ scale values[m, k]. K is padded to whole blocks of 32 with zeros.
 struct QuantizedRows {
-  const std::int8_t* values = nullptr;  // [M, stride], in [-127, 127]
-  const float* scales = nullptr;        // [M, blocks]: of every block of 32, also where several share one
-  const std::int32_t* sums = nullptr;   // [M, 2 blocks]: of the values of each 16
+  const std::int8_t* values = nullptr;   // [M, stride], in [-127, 127]
+  const float* scales = nullptr;         // [M, blocks]: of every block of 32, also where several share one
+  const std::int32_t* sums = nullptr;    // [M, 2 blocks]: of the values of each 16
   const std::int32_t* totals = nullptr;  // [M]: of the whole row
   const std::int32_t* starts = nullptr;  // [M, 2 blocks]: where the sum of products of a block begins, -zero times the
                                          // sum of its values; of each 16, or of each 32 (every other entry unused)
-  std::int64_t stride = 0;              // 32 blocks
-  std::int64_t blocks = 0;              // ceil(K / 32)
+  std::int64_t stride = 0;               // 32 blocks
+  std::int64_t blocks = 0;               // ceil(K / 32)
 
   const std::int8_t* value_row(std::int64_t row) const { return values + row * stride; }
   const float* scale_row(std::int64_t row) const { return scales + row * blocks; }
@@ -36,7 +36,8 @@ struct CodeZero {
   bool sixteens = false;
 };
 
-// `format` is kQ8Row, kQ8Block32 or kQ8Block256; K must be whole blocks of it. The result stands in memory of the
+// `format` is kQ8Row, kQ8Block32 or kQ8Block256; K must be whole blocks of 256 for
+// the last. The result stands in memory of the
 // calling thread and is valid until its next call.
 QuantizedRows quantize_rows(ThreadPool& pool, ActivationFormat format, CodeZero zero, RowsIn x);
 

@@ -33,7 +33,8 @@ using RowsIn = Rows<const float>;
 using RowsOut = Rows<float>;
 
 // One sequence's share of a batch: its rows in every activation matrix of a call, and where its state stands.
-// What `state` holds is said by the kernel that takes it; aligned to 4 bytes at least. Sequences of one call never overlap.
+// What `state` holds is said by the kernel that takes it; aligned to 4 bytes at least. Sequences of one call never
+// overlap.
 struct SequenceRows {
   std::int64_t first_row = 0;
   std::int64_t rows = 0;  // may be 0: the state is left alone

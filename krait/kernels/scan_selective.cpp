@@ -16,8 +16,8 @@ namespace {
 // A task is one sequence and a block of channels: stretches of 512 bytes of every row, long enough for the
 // prefetchers, short enough that one sequence of 1536 channels makes twelve tasks.
 constexpr std::int64_t kBlockChannels = 128;
-// Rows are walked in tiles whose dt and dt x, later y, stay in the caches between the passes over them (32 KiB).
-constexpr std::int64_t kTileRows = 32;
+// Rows are walked in tiles whose dt and dt x, later y, stay in the first cache beside the states (16 KiB each).
+constexpr std::int64_t kTileRows = 16;
 
 struct SelectiveTask {
   RowsIn x, dt, b, c, z;
@@ -43,6 +43,9 @@ struct SelectiveTask {
 }  // namespace
 }  // namespace krait::kernels
 #endif
+
+//
+#include "hwy/cache_control.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "krait/kernels/scan_selective.cpp"
@@ -95,10 +98,6 @@ HWY_INLINE void recur_states(VecF32 dt, VecF32 dt_x, const float* HWY_RESTRICT b
   const F32 d;
   VecF32 decay[kCount];
   for (std::size_t i = 0; i < kCount; ++i) decay[i] = hn::Mul(dt, hn::Load(d, pairs + 2 * i * kLanes));
-#if HWY_TARGET > HWY_AVX3 || !HWY_ARCH_X86
-  // A is negative, so this matters only to a dt that is, where nothing limits the growth.
-  for (std::size_t i = 0; i < kCount; ++i) decay[i] = at_most(hn::Set(d, 128.0F), decay[i]);
-#endif
   exp2_f32(decay);
   for (std::size_t i = 0; i < kCount; ++i) {
     const VecF32 input = hn::Mul(dt_x, hn::Set(d, b[i]));
@@ -114,7 +113,15 @@ HWY_INLINE void recur(const SelectiveTask& task, Tile& tile, std::int64_t first_
   const F32 d;
   const auto states = static_cast<std::size_t>(task.scan->states);
   const std::int64_t group = task.group * task.scan->states;
+  const std::int64_t e = task.first_channel + at;
+  const std::int64_t last_row = task.first_row + task.rows - 1;
   for (std::int64_t r = 0; r < rows; ++r) {
+    // What this tile still needs and the next one begins with: 512 bytes of each row, too short for the prefetchers.
+    const std::int64_t next = std::min(first_row + r + kTileRows, last_row);
+    __builtin_prefetch(task.dt.row(next) + e, 0);
+    __builtin_prefetch(task.x.row(next) + e, 0);
+    if (!task.z.empty()) __builtin_prefetch(task.z.row(first_row + r) + e, 0);
+    __builtin_prefetch(task.y.row(first_row + r) + e, 1);
     const float* b = task.b.row(first_row + r) + group;
     const float* c = task.c.row(first_row + r) + group;
     const VecF32 dt = hn::Load(d, tile.dt[r] + at);
@@ -134,9 +141,9 @@ HWY_INLINE void recur(const SelectiveTask& task, Tile& tile, std::int64_t first_
   }
 }
 
-// Copies the state between where it is stored and `pairs`, aligned scratch of [vectors of the block][N][2][lanes]: A and
-// h side by side, so that what one vector of channels works on is one stretch of cache lines and no load meets a store
-// 4 KiB away. The scratch has room for whole blocks of 64 channels.
+// Copies the state between where it is stored and `pairs`, aligned scratch of [vectors of the block][N][2][lanes]: A
+// and h side by side, so that what one vector of channels works on is one stretch of cache lines and no load meets a
+// store 4 KiB away. The scratch has room for whole blocks of 64 channels.
 template <class State>
 HWY_INLINE void load_block_state(const SelectiveTask& task, float* pairs) {
   const std::int64_t states = task.scan->states;
@@ -179,7 +186,69 @@ HWY_INLINE void store_block_state(const SelectiveTask& task, const float* pairs)
   }
 }
 
+// One row with a state in f32, which is read and written once where it stands. The same arithmetic as above, but states
+// outside and channels inside: stretches of whole cache lines of each state's row, the next ones asked for in time.
+void selective_step_task(const SelectiveTask& task) {
+  const F32 d;
+  const auto lanes = static_cast<std::int64_t>(kLanes);
+  const std::int64_t states = task.scan->states;
+  const float* b = task.b.row(task.first_row) + task.group * states;
+  const float* c = task.c.row(task.first_row) + task.group * states;
+  const VecF32 to_power_of_two = hn::Set(d, 1.44269504088896341F);
+  const auto rates = [&](std::int64_t n) { return task.scan->a + n * task.scan->channels + task.first_channel; };
+  const auto ask_for = [&](std::int64_t first) {
+    for (std::int64_t n = first; n < std::min(first + static_cast<std::int64_t>(kStateGroup), states); ++n) {
+      for (std::int64_t at = 0; at < task.channels; at += 16) {
+        hwy::Prefetch(task.values(n, at));
+        hwy::Prefetch(rates(n) + at);
+      }
+    }
+  };
+  ask_for(0);
+  Tile tile;
+  alignas(64) float y[kStateGroup][kBlockChannels];
+  for (std::int64_t at = 0; at < task.channels; at += lanes) {
+    prepare_at<true>(task, tile, task.first_row, 0, at, kLanes);
+    for (auto& part : y) hn::Store(hn::Zero(d), d, part + at);
+  }
+  for (std::int64_t n = 0; n < states; n += static_cast<std::int64_t>(kStateGroup)) {
+    ask_for(n + static_cast<std::int64_t>(kStateGroup));
+    for (std::int64_t at = 0; at < task.channels; at += lanes) {
+      const VecF32 dt = hn::Load(d, tile.dt[0] + at), dt_x = hn::Load(d, tile.dt_x[0] + at);
+      VecF32 decay[kStateGroup];
+      for (std::size_t i = 0; i < kStateGroup; ++i) {
+        const VecF32 rate = hn::LoadU(d, rates(n + static_cast<std::int64_t>(i)) + at);
+        decay[i] = hn::Mul(dt, hn::Mul(rate, to_power_of_two));
+      }
+      exp2_f32(decay);
+      for (std::size_t i = 0; i < kStateGroup; ++i) {
+        const std::int64_t state = n + static_cast<std::int64_t>(i);
+        auto* h = reinterpret_cast<float*>(task.values(state, at));
+        const VecF32 next = hn::MulAdd(decay[i], hn::LoadU(d, h), hn::Mul(dt_x, hn::Set(d, b[state])));
+        hn::StoreU(next, d, h);
+        hn::Store(hn::MulAdd(next, hn::Set(d, c[state]), hn::Load(d, y[i] + at)), d, y[i] + at);
+      }
+    }
+  }
+  for (std::int64_t at = 0; at < task.channels; at += lanes) {
+    const auto part = [&](std::size_t i) HWY_ATTR { return hn::Load(d, y[i] + at); };
+    hn::Store(hn::Add(hn::Add(part(0), part(1)), hn::Add(part(2), part(3))), d, tile.dt_x[0] + at);
+    finish_at<true>(task, tile, task.first_row, 0, at, kLanes);
+  }
+}
+
+// Whether the step above can take a task: whole vectors of channels, whole groups of states.
+bool is_plain_step(const SelectiveTask& task) {
+  return task.rows == 1 && task.scan->state_dtype == DType::kF32 &&
+         task.channels % static_cast<std::int64_t>(kLanes) == 0 &&
+         task.scan->states % static_cast<std::int64_t>(kStateGroup) == 0;
+}
+
 void selective_scan_task(const SelectiveTask& task, float* pairs) {
+  if (is_plain_step(task)) {
+    selective_step_task(task);
+    return;
+  }
   const F32 d;
   const auto lanes = static_cast<std::int64_t>(kLanes);
   const std::int64_t states = task.scan->states;
@@ -245,7 +314,9 @@ void selective_scan(ThreadPool& pool, const SelectiveScan& scan, RowsIn x, RowsI
                 "rows {} + {} of {}", sequence.first_row, sequence.rows, y.rows);
   }
   const auto tasks = static_cast<std::int64_t>(sequences.size()) * blocks;
-  pool.parallel_for(tasks, 1, [&](std::int64_t first, std::int64_t last) {
+  // A block of one row takes well under a microsecond.
+  const bool steps = std::ranges::all_of(sequences, [](const SequenceRows& sequence) { return sequence.rows <= 1; });
+  pool.parallel_for(tasks, steps ? 3 : 1, [&](std::int64_t first, std::int64_t last) {
     // A and h of whole blocks.
     const std::span<float> scratch = thread_scratch(static_cast<std::size_t>(2 * scan.states * kBlockChannels));
     for (std::int64_t i = first; i < last; ++i) {

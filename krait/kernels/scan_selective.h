@@ -21,7 +21,8 @@ struct SelectiveScan {
   const float* d = nullptr;        // [E] or null
   const float* dt_bias = nullptr;  // [E] or null
   bool dt_softplus = true;
-  DType state_dtype = DType::kF32;  // or bf16 or int8, as state_storage.h has them: rows of E / G values, [N, G] of them
+  DType state_dtype =
+      DType::kF32;  // or bf16 or int8, as state_storage.h has them: rows of E / G values, [N, G] of them
 };
 
 // x, dt, y [M, E]; b, c [M, G*N]; z [M, E] or empty. y may be x (each element is read before it is written).

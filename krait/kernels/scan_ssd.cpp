@@ -64,25 +64,24 @@ void ssd_scan(ThreadPool& pool, const SsdScan& scan, RowsIn x, RowsIn dt, RowsIn
       chunks.push_back({sequence.first_row + done, std::min(q, sequence.rows - done)});
     }
   }
-  // C B^T and B of every chunk, [group][chunk].
+  // C B^T and B^T of every chunk, [group][chunk].
   const auto chunk_count = static_cast<std::int64_t>(chunks.size());
   const std::int64_t product_rows = ssd_padded(q);
   thread_local AlignedBuffer products;
   const std::int64_t cb_floats = ssd_padded(scan.groups * chunk_count * product_rows * product_rows);
   const auto bytes =
-      static_cast<std::size_t>(cb_floats + scan.groups * chunk_count * q * scan.states) * sizeof(float);
+      static_cast<std::size_t>(cb_floats + scan.groups * chunk_count * scan.states * product_rows) * sizeof(float);
   if (products.size() < bytes) products = AlignedBuffer(bytes);
   float* const cb = products.as<float>().data();
-  float* const b_packed = cb + cb_floats;
+  float* const b_transposed = cb + cb_floats;
   pool.parallel_for(chunk_count * scan.groups, 1, [&](std::int64_t first, std::int64_t last) {
-    const std::span<float> transposed = thread_scratch(static_cast<std::size_t>(scan.states * product_rows));
     for (std::int64_t i = first; i < last; ++i) {
       const SsdChunk& chunk = chunks[static_cast<std::size_t>(i % chunk_count)];
       const std::int64_t from = i / chunk_count * scan.states;
       HWY_DYNAMIC_DISPATCH(ssd_chunk_products)
       (b.slice_rows(chunk.first_row, chunk.rows).slice_columns(from, scan.states),
-       c.slice_rows(chunk.first_row, chunk.rows).slice_columns(from, scan.states), scan.states, transposed.data(),
-       b_packed + i * q * scan.states, cb + i * product_rows * product_rows, product_rows);
+       c.slice_rows(chunk.first_row, chunk.rows).slice_columns(from, scan.states), scan.states,
+       b_transposed + i * scan.states * product_rows, cb + i * product_rows * product_rows, product_rows);
     }
   });
   pool.parallel_for(static_cast<std::int64_t>(parts.size()), 1, [&](std::int64_t first, std::int64_t last) {
@@ -101,7 +100,7 @@ void ssd_scan(ThreadPool& pool, const SsdScan& scan, RowsIn x, RowsIn dt, RowsIn
                          .heads = part.heads,
                          .state = sequence.state,
                          .cb = cb,
-                         .b_packed = b_packed,
+                         .b_transposed = b_transposed,
                          .first_chunk = part.first_chunk,
                          .chunk_count = chunk_count};
       if (sequence.rows == 1) {
@@ -109,7 +108,7 @@ void ssd_scan(ThreadPool& pool, const SsdScan& scan, RowsIn x, RowsIn dt, RowsIn
       } else {
         const std::int64_t pq = ssd_padded(q), pp = ssd_padded(scan.head_width);
         const std::span<float> scratch =
-            thread_scratch(static_cast<std::size_t>((5 + 6) * pq + (2 * pq + scan.states) * pp));
+            thread_scratch(static_cast<std::size_t>((5 + 6) * pq + (3 * pq + scan.states) * pp));
         HWY_DYNAMIC_DISPATCH(ssd_chunks)(task, scratch.data());
       }
     }

@@ -14,10 +14,10 @@ struct SsdTask {
   std::int64_t first_row = 0, rows = 0;
   std::int64_t first_head = 0, heads = 0;
   std::byte* state = nullptr;  // of the whole sequence: [H, N, P]
-  // For more than one row, what the heads of a group share: of every chunk C B^T [Q, Q] (both padded) and a dense copy of
-  // B [Q, N], [group][chunk] with chunks of the whole call.
+  // For more than one row, what the heads of a group share: of every chunk C B^T [Q, Q] and B^T [N, Q] (Q padded),
+  // [group][chunk] with chunks of the whole call.
   const float* cb = nullptr;
-  const float* b_packed = nullptr;
+  const float* b_transposed = nullptr;
   std::int64_t first_chunk = 0, chunk_count = 0;
 
   std::int64_t group(std::int64_t head) const { return head / (scan->heads / scan->groups); }

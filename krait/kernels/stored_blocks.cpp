@@ -97,8 +97,8 @@ std::optional<PanelFormat> panel_format_of(DType blocks) {
 
 void read_blocks(DType blocks, const std::byte* bytes, std::int64_t columns, LowBitRow& row) {
   const DTypeInfo& type = info(blocks);
-  KRAIT_CHECK(panel_format_of(blocks).has_value() && columns % type.elements_per_block == 0, "{} columns of {}", columns,
-              to_string(blocks));
+  KRAIT_CHECK(panel_format_of(blocks).has_value() && columns % type.elements_per_block == 0, "{} columns of {}",
+              columns, to_string(blocks));
   const std::int64_t count = columns / type.elements_per_block;
   row.codes.resize(static_cast<std::size_t>(columns));
   row.scales.resize(static_cast<std::size_t>(count));

@@ -19,9 +19,9 @@ struct ModelInfo {
   std::string architecture;  // the registry's name
   std::string format;        // of the checkpoint: "safetensors", "gguf", "torch"
   std::int64_t layers = 0;
-  std::int64_t width = 0;       // D
-  std::int64_t vocabulary = 0;  // V, rows of the embedding (padding included)
-  std::int64_t parameters = 0;  // a tied head counts once
+  std::int64_t width = 0;                                     // D
+  std::int64_t vocabulary = 0;                                // V, rows of the embedding (padding included)
+  std::int64_t parameters = 0;                                // a tied head counts once
   kernels::PanelFormat weights = kernels::PanelFormat::kF32;  // of the weight matrices in memory
   std::uint64_t weight_bytes = 0;
   // For shares of the machine's limits: bytes of weights one decoded token has to read, and floating-point
@@ -30,7 +30,7 @@ struct ModelInfo {
   std::uint64_t matmul_flops_per_token = 0;
   std::uint64_t head_flops = 0;
   std::vector<std::string> matrices;  // names of the tensors that `weights` speaks of
-  std::optional<std::int32_t> bos;  // as the checkpoint's configuration names them
+  std::optional<std::int32_t> bos;    // as the checkpoint's configuration names them
   std::vector<std::int32_t> eos;
 };
 

@@ -2,10 +2,11 @@
 
 #include <algorithm>
 #include <cstring>
+#include <list>
+#include <map>
 #include <string>
 #include <vector>
 
-#include "krait/formats/safetensors_writer.h"
 #include "krait/kernels/low_bit_row.h"
 #include "krait/models/registry.h"
 #include "krait/models/weight_packing.h"
@@ -18,8 +19,7 @@ using kernels::PanelFormat;
 // The tensors that take a matrix's place, and their memory.
 class LowBitTensors {
  public:
-  LowBitTensors(PanelFormat format, std::int64_t rows, std::int64_t columns)
-      : format_(format), rows_(rows), columns_(columns) {
+  LowBitTensors(PanelFormat format, std::int64_t rows, std::int64_t columns) : rows_(rows), columns_(columns) {
     const std::int64_t group = kernels::scale_group(format);
     four_bits_ = format != PanelFormat::kInt8 && format != PanelFormat::kInt8Block;
     zeros_wanted_ = format == PanelFormat::kInt4Group32Zero || format == PanelFormat::kInt4Group128Zero;
@@ -50,16 +50,16 @@ class LowBitTensors {
     if (zeros_wanted_) std::memcpy(zeros_.data() + row * groups_, from.zeros.data(), static_cast<std::size_t>(groups_));
   }
 
-  void append_to(std::vector<formats::NamedTensor>& tensors, const std::string& name) const {
-    const std::int64_t code_columns = four_bits_ ? row_bytes_ : columns_;
-    tensors.push_back({name, {four_bits_ ? DType::kU8 : DType::kI8, {rows_, code_columns}, codes_}});
-    const Shape scale_shape = scale_bytes_ == 4 ? Shape{rows_} : Shape{rows_, groups_};
-    tensors.push_back({name + ".scale", {scale_bytes_ == 4 ? DType::kF32 : DType::kF16, scale_shape, scales_}});
-    if (zeros_wanted_) tensors.push_back({name + ".zero", {DType::kU8, {rows_, groups_}, zeros_}});
+  // Calls visit(name, dtype, shape, bytes) for each of the tensors.
+  template <class Visit>
+  void each(const std::string& name, Visit&& visit) const {
+    visit(name, four_bits_ ? DType::kU8 : DType::kI8, Shape{rows_, row_bytes_}, codes_);
+    visit(name + ".scale", scale_bytes_ == 4 ? DType::kF32 : DType::kF16,
+          scale_bytes_ == 4 ? Shape{rows_} : Shape{rows_, groups_}, scales_);
+    if (zeros_wanted_) visit(name + ".zero", DType::kU8, Shape{rows_, groups_}, zeros_);
   }
 
  private:
-  PanelFormat format_;
   std::int64_t rows_, columns_, groups_ = 1, row_bytes_ = 0, scale_bytes_ = 2;
   bool four_bits_ = false, zeros_wanted_ = false;
   std::vector<std::byte> codes_, scales_, zeros_;
@@ -86,11 +86,46 @@ Result<LowBitTensors> quantize_matrix(const formats::WeightSource& source, const
   return tensors;
 }
 
+class QuantizedSource final : public formats::WeightSource {
+ public:
+  explicit QuantizedSource(std::shared_ptr<const formats::WeightSource> source) : source_(std::move(source)) {}
+
+  std::string_view format() const override { return source_->format(); }
+  const formats::Config& config() const override { return source_->config(); }
+  std::span<const formats::TensorInfo> tensors() const override { return tensors_; }
+  std::string origin() const override { return source_->origin(); }
+  Result<TensorView> view(std::string_view name) const override {
+    const formats::TensorInfo* tensor = find(name);
+    if (tensor == nullptr) return fail(ErrorCode::kNotFound, "[quantize] no tensor {} in {}", name, origin());
+    const auto found = bytes_.find(tensor->name);
+    if (found == bytes_.end()) return source_->view(name);
+    return TensorView{tensor->dtype, tensor->shape, found->second};
+  }
+
+  void keep(const formats::TensorInfo& tensor) { tensors_.push_back(tensor); }
+  void add(const std::string& name, LowBitTensors matrix) {
+    // A list does not move its elements, so the views stay valid.
+    matrices_.push_back(std::move(matrix));
+    matrices_.back().each(name,
+                          [&](const std::string& part, DType dtype, Shape shape, std::span<const std::byte> bytes) {
+                            tensors_.push_back({part, dtype, std::move(shape), bytes.size()});
+                            bytes_.emplace(part, bytes);
+                          });
+  }
+  void finish() { std::ranges::sort(tensors_, {}, &formats::TensorInfo::name); }
+
+ private:
+  std::shared_ptr<const formats::WeightSource> source_;
+  std::vector<formats::TensorInfo> tensors_;
+  std::list<LowBitTensors> matrices_;
+  std::map<std::string, std::span<const std::byte>, std::less<>> bytes_;
+};
+
 }  // namespace
 
-Result<QuantizedSizes> write_quantized(std::shared_ptr<const formats::WeightSource> source, PanelFormat format,
-                                       const std::filesystem::path& file,
-                                       const std::function<bool(std::int64_t, std::int64_t)>& progress) {
+Result<std::unique_ptr<formats::WeightSource>> quantize_checkpoint(
+    std::shared_ptr<const formats::WeightSource> source, PanelFormat format,
+    const std::function<bool(std::int64_t, std::int64_t)>& progress) {
   if (source->format() == "gguf") {
     return fail(ErrorCode::kUnsupported,
                 "[quantize] a GGUF has its own low-bit formats; give the safetensors or PyTorch checkpoint ({})",
@@ -107,35 +142,29 @@ Result<QuantizedSizes> write_quantized(std::shared_ptr<const formats::WeightSour
   std::vector<std::string> names = model->info().matrices;
   std::ranges::sort(names);
 
-  QuantizedSizes sizes;
-  sizes.matrices = static_cast<std::int64_t>(names.size());
-  std::vector<LowBitTensors> quantized;
-  quantized.reserve(names.size());  // views into its elements are kept
-  std::vector<formats::NamedTensor> tensors;
+  auto quantized = std::make_unique<QuantizedSource>(source);
+  std::int64_t done = 0;
   for (const formats::TensorInfo& info : source->tensors()) {
-    sizes.bytes_before += info.bytes;
     if (!std::ranges::binary_search(names, info.name)) {
-      KRAIT_ASSIGN(const TensorView view, source->view(info.name));
-      tensors.push_back({info.name, view});
+      quantized->keep(info);
       continue;
     }
-    if (!progress(static_cast<std::int64_t>(quantized.size()), sizes.matrices)) {
+    if (!progress(done++, static_cast<std::int64_t>(names.size()))) {
       return fail(ErrorCode::kCancelled, "[quantize] stopped");
     }
-    KRAIT_ASSIGN(LowBitTensors low, quantize_matrix(*source, info, format));
+    KRAIT_ASSIGN(LowBitTensors matrix, quantize_matrix(*source, info, format));
     source->release(info.name);
-    quantized.push_back(std::move(low));
-    quantized.back().append_to(tensors, info.name);
+    quantized->add(info.name, std::move(matrix));
   }
-  for (const formats::NamedTensor& tensor : tensors) sizes.bytes_after += tensor.view.bytes.size();
-  KRAIT_TRY(formats::write_safetensors(file, tensors, {{"format", "pt"}}));
-  return sizes;
+  quantized->finish();
+  return quantized;
 }
 
 Result<std::string> quantized_config(std::string_view config, PanelFormat format) {
   const std::size_t brace = config.find('{');
   const std::size_t next = brace == std::string_view::npos ? brace : config.find_first_not_of(" \t\r\n", brace + 1);
-  if (next == std::string_view::npos) return fail(ErrorCode::kCorrupt, "[quantize] the configuration is no JSON object");
+  if (next == std::string_view::npos)
+    return fail(ErrorCode::kCorrupt, "[quantize] the configuration is no JSON object");
   // As text, since configurations may hold the bare word Infinity, which JSON writers do not write.
   return fmt::format("{}\n \"quantization_config\": {{\"quant_method\": \"krait\", \"weights\": \"{}\"}}{}{}",
                      config.substr(0, brace + 1), to_string(format), config[next] == '}' ? "" : ",",

@@ -28,8 +28,8 @@ std::span<const SyntheticShape> synthetic_shapes();
 // kInvalidArgument lists the names.
 Result<SyntheticShape> synthetic_shape(std::string_view name);
 
-// A checkpoint in transformers' naming, head tied to the embedding; matrices of `dtype` (f32, bf16 or f16). Matrices are
-// drawn when they are read, so the checkpoint itself takes hardly any memory.
+// A checkpoint in transformers' naming, head tied to the embedding; matrices of `dtype` (f32, bf16 or f16). Matrices
+// are drawn when they are read, so the checkpoint itself takes hardly any memory.
 std::unique_ptr<formats::WeightSource> make_synthetic(const SyntheticShape& shape, DType dtype, std::uint64_t seed);
 
 }  // namespace krait::models

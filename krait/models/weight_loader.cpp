@@ -98,8 +98,9 @@ std::optional<TensorView> WeightLoader::read(const std::string& name, std::span<
                                              bool any_shape, bool bytes) {
   if (failed()) return std::nullopt;
   const formats::TensorInfo* info = source_->find(name);
-  auto view = (options_.shapes_only || !bytes) && info != nullptr ? Result<TensorView>(TensorView{info->dtype, info->shape, {}})
-                                                      : source_->view(name);
+  auto view = (options_.shapes_only || !bytes) && info != nullptr
+                  ? Result<TensorView>(TensorView{info->dtype, info->shape, {}})
+                  : source_->view(name);
   if (!view) {
     set_error(std::move(view).error());
     return std::nullopt;
@@ -133,9 +134,9 @@ kernels::WeightMatrix WeightLoader::read_matrix(const std::string& name, std::in
   kernels::WeightMatrix matrix;
   matrix.rows = rows;
   matrix.columns = columns;
-  matrix.panels = options_.weights.value_or(
-      options_.exact_activations && !kernels::is_float(stored->format()) && !own ? kernels::PanelFormat::kF32
-                                                                               : stored->format());
+  matrix.panels = options_.weights.value_or(options_.exact_activations && !kernels::is_float(stored->format()) && !own
+                                                ? kernels::PanelFormat::kF32
+                                                : stored->format());
   const bool as_stored = matrix.panels == stored->format();
   matrix.activations = own_activations(matrix.panels);
   if (is_gguf() && !options_.exact_activations && (as_stored || kernels::is_float(matrix.panels))) {

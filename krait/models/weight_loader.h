@@ -95,9 +95,9 @@ class WeightLoader {
 
   std::shared_ptr<const formats::WeightSource> source_;
   LoadOptions options_;
-  std::optional<kernels::PanelFormat> low_bit_;   // of krait's own low-bit files
-  std::optional<kernels::PanelFormat> weights_;   // of the first matrix
-  std::unique_ptr<ThreadPool> pool_;              // for packing
+  std::optional<kernels::PanelFormat> low_bit_;  // of krait's own low-bit files
+  std::optional<kernels::PanelFormat> weights_;  // of the first matrix
+  std::unique_ptr<ThreadPool> pool_;             // for packing
   WeightArena arena_;
   std::vector<AlignedBuffer> buffers_;
   std::vector<std::string> matrices_;

@@ -54,8 +54,8 @@ Result<std::optional<PanelFormat>> stored_low_bit_format(const formats::Config& 
   return *format;
 }
 
-Result<StoredMatrix> StoredMatrix::find(const formats::WeightSource& source, const std::string& name,
-                                        std::int64_t rows, std::int64_t columns, std::optional<PanelFormat> low_bit) {
+Result<StoredMatrix> StoredMatrix::find(const formats::WeightSource& source, const std::string& name, std::int64_t rows,
+                                        std::int64_t columns, std::optional<PanelFormat> low_bit) {
   StoredMatrix matrix;
   matrix.source_ = &source;
   matrix.info_ = source.find(name);
@@ -95,8 +95,9 @@ void StoredMatrix::release() const {
 
 void StoredMatrix::read_codes(std::int64_t row, kernels::LowBitRow& out) const {
   if (!own_) {
-    kernels::read_blocks(info_->dtype, bytes_.data() + static_cast<std::size_t>(row) * *bytes_for(info_->dtype, columns_),
-                         columns_, out);
+    kernels::read_blocks(info_->dtype,
+                         bytes_.data() + static_cast<std::size_t>(row) * *bytes_for(info_->dtype, columns_), columns_,
+                         out);
     return;
   }
   out.codes.resize(static_cast<std::size_t>(columns_));
@@ -132,10 +133,11 @@ Result<void> StoredMatrix::read_floats(std::int64_t first, std::int64_t count, f
     if (!info_->shape.empty() && info_->shape.front() == rows_) return source_->read_rows(*info_, first, count, values);
     KRAIT_ASSIGN(const TensorView view, source_->view(info_->name));
     const std::size_t row_bytes = view.bytes.size() / static_cast<std::size_t>(rows_);
-    return formats::read_as_f32({view.dtype, {count, columns_},
-                                 view.bytes.subspan(static_cast<std::size_t>(first) * row_bytes,
-                                                    static_cast<std::size_t>(count) * row_bytes)},
-                                values);
+    return formats::read_as_f32(
+        {view.dtype,
+         {count, columns_},
+         view.bytes.subspan(static_cast<std::size_t>(first) * row_bytes, static_cast<std::size_t>(count) * row_bytes)},
+        values);
   }
   // Through a panel of its own: one definition of what a code is worth.
   std::vector<kernels::LowBitRow> rows(static_cast<std::size_t>(count));

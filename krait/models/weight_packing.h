@@ -47,9 +47,9 @@ class StoredMatrix {
   const formats::TensorInfo* info_ = nullptr;
   std::int64_t rows_ = 0, columns_ = 0;
   kernels::PanelFormat format_ = kernels::PanelFormat::kF32;
-  bool own_ = false;                            // krait's own low-bit layout
-  std::span<const std::byte> bytes_;            // of low-bit formats
-  std::span<const std::byte> scales_, zeros_;   // of krait's own
+  bool own_ = false;                           // krait's own low-bit layout
+  std::span<const std::byte> bytes_;           // of low-bit formats
+  std::span<const std::byte> scales_, zeros_;  // of krait's own
 };
 
 }  // namespace krait::models

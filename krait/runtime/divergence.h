@@ -20,7 +20,9 @@ class Divergence {
   std::int64_t tokens() const { return tokens_; }
   double mean_nats() const { return tokens_ == 0 ? 0.0 : nats_ / static_cast<double>(tokens_); }
   double largest_nats() const { return largest_; }
-  double same_top_share() const { return tokens_ == 0 ? 1.0 : static_cast<double>(same_) / static_cast<double>(tokens_); }
+  double same_top_share() const {
+    return tokens_ == 0 ? 1.0 : static_cast<double>(same_) / static_cast<double>(tokens_);
+  }
 
  private:
   Session& reference_;

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 import unittest
+from pathlib import Path
 
 BINARY = os.path.abspath(sys.argv.pop(1))
 SOURCE = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
@@ -249,6 +250,32 @@ class Bench(Case):
                     "peak_rss_bytes", "threads", "dtype"):
             self.assertIn(key, answer)
         self.assertGreater(answer["decode_share_of_read_bandwidth"], 0)
+        self.assertEqual((answer["batch"], answer["position"], answer["weights"]), (1, 32, "bf16"))
+        operators = {row["operator"]: row for row in answer["decode_operators"]}
+        for name in ("in_proj", "conv1d", "scan", "out_proj", "head"):
+            self.assertGreater(operators[name]["seconds"], 0)
+        # Six layers, four tokens: every weight of in_proj is read for every token.
+        self.assertEqual(operators["in_proj"]["calls"], 24)
+        self.assertGreater(operators["in_proj"]["bytes"], 24 * 256 * (2 * 512 + 2 * 64 + 16) * 2)
+
+    def test_lists_of_values_make_a_sweep(self):
+        answer = json.loads(self.succeed("bench", "-m", BUNDLED, "-p", "8,16", "-n", "4", "-r", "1", "--batch", "1,3",
+                                         "--weights", "int8,int4", "--state-dtype", "bf16", "--mixed", "2", "--json"))
+        cases = answer["cases"]
+        self.assertEqual(len(cases), 8)
+        self.assertEqual({(case["weights"], case["batch"], case["prompt_tokens"]) for case in cases},
+                         {(w, b, p) for w in ("int8", "int4") for b in (1, 3) for p in (8, 16)})
+        for case in cases:
+            self.assertEqual(case["state_dtype"], "bf16")
+            self.assertGreater(case["decode_tokens_per_s"], 0)
+        self.assertIn("of read", self.succeed("bench", "-m", BUNDLED, "-p", "0", "-n", "2", "-r", "1", "--at", "1,5"))
+
+    def test_memory_is_weights_states_and_little_more(self):
+        answer = json.loads(self.succeed("bench", "--synthetic", "mamba2-130m", "--weights", "int4", "-p", "512",
+                                         "-n", "2", "-r", "1", "--json"))
+        # Two states: that of the position and that of the sequence that starts from it.
+        allowed = answer["weight_bytes"] + 2 * answer["state_bytes_per_sequence"] + 64 * 2**20
+        self.assertLess(answer["peak_rss_bytes"], allowed)
 
     def test_peak_measures_the_machine(self):
         answer = json.loads(self.succeed("bench", "--peak", "--json"))
@@ -258,10 +285,37 @@ class Bench(Case):
         self.assertGreaterEqual(answer["gemm_int8_gops"], 0)
 
 
+class Quantize(Case):
+    def test_a_small_checkpoint_scores_as_rounding_at_load_does(self):
+        text = self.path("text.txt", b"Once upon a time there was a king who had three sons and no gold.\n" * 30)
+        for weights, allowed in (("int8", 0.005), ("int4-group128", 0.1)):
+            out = self.path(weights)
+            self.assertIn("matrices as " + weights, self.succeed("quantize", "-o", out, "--weights", weights))
+            small = json.loads(self.succeed("eval", "-m", out, "-f", text, "--against", BUNDLED, "--json"))
+            rounded = json.loads(self.succeed("eval", "--weights", weights, "-f", text, "--against", "f32", "--json"))
+            exact = json.loads(self.succeed("eval", "-f", text, "--weights", "f32", "--json"))
+            self.assertEqual(small["nll"], rounded["nll"])
+            self.assertEqual(small["kl_nats"], rounded["kl_nats"])
+            self.assertGreater(small["kl_nats"], 0)
+            self.assertLess(abs(small["bits_per_byte"] - exact["bits_per_byte"]), allowed)
+            self.assertGreater(small["same_top_share"], 0.8)
+            self.assertLess(sum(f.stat().st_size for f in Path(out).iterdir() if f.suffix == ".safetensors"),
+                            0.6 * (Path(BUNDLED) / "model.safetensors").stat().st_size)
+
+    def test_what_cannot_be_quantized_is_said_and_nothing_is_left(self):
+        out = self.path("again")
+        self.succeed("quantize", "-o", out)
+        self.assertIn("not an empty folder", self.fail_with(1, "quantize", "-o", out))
+        other = self.path("other")
+        self.assertIn("int8 already", self.fail_with(1, "quantize", "-m", out, "-o", other))
+        self.assertFalse(Path(other).exists())
+        self.fail_with(2, "quantize", "-o", other, "--weights", "int3")
+
+
 class Usage(Case):
     def test_help_has_examples_and_mistakes_are_status_2(self):
         self.assertIn("Examples", self.succeed("--help"))
-        for command in ("run", "inspect", "logits", "tokenize", "eval", "bench"):
+        for command in ("run", "inspect", "logits", "tokenize", "eval", "quantize", "bench"):
             self.assertIn("Examples", self.succeed(command, "--help"), command)
         self.fail_with(2)
         self.fail_with(2, "fly")

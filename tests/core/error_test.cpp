@@ -76,12 +76,12 @@ TEST(Error, TryPassesErrorsToAnotherResultType) {
 
 TEST(Error, EveryCodeHasItsOwnWord) {
   std::set<std::string_view> words;
-  for (const ErrorCode code : {ErrorCode::kNotFound, ErrorCode::kInputOutput, ErrorCode::kCorrupt,
-                               ErrorCode::kUnsupported, ErrorCode::kInvalidArgument, ErrorCode::kResourceExhausted,
-                               ErrorCode::kCancelled}) {
+  for (const ErrorCode code :
+       {ErrorCode::kNotFound, ErrorCode::kInputOutput, ErrorCode::kCorrupt, ErrorCode::kUnsupported,
+        ErrorCode::kInvalidArgument, ErrorCode::kResourceExhausted, ErrorCode::kCancelled}) {
     words.insert(to_string(code));
   }
-  EXPECT_EQ(words.size(), 6U);
+  EXPECT_EQ(words.size(), 7U);
   EXPECT_FALSE(words.contains("unknown"));
 }
 

@@ -58,7 +58,7 @@ TEST(ActivationRounding, SixteenBitFormatsRoundToNearest) {
 }
 
 TEST(ActivationRounding, RefusesRowsThatAreNotWholeBlocks) {
-  EXPECT_THROW(rounded(ActivationFormat::kQ8Block32, random_values(33, 3)), InternalError);
+  EXPECT_THROW(rounded(ActivationFormat::kQ8Block256, random_values(257, 3)), InternalError);
 }
 
 TEST(ActivationRounding, LinearRoundsScalesAndAddsTheBias) {

@@ -15,10 +15,18 @@ using tests::Matrix;
 using tests::on_every_target;
 
 constexpr PanelFormat kFormats[] = {
-    PanelFormat::kF32,          PanelFormat::kF16,          PanelFormat::kBF16,
-    PanelFormat::kInt8,         PanelFormat::kInt8Block,    PanelFormat::kInt4Group32,
-    PanelFormat::kInt4Group32Zero, PanelFormat::kInt4Group128, PanelFormat::kInt4Group128Zero,
-    PanelFormat::kQ4K,          PanelFormat::kQ5K,          PanelFormat::kQ6K,
+    PanelFormat::kF32,
+    PanelFormat::kF16,
+    PanelFormat::kBF16,
+    PanelFormat::kInt8,
+    PanelFormat::kInt8Block,
+    PanelFormat::kInt4Group32,
+    PanelFormat::kInt4Group32Zero,
+    PanelFormat::kInt4Group128,
+    PanelFormat::kInt4Group128Zero,
+    PanelFormat::kQ4K,
+    PanelFormat::kQ5K,
+    PanelFormat::kQ6K,
 };
 
 ActivationFormat activations_of(PanelFormat format) {
@@ -74,14 +82,17 @@ class Panels {
     }
     std::vector<Row> rows(static_cast<std::size_t>(count));
     std::vector<OutputCodes> outputs;
-    for (std::int64_t i = 0; i < count; ++i) outputs.push_back(draw(format, rows[static_cast<std::size_t>(i)], first + i, random));
+    for (std::int64_t i = 0; i < count; ++i)
+      outputs.push_back(draw(format, rows[static_cast<std::size_t>(i)], first + i, random));
     pack_code_panel(format, outputs.data(), count, matrix_.columns, to);
   }
 
   OutputCodes draw(PanelFormat format, Row& row, std::int64_t n, Random& random) {
     const bool wide = format == PanelFormat::kInt8 || format == PanelFormat::kInt8Block;
     const int codes = wide ? 256 : format == PanelFormat::kQ5K ? 32 : format == PanelFormat::kQ6K ? 64 : 16;
-    const auto byte = [&](int below) { return static_cast<std::uint8_t>(random.next() % static_cast<std::uint64_t>(below)); };
+    const auto byte = [&](int below) {
+      return static_cast<std::uint8_t>(random.next() % static_cast<std::uint64_t>(below));
+    };
     const std::int64_t columns = matrix_.columns;
     const std::int64_t group = scale_group(format) == 0 ? columns : scale_group(format);
     OutputCodes output;
@@ -161,10 +172,12 @@ void expect_product(ThreadPool& pool, PanelFormat format, std::int64_t m, std::i
       double sum = 0.0, magnitude = 0.0;
       for (std::int64_t i = 0; i < k; ++i) {
         sum += double{used.at(r, i)} * weights.value(c, i);
-        magnitude += std::fabs(double{used.at(r, i)}) * (std::fabs(weights.value(c, i)) + (is_float(format) ? 0.0 : 0.1));
+        magnitude +=
+            std::fabs(double{used.at(r, i)}) * (std::fabs(weights.value(c, i)) + (is_float(format) ? 0.0 : 0.1));
       }
-      ASSERT_NEAR(y.at(r, c), 0.75 * sum + bias.at(0, c),
-                  kRounding * static_cast<double>(k + 4) * kSpread * (magnitude + std::fabs(bias.at(0, c))) + tests::kTiny)
+      ASSERT_NEAR(
+          y.at(r, c), 0.75 * sum + bias.at(0, c),
+          kRounding * static_cast<double>(k + 4) * kSpread * (magnitude + std::fabs(bias.at(0, c))) + tests::kTiny)
           << "row " << r << ", output " << c;
     }
   }
@@ -182,6 +195,7 @@ TEST(LinearPanels, MatchesTheDefinitionOfEveryFormat) {
     for (const std::int64_t k : {1, 4, 31, 32, 33, 129, 260}) {
       expect_product(pool, PanelFormat::kInt8, 3, 20, k);
       expect_product(pool, PanelFormat::kInt4Group128, 3, 20, k);
+      expect_product(pool, PanelFormat::kInt8Block, 3, 20, k);
       expect_product(pool, PanelFormat::kInt4Group32Zero, 3, 20, k);
       expect_product(pool, PanelFormat::kF32, 3, 20, k);
     }

@@ -218,8 +218,7 @@ void expect_stored_state(const Oracle& oracle, const StoredState& state, Moved&&
       return oracle.factor * oracle.state_magnitude[index(i)] + moved(r, i) + tests::kTiny;
     };
     for (std::int64_t i = 0; i < state.width(); ++i) {
-      const double error =
-          state.storing_error(i, [&](auto j) { return std::fabs(oracle.state[index(j)]) + slack(j); });
+      const double error = state.storing_error(i, [&](auto j) { return std::fabs(oracle.state[index(j)]) + slack(j); });
       ASSERT_NEAR(state.at(r, i), oracle.state[index(i)], slack(i) + error) << "state row " << r << ", value " << i;
     }
   }

@@ -282,7 +282,8 @@ TEST(ScanSsd, SplitAnywhereAgreesWithinOneStoring) {
         c.run(pool, {&second, 1}, y);
         tests::expect_near(y, oracle.y, [&](auto r, auto e) {
           double bound = oracle.factor * oracle.magnitude.at(r, e);
-          for (std::int64_t n = 0; r >= cut && n < 6; ++n) bound += std::fabs(c.c.at(r, n)) * moved(e / 70 * 6 + n, e % 70);
+          for (std::int64_t n = 0; r >= cut && n < 6; ++n)
+            bound += std::fabs(c.c.at(r, n)) * moved(e / 70 * 6 + n, e % 70);
           return bound;
         });
         for (std::int64_t r = 0; r < 12; ++r) {

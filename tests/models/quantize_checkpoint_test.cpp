@@ -7,10 +7,11 @@
 #include <filesystem>
 #include <fstream>
 
+#include "krait/formats/safetensors_writer.h"
 #include "krait/models/registry.h"
 #include "krait/models/synthetic.h"
 #include "krait/models/weight_packing.h"
-#include "krait/runtime/session.h"
+#include "tests/support/golden_logits.h"
 
 namespace krait::models {
 namespace {
@@ -20,9 +21,9 @@ namespace fs = std::filesystem;
 constexpr SyntheticShape kTiny{"tiny", "mamba", 2, 48, 61, 16};
 
 constexpr kernels::PanelFormat kFormats[] = {
-    kernels::PanelFormat::kInt8,          kernels::PanelFormat::kInt8Block,
-    kernels::PanelFormat::kInt4Group32,   kernels::PanelFormat::kInt4Group32Zero,
-    kernels::PanelFormat::kInt4Group128,  kernels::PanelFormat::kInt4Group128Zero,
+    kernels::PanelFormat::kInt8,         kernels::PanelFormat::kInt8Block,
+    kernels::PanelFormat::kInt4Group32,  kernels::PanelFormat::kInt4Group32Zero,
+    kernels::PanelFormat::kInt4Group128, kernels::PanelFormat::kInt4Group128Zero,
 };
 
 class Folder {
@@ -41,6 +42,21 @@ class Folder {
 constexpr std::string_view kConfig = R"({"model_type": "mamba", "hidden_size": 48, "num_hidden_layers": 2,
   "state_size": 16, "intermediate_size": 96, "tie_word_embeddings": true, "time_step_limit": [0.0, Infinity]})";
 
+std::uint64_t bytes_of(const formats::WeightSource& source) {
+  std::uint64_t bytes = 0;
+  for (const formats::TensorInfo& tensor : source.tensors()) bytes += tensor.bytes;
+  return bytes;
+}
+
+// Returns the bytes of the tensors.
+std::uint64_t write(const formats::WeightSource& source, const fs::path& folder) {
+  std::vector<formats::NamedTensor> tensors;
+  for (const formats::TensorInfo& tensor : source.tensors())
+    tensors.push_back({tensor.name, *source.view(tensor.name)});
+  EXPECT_TRUE(formats::write_safetensors(folder / "model.safetensors", tensors));
+  return bytes_of(source);
+}
+
 std::vector<float> logits_of(std::unique_ptr<Model> model) {
   runtime::Engine engine(std::move(model), {.threads = 1});
   runtime::Session session(engine);
@@ -56,12 +72,15 @@ TEST(QuantizeCheckpoint, TheFileGivesTheBitsOfRoundingAtLoad) {
     const Folder folder;
     std::shared_ptr<const formats::WeightSource> source = make_synthetic(kTiny, DType::kF32, 5);
     std::int64_t calls = 0;
-    const auto sizes = write_quantized(source, format, folder.path() / "model.safetensors",
-                                       [&](std::int64_t, std::int64_t) { return ++calls > 0; });
-    ASSERT_TRUE(sizes) << sizes.error().message;
-    EXPECT_EQ(sizes->matrices, 1 + 2 * 4);
-    EXPECT_EQ(calls, sizes->matrices);
-    EXPECT_LT(sizes->bytes_after * 2, sizes->bytes_before);
+    std::int64_t matrices = 0;
+    const auto quantized = quantize_checkpoint(source, format, [&](std::int64_t, std::int64_t total) {
+      matrices = total;
+      return ++calls > 0;
+    });
+    ASSERT_TRUE(quantized) << quantized.error().message;
+    EXPECT_EQ(matrices, 1 + 2 * 4);
+    EXPECT_EQ(calls, matrices);
+    EXPECT_LT(write(**quantized, folder.path()) * 2, bytes_of(*source));
     const auto config = quantized_config(kConfig, format);
     ASSERT_TRUE(config);
     std::ofstream(folder.path() / "config.json") << *config;
@@ -91,8 +110,10 @@ TEST(QuantizeCheckpoint, TheFileGivesTheBitsOfRoundingAtLoad) {
 TEST(QuantizeCheckpoint, DamagedScalesAreNamed) {
   const Folder folder;
   std::shared_ptr<const formats::WeightSource> source = make_synthetic(kTiny, DType::kF32, 5);
-  ASSERT_TRUE(write_quantized(source, kernels::PanelFormat::kInt4Group32, folder.path() / "model.safetensors",
-                              [](std::int64_t, std::int64_t) { return true; }));
+  const auto quantized =
+      quantize_checkpoint(source, kernels::PanelFormat::kInt4Group32, [](std::int64_t, std::int64_t) { return true; });
+  ASSERT_TRUE(quantized);
+  write(**quantized, folder.path());
   // The configuration promises other groups than the file has.
   std::ofstream(folder.path() / "config.json") << *quantized_config(kConfig, kernels::PanelFormat::kInt4Group128);
   auto stored = formats::open_weights(folder.path());
@@ -110,14 +131,11 @@ TEST(QuantizeCheckpoint, OtherPeoplesQuantizationIsRefusedByName) {
   EXPECT_NE(format.error().message.find("awq"), std::string::npos);
 }
 
-TEST(QuantizeCheckpoint, StopsWhenAskedAndLeavesNoFile) {
-  const Folder folder;
-  const auto sizes = write_quantized(make_synthetic(kTiny, DType::kF32, 5), kernels::PanelFormat::kInt8,
-                                     folder.path() / "model.safetensors",
-                                     [](std::int64_t done, std::int64_t) { return done < 2; });
-  ASSERT_FALSE(sizes);
-  EXPECT_EQ(sizes.error().code, ErrorCode::kCancelled);
-  EXPECT_TRUE(fs::is_empty(folder.path()));
+TEST(QuantizeCheckpoint, StopsWhenAsked) {
+  const auto quantized = quantize_checkpoint(make_synthetic(kTiny, DType::kF32, 5), kernels::PanelFormat::kInt8,
+                                             [](std::int64_t done, std::int64_t) { return done < 2; });
+  ASSERT_FALSE(quantized);
+  EXPECT_EQ(quantized.error().code, ErrorCode::kCancelled);
 }
 
 }  // namespace

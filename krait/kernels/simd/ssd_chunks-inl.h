@@ -22,13 +22,11 @@
 HWY_BEFORE_NAMESPACE();
 namespace krait::kernels::HWY_NAMESPACE {
 
-// cb[i, j] = C_i . B_j for j <= i of one chunk (more is written, and ignored); `packed` [Q, N] becomes B without gaps.
-// `transposed` [N, Q] is scratch. Q is the stride here: ssd_padded(chunk).
-void ssd_chunk_products(RowsIn b, RowsIn c, std::int64_t states, float* transposed, float* packed, float* cb,
-                        std::int64_t q) {
+// cb[i, j] = C_i . B_j for j <= i of one chunk (more is written, and ignored); `transposed` [N, Q] becomes B^T, zero
+// past the chunk's rows. Q is the stride here: ssd_padded(chunk).
+void ssd_chunk_products(RowsIn b, RowsIn c, std::int64_t states, float* transposed, float* cb, std::int64_t q) {
   const std::int64_t rows = b.rows;
   for (std::int64_t j = 0; j < rows; ++j) {
-    std::copy_n(b.row(j), states, packed + j * states);
     for (std::int64_t n = 0; n < states; ++n) transposed[n * q + j] = b.row(j)[n];
   }
   constexpr auto lanes = static_cast<std::int64_t>(kLanes);
@@ -41,8 +39,7 @@ void ssd_chunk_products(RowsIn b, RowsIn c, std::int64_t states, float* transpos
     for_gemm_columns((i + kRows + lanes - 1) / lanes * lanes, [&](auto vectors, std::int64_t j) {
       GemmBlock<kRows, decltype(vectors)::value> sum;
       sum.clear();
-      sum.accumulate(
-          {.k = states, .a = c.row(i), .a_row = c.stride, .a_column = 1, .b = transposed + j, .ldb = q});
+      sum.accumulate({.k = states, .a = c.row(i), .a_row = c.stride, .a_column = 1, .b = transposed + j, .ldb = q});
       for (std::int64_t r = 0; r < kRows; ++r) {
         for (std::int64_t v = 0; v < decltype(vectors)::value; ++v) {
           hn::StoreU(sum.v[r][v], F32(), cb + (i + r) * q + j + v * lanes);
@@ -56,7 +53,7 @@ void ssd_chunk_products(RowsIn b, RowsIn c, std::int64_t states, float* transpos
 struct SsdScratch {
   float *dt, *high, *low, *from_start, *to_end;  // [Q]: cum in two floats, exp(cum_i), exp(cum_Q - cum_j)
   float* weights;                                // [kGemmRows, Q]
-  float *x_dt, *x_end;                           // [Q, P]: X', X''
+  float *x_dt, *x_end, *y;                       // [Q, P]: X', X'', diag(exp(cum)) (C S)
   float* state;                                  // [N, P], where the stored one cannot be worked on
   std::int64_t q, p;                             // Q and P rounded up
 };
@@ -71,13 +68,14 @@ HWY_INLINE SsdScratch carve_ssd_scratch(const SsdScan& scan, float* from) {
   s.weights = take(kGemmRows * s.q);
   s.x_dt = take(s.q * s.p);
   s.x_end = take(s.q * s.p);
+  s.y = take(s.q * s.p);
   s.state = take(scan.states * s.p);
   return s;
 }
 
 // dt, cum and its exponentials of a chunk; returns exp(cum_Q).
-HWY_INLINE float ssd_chunk_decays(const SsdTask& task, std::int64_t head, std::int64_t first, std::int64_t rows,
-                                  const SsdScratch& s) {
+HWY_NOINLINE float ssd_chunk_decays(const SsdTask& task, std::int64_t head, std::int64_t first, std::int64_t rows,
+                                    const SsdScratch& s) {
   const F32 d;
   const SsdScan& scan = *task.scan;
   const float bias = scan.dt_bias == nullptr ? 0.0F : scan.dt_bias[head];
@@ -114,8 +112,8 @@ HWY_INLINE float ssd_chunk_decays(const SsdTask& task, std::int64_t head, std::i
 }
 
 // X' and X'' of one head, columns past P zero.
-HWY_INLINE void ssd_chunk_inputs(const SsdTask& task, std::int64_t head, std::int64_t first, std::int64_t rows,
-                                 const SsdScratch& s) {
+HWY_NOINLINE void ssd_chunk_inputs(const SsdTask& task, std::int64_t head, std::int64_t first, std::int64_t rows,
+                                   const SsdScratch& s) {
   const F32 d;
   constexpr auto lanes = static_cast<std::int64_t>(kLanes);
   const std::int64_t width = task.scan->head_width;
@@ -133,28 +131,37 @@ HWY_INLINE void ssd_chunk_inputs(const SsdTask& task, std::int64_t head, std::in
 
 // Rows i … i + count of (C B^T) o exp(cum_i - cum_j), zero above the diagonal. The exponent of what lies above may be
 // anything, so it is cut off after the exponential.
-HWY_INLINE void ssd_chunk_weights(const float* cb, std::int64_t i, std::int64_t count, const SsdScratch& s) {
+HWY_NOINLINE void ssd_chunk_weights(const float* cb, std::int64_t i, std::int64_t count, const SsdScratch& s) {
   const F32 d;
   constexpr auto lanes = static_cast<std::int64_t>(kLanes);
   for (std::int64_t r = 0; r < count; ++r) {
     const VecF32 high = hn::Set(d, s.high[i + r]), low = hn::Set(d, s.low[i + r]);
-    for (std::int64_t j = 0; j <= i + r; j += lanes) {
+    for (std::int64_t j = 0; j < i + count; j += lanes) {
       VecF32 w[1] = {hn::Add(hn::Sub(high, hn::LoadU(d, s.high + j)), hn::Sub(low, hn::LoadU(d, s.low + j)))};
       exp2_f32(w);
-      hn::StoreU(hn::Mul(w[0], hn::LoadU(d, cb + (i + r) * s.q + j)), d, s.weights + r * s.q + j);
+      const auto below = static_cast<std::size_t>(std::max<std::int64_t>(0, i + r + 1 - j));
+      const VecF32 product = hn::Mul(w[0], hn::LoadU(d, cb + (i + r) * s.q + j));
+      hn::StoreU(hn::IfThenElseZero(hn::FirstN(d, below), product), d, s.weights + r * s.q + j);
     }
-    std::fill(s.weights + r * s.q + i + r + 1, s.weights + r * s.q + i + count, 0.0F);
   }
 }
 
-// y of rows i … i + kRows and columns p … of one head.
+// diag(exp(cum)) (C S) of rows i … i + kRows and columns p … of one head, into s.y. By itself, so that S stays in the
+// first cache for all rows of the chunk: S, X' and Y together would not fit there.
 template <std::int64_t kRows, std::int64_t kVectors>
-HWY_INLINE void ssd_chunk_outputs(const SsdTask& task, std::int64_t head, std::int64_t first, std::int64_t i,
-                                  std::int64_t p, const float* state, const SsdScratch& s) {
+HWY_NOINLINE void ssd_chunk_carried(const SsdTask& task, std::int64_t head, std::int64_t first, std::int64_t i,
+                                    std::int64_t p, const float* state, const SsdScratch& s) {
   const F32 d;
   constexpr auto lanes = static_cast<std::int64_t>(kLanes);
   const SsdScan& scan = *task.scan;
-  const std::int64_t width = scan.head_width;
+  // The next passes read these lines of x and write those of y, 256 bytes a row: too short for the prefetchers.
+  for (std::int64_t r = 0; r < kRows; ++r) {
+    const std::int64_t at = head * scan.head_width + p;
+    for (std::int64_t v = 0; v < kVectors; v += 16 / lanes) {
+      __builtin_prefetch(task.x.row(first + i + r) + at + v * lanes, 0);
+      __builtin_prefetch(task.y.row(first + i + r) + at + v * lanes, 1);
+    }
+  }
   GemmBlock<kRows, kVectors> sum;
   sum.clear();
   sum.accumulate({.k = scan.states,
@@ -165,7 +172,23 @@ HWY_INLINE void ssd_chunk_outputs(const SsdTask& task, std::int64_t head, std::i
                   .ldb = s.p});
   for (std::int64_t r = 0; r < kRows; ++r) {
     const VecF32 factor = hn::Set(d, s.from_start[i + r]);
-    for (std::int64_t v = 0; v < kVectors; ++v) sum.v[r][v] = hn::Mul(factor, sum.v[r][v]);
+    for (std::int64_t v = 0; v < kVectors; ++v) {
+      hn::StoreU(hn::Mul(factor, sum.v[r][v]), d, s.y + (i + r) * s.p + p + v * lanes);
+    }
+  }
+}
+
+// y of the same: what is within the chunk, and D x.
+template <std::int64_t kRows, std::int64_t kVectors>
+HWY_NOINLINE void ssd_chunk_outputs(const SsdTask& task, std::int64_t head, std::int64_t first, std::int64_t i,
+                                    std::int64_t p, const SsdScratch& s) {
+  const F32 d;
+  constexpr auto lanes = static_cast<std::int64_t>(kLanes);
+  const SsdScan& scan = *task.scan;
+  const std::int64_t width = scan.head_width;
+  GemmBlock<kRows, kVectors> sum;
+  for (std::int64_t r = 0; r < kRows; ++r) {
+    for (std::int64_t v = 0; v < kVectors; ++v) sum.v[r][v] = hn::LoadU(d, s.y + (i + r) * s.p + p + v * lanes);
   }
   sum.accumulate({.k = i + kRows, .a = s.weights, .a_row = s.q, .a_column = 1, .b = s.x_dt + p, .ldb = s.p});
   const float* skip = task.head_d(head);
@@ -191,8 +214,8 @@ HWY_INLINE void ssd_chunk_outputs(const SsdTask& task, std::int64_t head, std::i
 }
 
 // S = carried S + B^T X''.
-HWY_INLINE void ssd_chunk_state(const SsdScan& scan, std::int64_t rows, const float* b, float carried,
-                                const SsdScratch& s, float* state) {
+HWY_NOINLINE void ssd_chunk_state(const SsdScan& scan, std::int64_t rows, const float* b_transposed, float carried,
+                                  const SsdScratch& s, float* state) {
   const F32 d;
   constexpr auto lanes = static_cast<std::int64_t>(kLanes);
   for_gemm_rows(scan.states, [&](auto block_rows, std::int64_t n) {
@@ -204,7 +227,8 @@ HWY_INLINE void ssd_chunk_state(const SsdScan& scan, std::int64_t rows, const fl
           sum.v[r][v] = hn::Mul(hn::Set(d, carried), hn::LoadU(d, state + (n + r) * s.p + p + v * lanes));
         }
       }
-      sum.accumulate({.k = rows, .a = b + n, .a_row = 1, .a_column = scan.states, .b = s.x_end + p, .ldb = s.p});
+      sum.accumulate(
+          {.k = rows, .a = b_transposed + n * s.q, .a_row = s.q, .a_column = 1, .b = s.x_end + p, .ldb = s.p});
       for (std::int64_t r = 0; r < kRows; ++r) {
         for (std::int64_t v = 0; v < kVectors; ++v) {
           hn::StoreU(sum.v[r][v], d, state + (n + r) * s.p + p + v * lanes);
@@ -233,15 +257,20 @@ void ssd_chunks(const SsdTask& task, float* scratch) {
       const std::int64_t first = task.first_row + done;
       const float* cb = task.cb + chunk * s.q * s.q;
       const float carried = ssd_chunk_decays(task, head, first, rows, s);
+      for_gemm_rows(rows, [&](auto block_rows, std::int64_t i) {
+        for_gemm_columns(s.p, [&](auto vectors, std::int64_t p) {
+          ssd_chunk_carried<decltype(block_rows)::value, decltype(vectors)::value>(task, head, first, i, p, state, s);
+        });
+      });
       ssd_chunk_inputs(task, head, first, rows, s);
       for_gemm_rows(rows, [&](auto block_rows, std::int64_t i) {
         constexpr std::int64_t kRows = decltype(block_rows)::value;
         ssd_chunk_weights(cb, i, kRows, s);
         for_gemm_columns(s.p, [&](auto vectors, std::int64_t p) {
-          ssd_chunk_outputs<kRows, decltype(vectors)::value>(task, head, first, i, p, state, s);
+          ssd_chunk_outputs<kRows, decltype(vectors)::value>(task, head, first, i, p, s);
         });
       });
-      ssd_chunk_state(scan, rows, task.b_packed + chunk * scan.chunk * scan.states, carried, s, state);
+      ssd_chunk_state(scan, rows, task.b_transposed + chunk * scan.states * s.q, carried, s, state);
     }
     if (!in_place) {
       with_state_type(scan.state_dtype, [&](auto type) {

@@ -120,8 +120,7 @@ struct StateI8 {
 
 // The first `count` values of kCount vectors; the others are zero and are not stored.
 template <class State, std::size_t kCount>
-HWY_INLINE void load_state_part(const std::byte* from, const std::byte* scale, std::size_t count,
-                                VecF32 (&v)[kCount]) {
+HWY_INLINE void load_state_part(const std::byte* from, const std::byte* scale, std::size_t count, VecF32 (&v)[kCount]) {
   alignas(64) std::byte values[kCount * kLanes * State::kBytes] = {};
   std::memcpy(values, from, count * State::kBytes);
   State::load(values, scale, v);

@@ -44,8 +44,8 @@ Mamba2Mixer::Mamba2Mixer(const WeightScope& scope, const Mamba2Dimensions& dimen
   if (scope.loader().failed()) return;
   window_offset_ =
       layout.add(state_name + ".conv", {dimensions.conv_width - 1, conv_channels}, DType::kF32, StateKind::kConvWindow);
-  state_offset_ = layout.add(state_name + ".ssm", {heads, dimensions.states, dimensions.head_width},
-                             scan_.state_dtype, StateKind::kRecurrent);
+  state_offset_ = layout.add(state_name + ".ssm", {heads, dimensions.states, dimensions.head_width}, scan_.state_dtype,
+                             StateKind::kRecurrent);
   window_bytes_ = state_offset_ - window_offset_;
   state_bytes_ = layout.bytes() - state_offset_;
 }
