@@ -21,6 +21,11 @@ endif()
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   # The floor. Kernels are compiled for newer targets as well and chosen at run time.
   target_compile_options(krait_flags INTERFACE -march=x86-64-v2)
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
+  # Highway compiles its NEON functions for the crypto extension by a pragma, which constructors that the compiler
+  # supplies do not inherit: they could not inline Highway's. CPUs without the extension are fine, since only
+  # intrinsics that no kernel uses become such instructions.
+  target_compile_options(krait_flags INTERFACE -march=armv8-a+crypto)
 endif()
 if(KRAIT_SANITIZE)
   target_compile_options(krait_flags INTERFACE -fsanitize=${KRAIT_SANITIZE} -fno-omit-frame-pointer)
