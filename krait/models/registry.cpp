@@ -19,6 +19,7 @@ constexpr std::array kArchitectures = {
     Architecture{"mamba", load_mamba},
     Architecture{"falcon_mamba", load_mamba},
     Architecture{"mamba2", load_mamba2},
+    Architecture{"mamba3", load_mamba3},
 };
 
 constexpr auto kNames = [] {

@@ -22,6 +22,8 @@ constexpr std::array kShapes = {
     SyntheticShape{"mamba-370m", "mamba", 48, 1024, 50280},
     SyntheticShape{"mamba2-130m", "mamba2", 24, 768, 50288, 128},
     SyntheticShape{"mamba2-370m", "mamba2", 48, 1024, 50288, 128},
+    SyntheticShape{"mamba3-130m", "mamba3", 24, 768, 50288, 128},
+    SyntheticShape{"mamba3-mimo-130m", "mamba3", 24, 768, 50288, 128, 64, 1, 4},
 };
 
 class SyntheticSource final : public formats::WeightSource {
@@ -30,11 +32,15 @@ class SyntheticSource final : public formats::WeightSource {
       : shape_(shape), dtype_(dtype), seed_(seed), random_(seed), config_(fmt::format("synthetic {}", shape.name)) {
     KRAIT_CHECK(dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16, "synthetic weights of {}",
                 to_string(dtype));
-    config_.set("model_type", std::string(shape.architecture));
-    config_.set("hidden_size", shape.width);
-    config_.set("num_hidden_layers", shape.layers);
-    config_.set("state_size", shape.states);
-    config_.set("tie_word_embeddings", true);
+    if (shape.architecture == "mamba3") {
+      mamba3_config();
+    } else {
+      config_.set("model_type", std::string(shape.architecture));
+      config_.set("hidden_size", shape.width);
+      config_.set("num_hidden_layers", shape.layers);
+      config_.set("state_size", shape.states);
+      config_.set("tie_word_embeddings", true);
+    }
     uniform("backbone.embeddings.weight", {shape.vocabulary, shape.width}, 0.02 * std::sqrt(3.0));
     constant("backbone.norm_f.weight", shape.width, 1.0F);
     for (std::int64_t i = 0; i < shape.layers; ++i) {
@@ -42,6 +48,8 @@ class SyntheticSource final : public formats::WeightSource {
       constant(layer + "norm.weight", shape.width, 1.0F);
       if (shape.architecture == "mamba2") {
         mamba2_mixer(layer + "mixer.");
+      } else if (shape.architecture == "mamba3") {
+        mamba3_mixer(layer + "mixer.");
       } else {
         mamba_mixer(layer + "mixer.");
       }
@@ -109,6 +117,42 @@ class SyntheticSource final : public formats::WeightSource {
     for (std::int64_t h = 0; h < heads; ++h) a_log[h] = static_cast<float>(std::log(1.0 + 15.0 * random_.uniform()));
     constant(prefix + "D", heads, 1.0F);
     constant(prefix + "norm.weight", inner, 1.0F);
+    linear(prefix + "out_proj.weight", shape_.width, inner, std::sqrt(static_cast<double>(shape_.layers)));
+  }
+
+  void mamba3_config() {
+    config_.set("d_model", shape_.width);
+    config_.set("n_layer", shape_.layers);
+    config_.set("tie_embeddings", true);
+    config_.set("ssm_cfg.layer", std::string("Mamba3"));
+    config_.set("ssm_cfg.headdim", shape_.head_width);
+    config_.set("ssm_cfg.d_state", shape_.states);
+    config_.set("ssm_cfg.ngroups", shape_.groups);
+    if (shape_.rank > 0) {
+      config_.set("ssm_cfg.is_mimo", true);
+      config_.set("ssm_cfg.mimo_rank", shape_.rank);
+    }
+  }
+
+  void mamba3_mixer(const std::string& prefix) {
+    const std::int64_t inner = 2 * shape_.width, heads = inner / shape_.head_width;
+    const std::int64_t rank = std::max<std::int64_t>(1, shape_.rank), states = shape_.states;
+    linear(prefix + "in_proj.weight", 2 * inner + 2 * rank * shape_.groups * states + 3 * heads + states / 4,
+           shape_.width);
+    time_step_bias(prefix + "dt_bias", heads);
+    for (const char* part : {"B", "C"}) {
+      constant(prefix + part + "_norm.weight", states, 1.0F);
+      float* bias = add(prefix + part + "_bias", {heads, rank, states}, DType::kF32);
+      std::fill_n(bias, heads * rank * states, 1.0F);
+    }
+    constant(prefix + "D", heads, 1.0F);
+    if (shape_.rank > 0) {
+      for (const auto& [part, value] : {std::pair{"mimo_x", 1.0F / static_cast<float>(rank)}, std::pair{"mimo_z", 1.0F},
+                                        std::pair{"mimo_o", 1.0F / static_cast<float>(rank)}}) {
+        float* mix = add(prefix + part, {heads, rank, shape_.head_width}, DType::kF32);
+        std::fill_n(mix, heads * rank * shape_.head_width, value);
+      }
+    }
     linear(prefix + "out_proj.weight", shape_.width, inner, std::sqrt(static_cast<double>(shape_.layers)));
   }
 

@@ -58,7 +58,8 @@ TEST_P(ShippedGolden, LogitsAndGreedyContinuationMatch) {
   expect_greedy(folder);
 }
 INSTANTIATE_TEST_SUITE_P(Models, ShippedGolden,
-                         testing::Values("mamba_tied", "falcon_mamba", "mamba2_g2", "mamba2_original_g2_mlp"));
+                         testing::Values("mamba_tied", "falcon_mamba", "mamba2_g2", "mamba2_original_g2_mlp",
+                                         "mamba3_siso_rope1", "mamba3_mimo"));
 
 class SharedGolden : public testing::TestWithParam<const char*> {};
 TEST_P(SharedGolden, LogitsAndGreedyContinuationMatch) {
@@ -71,7 +72,9 @@ INSTANTIATE_TEST_SUITE_P(Models, SharedGolden,
                          testing::Values("ours/falcon_mamba", "ours/mamba_tied", "ours/mamba_untied", "ours/mamba2_g1",
                                          "ours/mamba2_g2", "ours/mamba2_n128", "outside/mamba", "outside/falcon_mamba",
                                          "outside/mamba2", "outside/mamba1_original", "outside/mamba2_original",
-                                         "outside/mamba2_original_g2_mlp"));
+                                         "outside/mamba2_original_g2_mlp", "outside/mamba3_siso",
+                                         "outside/mamba3_siso_rope1", "outside/mamba3_siso_outnorm",
+                                         "outside/mamba3_mimo"));
 
 // llama.cpp's logits. Where weights are in blocks or 16 bits it rounds activations as well, and so does krait; what
 // is left is one rounding step here and there of an activation that falls on a border.

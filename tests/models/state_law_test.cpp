@@ -24,6 +24,9 @@ constexpr SyntheticShape kShapes[] = {
     {"tiny-falcon-mamba", "falcon_mamba", 2, 24, 67, 16},
     {"tiny-mamba2", "mamba2", 2, 36, 131, 19, 12},
     {"tiny-mamba2-groups", "mamba2", 3, 32, 101, 16, 8, 4},
+    {"tiny-mamba3", "mamba3", 2, 36, 131, 20, 12},
+    {"tiny-mamba3-mimo", "mamba3", 2, 32, 101, 16, 8, 2, 4},
+    {"tiny-mamba3-rank-3", "mamba3", 2, 32, 101, 12, 8, 1, 3},
 };
 constexpr std::int64_t kLength = 150;
 
@@ -200,9 +203,13 @@ TEST_P(StateLaw, TheLayoutIsWhatTheFormulaSays) {
     EXPECT_EQ(tensor.offset % 64, 0U) << tensor.name;
   }
   const std::int64_t inner = 2 * shape.width;
-  const std::int64_t layer = shape.architecture == "mamba2"
-                                 ? inner * shape.states + (inner + 2 * shape.groups * shape.states) * 3
-                                 : inner * (shape.states + 3);
+  std::int64_t layer = inner * (shape.states + 3);
+  if (shape.architecture == "mamba2") {
+    layer = inner * shape.states + (inner + 2 * shape.groups * shape.states) * 3;
+  } else if (shape.architecture == "mamba3") {
+    const std::int64_t heads = inner / shape.head_width, rank = std::max<std::int64_t>(1, shape.rank);
+    layer = inner * shape.states + heads * (shape.states / 4 + rank * shape.states) + inner;
+  }
   EXPECT_EQ(floats, static_cast<std::uint64_t>(layer * shape.layers));
 }
 

@@ -156,5 +156,26 @@ TEST(Registry, RecognisesConfigurationsWithoutAModelType) {
   EXPECT_EQ(name(R"({"vocab_size": 8})"), "none");
 }
 
+constexpr models::SyntheticShape kTinyMamba3 = {"tiny", "mamba3", 1, 16, 33, 8, 8};
+
+TEST(WeightLoader, Mamba3NamesWhatDoesNotFit) {
+  const auto error_with = [](const char* key, formats::Config::Value value) {
+    auto source = std::make_shared<ChangedSource>(kTinyMamba3);
+    source->set(key, std::move(value));
+    return load_error(source);
+  };
+  EXPECT_EQ(load_error(std::make_shared<ChangedSource>(kTinyMamba3)), "");
+  EXPECT_NE(error_with("ssm_cfg.headdim", std::int64_t{5})
+                .find("inner width of 32 does not divide into heads of "
+                      "ssm_cfg.headdim 5"),
+            std::string::npos);
+  EXPECT_NE(error_with("ssm_cfg.rope_fraction", 1.5).find("ssm_cfg.rope_fraction is 1.5"), std::string::npos);
+  EXPECT_NE(error_with("ssm_cfg.d_state", std::int64_t{7}).find("ssm_cfg.d_state is 7"), std::string::npos);
+  EXPECT_NE(error_with("ssm_cfg.ngroups", std::int64_t{3}).find("4 heads do not divide into 3 groups"),
+            std::string::npos);
+  // Another rank asks for a wider projection than the file has.
+  EXPECT_NE(error_with("ssm_cfg.is_mimo", true).find("in_proj.weight"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace krait::tests
