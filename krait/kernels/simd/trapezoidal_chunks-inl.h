@@ -24,7 +24,7 @@ namespace krait::kernels::HWY_NAMESPACE {
 
 // Scratch of one task, carved from one allocation. M: rows of a chunk times R; M, P and T padded to whole vectors.
 struct TrapezoidalScratch {
-  TrapezoidalRotation rotation;       // [N] each
+  TrapezoidalRotation rotation;       // [angles], of N floats each
   float *high, *low, *carry, *gamma;  // [T]: cum in two floats, c_t, gamma_t
   float *from_start, *to_end;         // [T]: exp(cum_t), c_t exp(cum_T - cum_t)
   float* key;                         // [N]: one k before it is transposed
@@ -48,7 +48,7 @@ HWY_INLINE TrapezoidalScratch carve_trapezoidal_scratch(const TrapezoidalScan& s
   TrapezoidalScratch s{};
   s.m = trapezoidal_padded(rows * scan.rank);
   s.p = trapezoidal_padded(scan.head_width);
-  for (float** piece : {&s.rotation.cosines, &s.rotation.sines, &s.rotation.partner, &s.key}) *piece = take(states);
+  for (float** piece : {&s.rotation.cosines, &s.rotation.sines, &s.key}) *piece = take(states);
   for (float** piece : {&s.high, &s.low, &s.carry, &s.gamma, &s.from_start, &s.to_end}) *piece = take(rows);
   s.query = take(s.m * states);
   s.keys = take(states * s.m);

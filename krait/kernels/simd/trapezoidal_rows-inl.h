@@ -74,11 +74,9 @@ void trapezoidal_prepare(const TrapezoidalScan& scan, const TrapezoidalInputs& i
   }
 }
 
-// Cosine and sine of a head's angles, laid out for whole rows of N: `sines` has the sign with which an entry takes its
-// partner in; entries without a pair have 1 and 0.
+// Cosines and sines of a head's angles: [angles] each.
 struct TrapezoidalRotation {
-  float *cosines, *sines;  // [N]
-  float* partner;          // [N], scratch
+  float *cosines, *sines;
 };
 
 // theta += turn dt, then the tables.
@@ -86,9 +84,6 @@ HWY_NOINLINE void trapezoidal_turn(const TrapezoidalScan& scan, const float* tur
                                    const TrapezoidalRotation& rotation) {
   const F32 d;
   const VecF32 step = hn::Set(d, dt);
-  std::fill(rotation.cosines, rotation.cosines + scan.states, 1.0F);
-  std::fill(rotation.sines, rotation.sines + scan.states, 0.0F);
-  const std::int64_t half = scan.states / 2;
   for_vectors(scan.angles, [&](auto whole, std::int64_t i, std::size_t part) {
     constexpr bool kWhole = decltype(whole)::value;
     VecF32 v = hn::MulAdd(load<kWhole>(turn + i, part), step, load<kWhole>(theta + i, part));
@@ -97,44 +92,63 @@ HWY_NOINLINE void trapezoidal_turn(const TrapezoidalScan& scan, const float* tur
     v = hn::NegMulAdd(turns, hn::Set(d, 6.28318548202514648F), v);
     v = hn::NegMulAdd(turns, hn::Set(d, -1.74845553146e-7F), v);
     store<kWhole>(v, theta + i, part);
-    HWY_ALIGN float cosine[kLanes];
-    HWY_ALIGN float sine[kLanes];
-    hn::Store(hn::Cos(d, v), d, cosine);
-    hn::Store(hn::Sin(d, v), d, sine);
-    for (std::size_t j = 0; j < part; ++j) {
-      const std::int64_t pair = i + static_cast<std::int64_t>(j);
-      const std::int64_t left = scan.halves ? pair : 2 * pair;
-      const std::int64_t right = scan.halves ? pair + half : 2 * pair + 1;
-      rotation.cosines[left] = rotation.cosines[right] = cosine[j];
-      rotation.sines[left] = -sine[j];
-      rotation.sines[right] = sine[j];
-    }
+    store<kWhole>(hn::Cos(d, v), rotation.cosines + i, part);
+    store<kWhole>(hn::Sin(d, v), rotation.sines + i, part);
   });
+}
+
+// a, b of pairs i …: turned by their angles.
+template <bool kWhole>
+HWY_INLINE void turn_pairs(const TrapezoidalRotation& rotation, std::int64_t i, std::size_t count, VecF32& a,
+                           VecF32& b) {
+  const VecF32 cosine = load<kWhole>(rotation.cosines + i, count), sine = load<kWhole>(rotation.sines + i, count);
+  const VecF32 left = hn::NegMulAdd(b, sine, hn::Mul(a, cosine));
+  b = hn::MulAdd(b, cosine, hn::Mul(a, sine));
+  a = left;
 }
 
 // to [N] = Rot(normed + bias)
 HWY_INLINE void trapezoidal_rotate(const TrapezoidalScan& scan, const float* normed, const float* bias,
                                    const TrapezoidalRotation& rotation, float* to) {
-  for_vectors(scan.states, [&](auto whole, std::int64_t n, std::size_t part) {
-    constexpr bool kWhole = decltype(whole)::value;
-    store<kWhole>(hn::Add(load<kWhole>(normed + n, part), load<kWhole>(bias + n, part)), to + n, part);
-  });
-  const std::int64_t half = scan.states / 2;
+  const F32 d;
+  const auto biased = [&](std::int64_t begin, std::int64_t end) {
+    for_vectors(end - begin, [&](auto whole, std::int64_t i, std::size_t part) {
+      constexpr bool kWhole = decltype(whole)::value;
+      const std::int64_t n = begin + i;
+      store<kWhole>(hn::Add(load<kWhole>(normed + n, part), load<kWhole>(bias + n, part)), to + n, part);
+    });
+  };
   if (scan.halves) {
-    std::copy_n(to + half, half, rotation.partner);
-    std::copy_n(to, half, rotation.partner + half);
-  } else {
-    for (std::int64_t n = 0; n < scan.states; n += 2) {
-      rotation.partner[n] = to[n + 1];
-      rotation.partner[n + 1] = to[n];
-    }
+    const std::int64_t half = scan.states / 2;
+    for_vectors(scan.angles, [&](auto whole, std::int64_t i, std::size_t part) {
+      constexpr bool kWhole = decltype(whole)::value;
+      VecF32 a = hn::Add(load<kWhole>(normed + i, part), load<kWhole>(bias + i, part));
+      VecF32 b = hn::Add(load<kWhole>(normed + half + i, part), load<kWhole>(bias + half + i, part));
+      turn_pairs<kWhole>(rotation, i, part, a, b);
+      store<kWhole>(a, to + i, part);
+      store<kWhole>(b, to + half + i, part);
+    });
+    biased(scan.angles, half);
+    biased(half + scan.angles, scan.states);
+    return;
   }
-  for_vectors(scan.states, [&](auto whole, std::int64_t n, std::size_t part) {
-    constexpr bool kWhole = decltype(whole)::value;
-    const VecF32 own = hn::Mul(load<kWhole>(to + n, part), load<kWhole>(rotation.cosines + n, part));
-    const VecF32 other = load<kWhole>(rotation.partner + n, part);
-    store<kWhole>(hn::MulAdd(other, load<kWhole>(rotation.sines + n, part), own), to + n, part);
-  });
+  constexpr auto lanes = static_cast<std::int64_t>(kLanes);
+  std::int64_t i = 0;
+  for (; i + lanes <= scan.angles; i += lanes) {
+    VecF32 a, b, bias_a, bias_b;
+    hn::LoadInterleaved2(d, normed + 2 * i, a, b);
+    hn::LoadInterleaved2(d, bias + 2 * i, bias_a, bias_b);
+    a = hn::Add(a, bias_a);
+    b = hn::Add(b, bias_b);
+    turn_pairs<true>(rotation, i, kLanes, a, b);
+    hn::StoreInterleaved2(a, b, d, to + 2 * i);
+  }
+  for (; i < scan.angles; ++i) {
+    const float a = normed[2 * i] + bias[2 * i], b = normed[2 * i + 1] + bias[2 * i + 1];
+    to[2 * i] = a * rotation.cosines[i] - b * rotation.sines[i];
+    to[2 * i + 1] = a * rotation.sines[i] + b * rotation.cosines[i];
+  }
+  biased(2 * scan.angles, scan.states);
 }
 
 // raw [R] rows of `stride`: S^T q_r; y of one head and row = what becomes of them after D, norm, gate and the sum.

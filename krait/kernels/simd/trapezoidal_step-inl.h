@@ -11,11 +11,14 @@
 #include <type_traits>
 #include <utility>
 
+#include "hwy/cache_control.h"
 #include "krait/kernels/simd/state-inl.h"
 #include "krait/kernels/simd/trapezoidal_rows-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace krait::kernels::HWY_NAMESPACE {
+
+inline constexpr std::int64_t kRowsAhead = 16;
 
 struct TrapezoidalStepHead {
   float decay;
@@ -48,6 +51,10 @@ HWY_INLINE void trapezoidal_step_columns(const TrapezoidalStepHead& head, std::i
   std::byte* state = head.state + p * static_cast<std::int64_t>(State::kBytes);
   std::byte* scale = State::kScaled ? head.scales + 4 * (p / kStateBlock) : nullptr;
   for (std::int64_t n = 0; n < head.states; ++n) {
+    // The first columns ask for whole rows ahead: those of a part of a row would leave every other line to wait for.
+    if (p == 0) {
+      for (std::int64_t line = 0; line < row_bytes; line += 64) hwy::Prefetch(state + kRowsAhead * row_bytes + line);
+    }
     VecF32 s[kCount];
     if constexpr (kWhole) {
       State::load(state, scale, s);
@@ -111,7 +118,7 @@ HWY_INLINE void trapezoidal_step_rank(std::int64_t rank, const TrapezoidalStepHe
   }
 }
 
-// Scratch: 2 R N + 3 N + 3 R P floats, P padded to a whole block of the state.
+// Scratch: 2 R N + 2 angles + 3 R P floats, P padded to a whole block of the state.
 void trapezoidal_step(const TrapezoidalTask& task, float* scratch) {
   const F32 d;
   const TrapezoidalScan& scan = *task.scan;
@@ -121,7 +128,7 @@ void trapezoidal_step(const TrapezoidalTask& task, float* scratch) {
   const auto take = [&](std::int64_t count) { return std::exchange(scratch, scratch + trapezoidal_padded(count)); };
   float* const key = take(rank * states);
   float* const query = take(rank * states);
-  const TrapezoidalRotation rotation{.cosines = take(states), .sines = take(states), .partner = take(states)};
+  const TrapezoidalRotation rotation{.cosines = take(scan.angles), .sines = take(scan.angles)};
   float* const value = take(rank * stride);
   float* const last_value = take(rank * stride);
   float* const y = take(rank * stride);
