@@ -31,16 +31,18 @@ struct TrapezoidalStepHead {
   std::int64_t states, width;
 };
 
-// Columns p … of S for all R: kCount vectors, or with kWhole false the first `count` values of them.
+// Rows first … last and columns p … of S for all R: kCount vectors, or with kWhole false the first `count` values of
+// them.
 template <class State, std::int64_t kRank, std::size_t kCount, bool kWhole>
-HWY_INLINE void trapezoidal_step_columns(const TrapezoidalStepHead& head, std::int64_t p, std::size_t count) {
+HWY_INLINE void trapezoidal_step_columns(const TrapezoidalStepHead& head, std::int64_t first, std::int64_t end,
+                                         std::int64_t p, std::size_t count) {
   const F32 d;
   VecF32 value[kRank][kCount], last_value[kRank][kCount], sum[kRank][kCount];
   for (std::int64_t r = 0; r < kRank; ++r) {
     for (std::size_t j = 0; j < kCount; ++j) {
       value[r][j] = hn::LoadU(d, head.value + r * head.stride + p + j * kLanes);
       last_value[r][j] = hn::LoadU(d, head.last_value + r * head.stride + p + j * kLanes);
-      sum[r][j] = hn::Zero(d);
+      sum[r][j] = first == 0 ? hn::Zero(d) : hn::LoadU(d, head.y + r * head.stride + p + j * kLanes);
     }
   }
   StateNoise<kCount> noise;
@@ -48,12 +50,12 @@ HWY_INLINE void trapezoidal_step_columns(const TrapezoidalStepHead& head, std::i
   const VecF32 decay = hn::Set(d, head.decay);
   const std::int64_t row_bytes = head.width * static_cast<std::int64_t>(State::kBytes);
   const std::int64_t row_scales = State::kScaled ? 4 * state_blocks(head.width) : 0;
-  std::byte* state = head.state + p * static_cast<std::int64_t>(State::kBytes);
-  std::byte* scale = State::kScaled ? head.scales + 4 * (p / kStateBlock) : nullptr;
-  for (std::int64_t n = 0; n < head.states; ++n) {
-    // The first columns ask for whole rows ahead: those of a part of a row would leave every other line to wait for.
-    if (p == 0) {
-      for (std::int64_t line = 0; line < row_bytes; line += 64) hwy::Prefetch(state + kRowsAhead * row_bytes + line);
+  std::byte* state = head.state + first * row_bytes + p * static_cast<std::int64_t>(State::kBytes);
+  std::byte* scale = State::kScaled ? head.scales + first * row_scales + 4 * (p / kStateBlock) : nullptr;
+  for (std::int64_t n = first; n < end; ++n) {
+    // The same columns some rows on, that memory is asked for as evenly as the arithmetic goes.
+    for (std::size_t byte = 0; byte < kCount * kLanes * State::kBytes; byte += 64) {
+      hwy::Prefetch(state + kRowsAhead * row_bytes + byte);
     }
     VecF32 s[kCount];
     if constexpr (kWhole) {
@@ -61,13 +63,17 @@ HWY_INLINE void trapezoidal_step_columns(const TrapezoidalStepHead& head, std::i
     } else {
       load_state_part<State>(state, scale, count, s);
     }
-    for (std::size_t j = 0; j < kCount; ++j) s[j] = hn::Mul(decay, s[j]);
+    // What comes in is summed apart from S, the last row's and this one's: short chains that need not wait for memory.
+    VecF32 last[kCount], now[kCount];
     for (std::int64_t r = 0; r < kRank; ++r) {
       const VecF32 last_key = hn::Set(d, head.last_key[r * head.states + n]);
       const VecF32 key = hn::Set(d, head.key[r * head.states + n]);
-      for (std::size_t j = 0; j < kCount; ++j) s[j] = hn::MulAdd(last_key, last_value[r][j], s[j]);
-      for (std::size_t j = 0; j < kCount; ++j) s[j] = hn::MulAdd(key, value[r][j], s[j]);
+      for (std::size_t j = 0; j < kCount; ++j) {
+        last[j] = r == 0 ? hn::Mul(last_key, last_value[r][j]) : hn::MulAdd(last_key, last_value[r][j], last[j]);
+        now[j] = r == 0 ? hn::Mul(key, value[r][j]) : hn::MulAdd(key, value[r][j], now[j]);
+      }
     }
+    for (std::size_t j = 0; j < kCount; ++j) s[j] = hn::Add(hn::MulAdd(decay, s[j], last[j]), now[j]);
     for (std::int64_t r = 0; r < kRank; ++r) {
       const VecF32 query = hn::Set(d, head.query[r * head.states + n]);
       for (std::size_t j = 0; j < kCount; ++j) sum[r][j] = hn::MulAdd(query, s[j], sum[r][j]);
@@ -91,19 +97,23 @@ HWY_INLINE void trapezoidal_step_head(const TrapezoidalStepHead& head) {
   constexpr std::size_t kCount =
       State::kScaled ? State::kStepVectors : (kRank == 1 ? 4 : (kLanes >= 16 && kRank <= 4 ? 2 : 1));
   constexpr auto kWidth = static_cast<std::int64_t>(kCount * kLanes);
-  std::int64_t p = 0;
-  for (; p + kWidth <= head.width; p += kWidth) {
-    trapezoidal_step_columns<State, kRank, kCount, true>(head, p, kCount * kLanes);
-  }
-  if constexpr (State::kScaled) {
-    if (p < head.width) {
-      trapezoidal_step_columns<State, kRank, kCount, false>(head, p, static_cast<std::size_t>(head.width - p));
+  constexpr auto lanes = static_cast<std::int64_t>(kLanes);
+  // With several passes over the columns, some rows at a time: while one part is worked on, the next one is on its way.
+  const std::int64_t rows = kRank == 1 ? head.states : kRowsAhead;
+  for (std::int64_t first = 0; first < head.states; first += rows) {
+    const std::int64_t end = std::min(head.states, first + rows);
+    std::int64_t p = 0;
+    for (; p + kWidth <= head.width; p += kWidth) {
+      trapezoidal_step_columns<State, kRank, kCount, true>(head, first, end, p, kCount * kLanes);
     }
-  } else {
-    constexpr auto lanes = static_cast<std::int64_t>(kLanes);
-    for (; p + lanes <= head.width; p += lanes) trapezoidal_step_columns<State, kRank, 1, true>(head, p, kLanes);
-    if (p < head.width) {
-      trapezoidal_step_columns<State, kRank, 1, false>(head, p, static_cast<std::size_t>(head.width - p));
+    const auto rest = [&] { return static_cast<std::size_t>(head.width - p); };
+    if constexpr (State::kScaled) {
+      if (p < head.width) trapezoidal_step_columns<State, kRank, kCount, false>(head, first, end, p, rest());
+    } else {
+      for (; p + lanes <= head.width; p += lanes) {
+        trapezoidal_step_columns<State, kRank, 1, true>(head, first, end, p, kLanes);
+      }
+      if (p < head.width) trapezoidal_step_columns<State, kRank, 1, false>(head, first, end, p, rest());
     }
   }
 }
