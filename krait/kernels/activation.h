@@ -13,7 +13,7 @@ void silu(ThreadPool& pool, RowsIn x, RowsOut y);
 
 void sigmoid(ThreadPool& pool, RowsIn x, RowsOut y);
 
-// Within 4 roundings of 1, rather than of the result.
+// The error is a few roundings of 1, not of the result.
 void hyperbolic_tangent(ThreadPool& pool, RowsIn x, RowsOut y);
 
 // y = max(x, 0)^2

@@ -80,9 +80,9 @@ Sizes read_sizes(WeightLoader& loader, const Names& names) {
   if (loader.failed()) return sizes;
   // No dimension of a model comes near 2^24; products of two stay far from overflow.
   constexpr std::int64_t kLargest = std::int64_t{1} << 24;
-  const bool sound = std::ranges::all_of(
-      std::array{sizes.layers, sizes.vocabulary, sizes.width, sizes.heads, sizes.head_width},
-      [](std::int64_t size) { return size >= 1 && size <= kLargest; });
+  const bool sound =
+      std::ranges::all_of(std::array{sizes.layers, sizes.vocabulary, sizes.width, sizes.heads, sizes.head_width},
+                          [](std::int64_t size) { return size >= 1 && size <= kLargest; });
   if (!sound || sizes.heads * sizes.head_width != sizes.width) {
     loader.set_error({ErrorCode::kCorrupt,
                       fmt::format("[models] an rwkv7 of {} layers, {} tokens, width {} and {} heads of {} does not add "
@@ -125,12 +125,12 @@ class Rwkv7 final : public Model {
       const BlockNames block = names.block(i);
       const std::string state = fmt::format("layers.{}", i);
       const float* bias = load_rosa_bias(loader, block.rosa, sizes.width);
-      layers_.push_back({load_norm(loader, block.norm1, sizes),
-                         Rwkv7TimeMix({loader, block.time_mix, block.time_mix}, sizes.heads, sizes.head_width, i == 0,
-                                      bias, state_layout_, state),
-                         load_norm(loader, block.norm2, sizes),
-                         Rwkv7ChannelMix({loader, block.channel_mix, block.channel_mix}, sizes.width, state_layout_,
-                                         state)});
+      layers_.push_back(
+          {load_norm(loader, block.norm1, sizes),
+           Rwkv7TimeMix({loader, block.time_mix, block.time_mix}, sizes.heads, sizes.head_width, i == 0, bias,
+                        state_layout_, state),
+           load_norm(loader, block.norm2, sizes),
+           Rwkv7ChannelMix({loader, block.channel_mix, block.channel_mix}, sizes.width, state_layout_, state)});
     }
     output_norm_ = load_norm(loader, names.output_norm, sizes);
     head_ = loader.embedding(names.head, sizes.vocabulary, sizes.width);

@@ -14,12 +14,12 @@ namespace krait::models {
 
 struct SyntheticShape {
   std::string_view name;          // "mamba2-130m"
-  std::string_view architecture;  // "mamba", "falcon_mamba" or "mamba2"
+  std::string_view architecture;  // "mamba", "falcon_mamba", "mamba2" or "rwkv7"
   std::int64_t layers = 0;
-  std::int64_t width = 0;        // D; the inner width is 2 D
+  std::int64_t width = 0;        // D; the inner width is 2 D (RWKV-7: D)
   std::int64_t vocabulary = 0;   // V
   std::int64_t states = 16;      // N
-  std::int64_t head_width = 64;  // P, Mamba-2 only
+  std::int64_t head_width = 64;  // P, Mamba-2 and RWKV-7
   std::int64_t groups = 1;       // G, Mamba-2 only
 };
 
@@ -28,8 +28,9 @@ std::span<const SyntheticShape> synthetic_shapes();
 // kInvalidArgument lists the names.
 Result<SyntheticShape> synthetic_shape(std::string_view name);
 
-// A checkpoint in transformers' naming, head tied to the embedding; matrices of `dtype` (f32, bf16 or f16). Matrices
-// are drawn when they are read, so the checkpoint itself takes hardly any memory.
+// A checkpoint in transformers' naming with the head tied to the embedding, RWKV-7's in that of its authors; matrices
+// of `dtype` (f32, bf16 or f16). Matrices are drawn when they are read, so the checkpoint itself takes hardly any
+// memory.
 std::unique_ptr<formats::WeightSource> make_synthetic(const SyntheticShape& shape, DType dtype, std::uint64_t seed);
 
 }  // namespace krait::models

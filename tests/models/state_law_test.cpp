@@ -24,6 +24,7 @@ constexpr SyntheticShape kShapes[] = {
     {"tiny-falcon-mamba", "falcon_mamba", 2, 24, 67, 16},
     {"tiny-mamba2", "mamba2", 2, 36, 131, 19, 12},
     {"tiny-mamba2-groups", "mamba2", 3, 32, 101, 16, 8, 4},
+    {"tiny-rwkv7", "rwkv7", 3, 36, 101, 0, 12},
 };
 constexpr std::int64_t kLength = 150;
 
@@ -200,7 +201,8 @@ TEST_P(StateLaw, TheLayoutIsWhatTheFormulaSays) {
     EXPECT_EQ(tensor.offset % 64, 0U) << tensor.name;
   }
   const std::int64_t inner = 2 * shape.width;
-  const std::int64_t layer = shape.architecture == "mamba2"
+  const std::int64_t layer = shape.architecture == "rwkv7" ? shape.width * shape.head_width + 2 * shape.width
+                             : shape.architecture == "mamba2"
                                  ? inner * shape.states + (inner + 2 * shape.groups * shape.states) * 3
                                  : inner * (shape.states + 3);
   EXPECT_EQ(floats, static_cast<std::uint64_t>(layer * shape.layers));

@@ -52,8 +52,7 @@ Rwkv7TimeMix::Rwkv7TimeMix(const WeightScope& scope, std::int64_t heads, std::in
            .groups = heads};
   if (scope.loader().failed()) return;
   shift_offset_ = layout.add(state_name + ".time_shift", {1, c}, DType::kF32, StateKind::kConvWindow);
-  state_offset_ =
-      layout.add(state_name + ".wkv", {heads, head_width, head_width}, DType::kF32, StateKind::kRecurrent);
+  state_offset_ = layout.add(state_name + ".wkv", {heads, head_width, head_width}, DType::kF32, StateKind::kRecurrent);
 }
 
 void Rwkv7TimeMix::load_mixes(const WeightScope& scope) {
