@@ -79,9 +79,7 @@ struct Oracle {
       reference::rwkv7_scan(c.scan, row, state, y.out().slice_rows(t, 1));
       for (std::int64_t h = 0; h < c.scan.heads; ++h) {
         for (std::int64_t value = 0; value < width; ++value) {
-          const auto at = [&](std::int64_t key) {
-            return static_cast<std::size_t>((h * width + key) * width + value);
-          };
+          const auto at = [&](std::int64_t key) { return static_cast<std::size_t>((h * width + key) * width + value); };
           const auto size = [&](const Matrix& m, std::int64_t i) { return std::fabs(double{m.at(t, h * width + i)}); };
           double removed = 0.0, removed_bound = 0.0;
           for (std::int64_t key = 0; key < width; ++key) {

@@ -116,9 +116,9 @@ std::shared_ptr<Checkpoint> as_gguf_names(const formats::WeightSource& from, con
   config.set("rwkv7.attention.layer_norm_epsilon", 1e-5);
   auto gguf = std::make_shared<Checkpoint>("gguf", config);
   const std::map<std::string, std::string> outside = {
-      {"emb.weight", "token_embd.weight"},          {"blocks.0.ln0.weight", "token_embd_norm.weight"},
+      {"emb.weight", "token_embd.weight"},           {"blocks.0.ln0.weight", "token_embd_norm.weight"},
       {"blocks.0.ln0.bias", "token_embd_norm.bias"}, {"ln_out.weight", "output_norm.weight"},
-      {"ln_out.bias", "output_norm.bias"},          {"head.weight", "output.weight"}};
+      {"ln_out.bias", "output_norm.bias"},           {"head.weight", "output.weight"}};
   const std::map<std::string, std::string> inside = {{"ln1.weight", "attn_norm.weight"},
                                                      {"ln1.bias", "attn_norm.bias"},
                                                      {"ln2.weight", "attn_norm_2.weight"},
@@ -158,7 +158,8 @@ std::shared_ptr<Checkpoint> as_gguf_names(const formats::WeightSource& from, con
   }
   for (const auto& [block, mix] : mixes) {
     std::vector<float> fused;
-    for (const char letter : std::string("rwkvag")) fused.insert(fused.end(), mix.at(letter).begin(), mix.at(letter).end());
+    for (const char letter : std::string("rwkvag"))
+      fused.insert(fused.end(), mix.at(letter).begin(), mix.at(letter).end());
     gguf->put(block + "time_mix_lerp_fused.weight", {6, 1, 1, shape.width}, std::move(fused));
   }
   return gguf;
@@ -196,10 +197,10 @@ TEST(Rwkv7, SizesThatDoNotFitAreNamed) {
   };
   EXPECT_EQ(error_after([](Checkpoint&) {}), "");
   const std::vector<std::pair<std::string, Shape>> wrong = {
-      {"blocks.1.att.w1", {23, 32}},     {"blocks.1.att.w2", {31, 24}},          {"blocks.1.att.w1", {768}},
-      {"blocks.0.att.x_g", {1, 1, 23}},  {"blocks.2.att.key.weight", {24, 25}},  {"blocks.1.att.r_k", {2, 8}},
-      {"blocks.1.ffn.x_k", {1, 25}},     {"blocks.0.ffn.value.weight", {24, 1}}, {"blocks.0.ln0.bias", {1}},
-      {"head.weight", {66, 24}},         {"blocks.1.att.v0", {1, 1, 1}},         {"blocks.1.att.w1", {24, 0}},
+      {"blocks.1.att.w1", {23, 32}},    {"blocks.1.att.w2", {31, 24}},          {"blocks.1.att.w1", {768}},
+      {"blocks.0.att.x_g", {1, 1, 23}}, {"blocks.2.att.key.weight", {24, 25}},  {"blocks.1.att.r_k", {2, 8}},
+      {"blocks.1.ffn.x_k", {1, 25}},    {"blocks.0.ffn.value.weight", {24, 1}}, {"blocks.0.ln0.bias", {1}},
+      {"head.weight", {66, 24}},        {"blocks.1.att.v0", {1, 1, 1}},         {"blocks.1.att.w1", {24, 0}},
   };
   for (const auto& [name, shape] : wrong) {
     const std::string error = error_after([&, n = name, s = shape](Checkpoint& c) { c.reshape(n, s); });
@@ -232,8 +233,8 @@ TEST(Rwkv7, StatesAreF32Only) {
 TEST(Rwkv7, PublishedShapeHasItsSize) {
   models::LoadOptions options;
   options.shapes_only = true;
-  const auto model =
-      models::load_model(models::make_synthetic(models::synthetic_shape("rwkv7-0.1b").value(), DType::kBF16, 1), options);
+  const auto model = models::load_model(
+      models::make_synthetic(models::synthetic_shape("rwkv7-0.1b").value(), DType::kBF16, 1), options);
   ASSERT_TRUE(model) << model.error().message;
   EXPECT_NEAR(static_cast<double>((*model)->info().parameters), 191e6, 0.5e6);
   // 12 layers of 12 heads of 64 by 64, and two rows of 768.

@@ -20,10 +20,8 @@ using models::SyntheticShape;
 
 // Sizes that are no multiple of any vector length, and more than one SSD chunk of tokens.
 constexpr SyntheticShape kShapes[] = {
-    {"tiny-mamba", "mamba", 2, 40, 131, 5},
-    {"tiny-falcon-mamba", "falcon_mamba", 2, 24, 67, 16},
-    {"tiny-mamba2", "mamba2", 2, 36, 131, 19, 12},
-    {"tiny-mamba2-groups", "mamba2", 3, 32, 101, 16, 8, 4},
+    {"tiny-mamba", "mamba", 2, 40, 131, 5},        {"tiny-falcon-mamba", "falcon_mamba", 2, 24, 67, 16},
+    {"tiny-mamba2", "mamba2", 2, 36, 131, 19, 12}, {"tiny-mamba2-groups", "mamba2", 3, 32, 101, 16, 8, 4},
     {"tiny-rwkv7", "rwkv7", 3, 36, 101, 0, 12},
 };
 constexpr std::int64_t kLength = 150;
