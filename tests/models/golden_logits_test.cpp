@@ -58,7 +58,7 @@ TEST_P(ShippedGolden, LogitsAndGreedyContinuationMatch) {
   expect_greedy(folder);
 }
 INSTANTIATE_TEST_SUITE_P(Models, ShippedGolden,
-                         testing::Values("mamba_tied", "falcon_mamba", "mamba2_g2", "mamba2_original_g2_mlp"));
+                         testing::Values("mamba_tied", "falcon_mamba", "mamba2_g2", "mamba2_original_g2_mlp", "rwkv7"));
 
 class SharedGolden : public testing::TestWithParam<const char*> {};
 TEST_P(SharedGolden, LogitsAndGreedyContinuationMatch) {
