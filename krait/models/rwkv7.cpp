@@ -3,6 +3,9 @@
 // Checkpoints: the authors' .pth ("blocks.0.att.r_k", no configuration: all sizes are in the shapes), their small
 // digit-reversal models ("rwkv1.r_k"), GGUF ("rwkv7").
 #include <algorithm>
+#include <array>
+#include <string>
+#include <vector>
 
 #include "krait/core/check.h"
 #include "krait/kernels/activation.h"

@@ -64,7 +64,7 @@ HWY_INLINE void rwkv7_columns(const Rwkv7ScanInputs& in, const SequenceRows& seq
 // state: of the head, [key, value].
 void rwkv7_rows(const Rwkv7Scan& scan, const Rwkv7ScanInputs& in, const SequenceRows& sequence, std::int64_t head,
                 float* state, RowsOut y) {
-  constexpr std::size_t kBlock = 4;  // vectors: removed, v, sum and next of each stay in 16 registers
+  constexpr std::size_t kBlock = 4;  // vectors: a head of 64 on AVX-512, with four registers for each
   constexpr auto lanes = static_cast<std::int64_t>(kLanes);
   constexpr auto kWidth = static_cast<std::int64_t>(kBlock) * lanes;
   const std::int64_t width = scan.head_width, first = head * width;

@@ -1,5 +1,7 @@
 #include "krait/models/mixers/rwkv7_time_mix.h"
 
+#include <algorithm>
+
 #include "krait/kernels/activation.h"
 #include "krait/kernels/token_shift.h"
 
@@ -76,7 +78,7 @@ Rwkv7TimeMix::LowRank Rwkv7TimeMix::load_low_rank(const WeightScope& scope, cons
   if (loader.failed()) return {};
   if (shape.size() != 2 || shape[0] < 1 || shape[1] < 1) {
     loader.set_error({ErrorCode::kCorrupt, fmt::format("[models] tensor {} has shape {}, expected a matrix", name,
-                                                       krait::core::to_string(shape))});
+                                                       to_string(shape))});
     return {};
   }
   const std::int64_t rank = loader.is_gguf() ? shape[0] : shape[1];
