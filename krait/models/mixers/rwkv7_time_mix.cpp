@@ -77,8 +77,8 @@ Rwkv7TimeMix::LowRank Rwkv7TimeMix::load_low_rank(const WeightScope& scope, cons
   const Shape shape = loader.shape(name);
   if (loader.failed()) return {};
   if (shape.size() != 2 || shape[0] < 1 || shape[1] < 1) {
-    loader.set_error({ErrorCode::kCorrupt, fmt::format("[models] tensor {} has shape {}, expected a matrix", name,
-                                                       to_string(shape))});
+    loader.set_error({ErrorCode::kCorrupt,
+                      fmt::format("[models] tensor {} has shape {}, expected a matrix", name, to_string(shape))});
     return {};
   }
   const std::int64_t rank = loader.is_gguf() ? shape[0] : shape[1];
