@@ -93,7 +93,7 @@ void print_table(const nlohmann::json& about) {
 
 int inspect(const InspectOptions& options) {
   std::shared_ptr<const formats::WeightSource> source = value_or_throw(formats::open_weights(options.model.path()));
-  const Result<std::string> architecture = models::architecture_name(source->config());
+  const Result<std::string> architecture = models::architecture_name(*source);
   models::LoadOptions load = options.model.load_options();
   load.shapes_only = true;
   const auto model = models::load_model(source, load);

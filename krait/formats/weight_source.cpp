@@ -143,8 +143,10 @@ Result<std::unique_ptr<WeightSource>> open_weights(const fs::path& path) {
     return open_safetensors(path, std::move(config));
   }
   if (extension == ".bin" || extension == ".pt" || extension == ".pth") {
-    KRAIT_ASSIGN(Config config, read_config(path.parent_path()));
-    return open_torch_pickle(path, std::move(config));
+    auto config = read_config(path.parent_path());
+    if (!config && config.error().code == ErrorCode::kNotFound) config = Config(path.string());
+    if (!config) return std::unexpected(std::move(config).error());
+    return open_torch_pickle(path, *std::move(config));
   }
   return fail(ErrorCode::kUnsupported, "[weights] \"{}\" is none of *.safetensors, *.gguf, *.bin, *.pt, *.pth",
               path.string());

@@ -50,7 +50,8 @@ class WeightSource {
 //   a directory    config.json (or params.json) and model.safetensors.index.json, model.safetensors, a single other
 //                  *.safetensors, pytorch_model.bin.index.json or pytorch_model.bin, tried in this order; or one *.gguf
 //   *.gguf         GGUF
-//   *.safetensors, *.bin, *.pt, *.pth   that file, with config.json (or params.json) beside it
+//   *.safetensors  that file, with config.json (or params.json) beside it
+//   *.bin, *.pt, *.pth   the same; without either the configuration is empty, since some of them never had one
 Result<std::unique_ptr<WeightSource>> open_weights(const std::filesystem::path& path);
 
 // Converts plain types and dequantises block types. `out` must have as many elements as the view

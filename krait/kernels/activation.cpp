@@ -27,6 +27,44 @@ void silu_row(const float* x, float* y, std::size_t count) {
 }
 
 template <bool kWhole>
+HWY_INLINE void sigmoid_at(const float* x, float* y, std::size_t count) {
+  store<kWhole>(sigmoid_f32(load<kWhole>(x, count)), y, count);
+}
+
+void sigmoid_row(const float* x, float* y, std::size_t count) {
+  std::size_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) sigmoid_at<true>(x + i, y + i, kLanes);
+  if (i < count) sigmoid_at<false>(x + i, y + i, count - i);
+}
+
+// tanh |x| = (1 - u) / (1 + u), u = e^(-2 |x|), which never overflows.
+template <bool kWhole>
+HWY_INLINE void tanh_at(const float* x, float* y, std::size_t count) {
+  const F32 d;
+  const VecF32 v = load<kWhole>(x, count), one = hn::Set(d, 1.0F);
+  const VecF32 u = exp_f32(hn::Mul(hn::Set(d, -2.0F), hn::Abs(v)));
+  store<kWhole>(hn::CopySign(hn::Div(hn::Sub(one, u), hn::Add(one, u)), v), y, count);
+}
+
+void tanh_row(const float* x, float* y, std::size_t count) {
+  std::size_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) tanh_at<true>(x + i, y + i, kLanes);
+  if (i < count) tanh_at<false>(x + i, y + i, count - i);
+}
+
+template <bool kWhole>
+HWY_INLINE void squared_relu_at(const float* x, float* y, std::size_t count) {
+  const VecF32 v = at_least(hn::Zero(F32()), load<kWhole>(x, count));
+  store<kWhole>(hn::Mul(v, v), y, count);
+}
+
+void squared_relu_row(const float* x, float* y, std::size_t count) {
+  std::size_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) squared_relu_at<true>(x + i, y + i, kLanes);
+  if (i < count) squared_relu_at<false>(x + i, y + i, count - i);
+}
+
+template <bool kWhole>
 HWY_INLINE void silu_gate_at(const float* x, const float* gate, float* y, std::size_t count) {
   store<kWhole>(hn::Mul(load<kWhole>(x, count), silu_f32(load<kWhole>(gate, count))), y, count);
 }
@@ -72,6 +110,9 @@ namespace krait::kernels {
 namespace {
 
 HWY_EXPORT(silu_row);
+HWY_EXPORT(sigmoid_row);
+HWY_EXPORT(tanh_row);
+HWY_EXPORT(squared_relu_row);
 HWY_EXPORT(silu_gate_row);
 HWY_EXPORT(softplus_row);
 HWY_EXPORT(add_row);
@@ -88,6 +129,33 @@ void silu(ThreadPool& pool, RowsIn x, RowsOut y) {
   pool.parallel_for(x.rows, rows_per_task(x.columns), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
       HWY_DYNAMIC_DISPATCH(silu_row)(x.row(row), y.row(row), static_cast<std::size_t>(x.columns));
+    }
+  });
+}
+
+void sigmoid(ThreadPool& pool, RowsIn x, RowsOut y) {
+  check_same_shape(x, y);
+  pool.parallel_for(x.rows, rows_per_task(x.columns), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      HWY_DYNAMIC_DISPATCH(sigmoid_row)(x.row(row), y.row(row), static_cast<std::size_t>(x.columns));
+    }
+  });
+}
+
+void hyperbolic_tangent(ThreadPool& pool, RowsIn x, RowsOut y) {
+  check_same_shape(x, y);
+  pool.parallel_for(x.rows, rows_per_task(x.columns), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      HWY_DYNAMIC_DISPATCH(tanh_row)(x.row(row), y.row(row), static_cast<std::size_t>(x.columns));
+    }
+  });
+}
+
+void squared_relu(ThreadPool& pool, RowsIn x, RowsOut y) {
+  check_same_shape(x, y);
+  pool.parallel_for(x.rows, rows_per_task(x.columns), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      HWY_DYNAMIC_DISPATCH(squared_relu_row)(x.row(row), y.row(row), static_cast<std::size_t>(x.columns));
     }
   });
 }

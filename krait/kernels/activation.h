@@ -1,5 +1,6 @@
 // Elementwise functions over rows. All of them may work in place (y = x).
 //   silu(x) = x / (1 + e^-x)
+//   sigmoid(x) = 1 / (1 + e^-x)
 //   softplus(x) = log(1 + e^x), and x itself above 20, as every Mamba implementation has it
 #pragma once
 
@@ -9,6 +10,14 @@
 namespace krait::kernels {
 
 void silu(ThreadPool& pool, RowsIn x, RowsOut y);
+
+void sigmoid(ThreadPool& pool, RowsIn x, RowsOut y);
+
+// The error is a few roundings of 1, not of the result.
+void hyperbolic_tangent(ThreadPool& pool, RowsIn x, RowsOut y);
+
+// y = max(x, 0)^2
+void squared_relu(ThreadPool& pool, RowsIn x, RowsOut y);
 
 // y = x * silu(gate): the output gate of Mamba-1 and the gated MLP.
 void silu_gate(ThreadPool& pool, RowsIn x, RowsIn gate, RowsOut y);

@@ -12,5 +12,6 @@ namespace krait::models {
 std::unique_ptr<Model> load_mamba(WeightLoader& loader);  // mamba and falcon_mamba
 std::unique_ptr<Model> load_mamba2(WeightLoader& loader);
 std::unique_ptr<Model> load_mamba3(WeightLoader& loader);
+std::unique_ptr<Model> load_rwkv7(WeightLoader& loader);
 
 }  // namespace krait::models

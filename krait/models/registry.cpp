@@ -20,6 +20,7 @@ constexpr std::array kArchitectures = {
     Architecture{"falcon_mamba", load_mamba},
     Architecture{"mamba2", load_mamba2},
     Architecture{"mamba3", load_mamba3},
+    Architecture{"rwkv7", load_rwkv7},
 };
 
 constexpr auto kNames = [] {
@@ -53,9 +54,17 @@ Result<std::string> architecture_name(const formats::Config& config) {
               config.origin());
 }
 
+Result<std::string> architecture_name(const formats::WeightSource& source) {
+  if (!source.config().values().empty()) return architecture_name(source.config());
+  if (source.find("blocks.0.att.r_k") != nullptr || source.find("rwkv1.r_k") != nullptr) return "rwkv7";
+  return fail(ErrorCode::kCorrupt,
+              "[models] no configuration says what model this is, and its tensors are not named like RWKV-7's ({})",
+              source.origin());
+}
+
 Result<std::unique_ptr<Model>> load_model(std::shared_ptr<const formats::WeightSource> source,
                                           const LoadOptions& options) {
-  KRAIT_ASSIGN(const std::string name, architecture_name(source->config()));
+  KRAIT_ASSIGN(const std::string name, architecture_name(*source));
   const auto* found = std::ranges::find(kArchitectures, name, &Architecture::name);
   if (found == kArchitectures.end()) {
     return fail(ErrorCode::kUnsupported, "[models] architecture {} is not one of {} ({})", name,

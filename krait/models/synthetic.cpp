@@ -24,6 +24,7 @@ constexpr std::array kShapes = {
     SyntheticShape{"mamba2-370m", "mamba2", 48, 1024, 50288, 128},
     SyntheticShape{"mamba3-130m", "mamba3", 24, 768, 50288, 128},
     SyntheticShape{"mamba3-mimo-130m", "mamba3", 24, 768, 50288, 128, 64, 1, 4},
+    SyntheticShape{"rwkv7-0.1b", "rwkv7", 12, 768, 65536},
 };
 
 class SyntheticSource final : public formats::WeightSource {
@@ -32,27 +33,10 @@ class SyntheticSource final : public formats::WeightSource {
       : shape_(shape), dtype_(dtype), seed_(seed), random_(seed), config_(fmt::format("synthetic {}", shape.name)) {
     KRAIT_CHECK(dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16, "synthetic weights of {}",
                 to_string(dtype));
-    if (shape.architecture == "mamba3") {
-      mamba3_config();
+    if (shape.architecture == "rwkv7") {
+      rwkv7();
     } else {
-      config_.set("model_type", std::string(shape.architecture));
-      config_.set("hidden_size", shape.width);
-      config_.set("num_hidden_layers", shape.layers);
-      config_.set("state_size", shape.states);
-      config_.set("tie_word_embeddings", true);
-    }
-    uniform("backbone.embeddings.weight", {shape.vocabulary, shape.width}, 0.02 * std::sqrt(3.0));
-    constant("backbone.norm_f.weight", shape.width, 1.0F);
-    for (std::int64_t i = 0; i < shape.layers; ++i) {
-      const std::string layer = fmt::format("backbone.layers.{}.", i);
-      constant(layer + "norm.weight", shape.width, 1.0F);
-      if (shape.architecture == "mamba2") {
-        mamba2_mixer(layer + "mixer.");
-      } else if (shape.architecture == "mamba3") {
-        mamba3_mixer(layer + "mixer.");
-      } else {
-        mamba_mixer(layer + "mixer.");
-      }
+      backbone();
     }
     std::ranges::sort(tensors_, {}, &formats::TensorInfo::name);
   }
@@ -86,6 +70,82 @@ class SyntheticSource final : public formats::WeightSource {
   }
 
  private:
+  void backbone() {
+    if (shape_.architecture == "mamba3") {
+      mamba3_config();
+    } else {
+      config_.set("model_type", std::string(shape_.architecture));
+      config_.set("hidden_size", shape_.width);
+      config_.set("num_hidden_layers", shape_.layers);
+      config_.set("state_size", shape_.states);
+      config_.set("tie_word_embeddings", true);
+    }
+    uniform("backbone.embeddings.weight", {shape_.vocabulary, shape_.width}, 0.02 * std::sqrt(3.0));
+    constant("backbone.norm_f.weight", shape_.width, 1.0F);
+    for (std::int64_t i = 0; i < shape_.layers; ++i) {
+      const std::string layer = fmt::format("backbone.layers.{}.", i);
+      constant(layer + "norm.weight", shape_.width, 1.0F);
+      if (shape_.architecture == "mamba2") {
+        mamba2_mixer(layer + "mixer.");
+      } else if (shape_.architecture == "mamba3") {
+        mamba3_mixer(layer + "mixer.");
+      } else {
+        mamba_mixer(layer + "mixer.");
+      }
+    }
+  }
+
+  void rwkv7() {
+    config_.set("model_type", std::string("rwkv7"));
+    const std::int64_t width = shape_.width;
+    uniform("emb.weight", {shape_.vocabulary, width}, 0.02 * std::sqrt(3.0));
+    for (const char* norm : {"blocks.0.ln0", "ln_out"}) layer_norm(norm);
+    for (std::int64_t i = 0; i < shape_.layers; ++i) {
+      const std::string layer = fmt::format("blocks.{}.", i);
+      layer_norm(layer + "ln1");
+      layer_norm(layer + "ln2");
+      rwkv7_time_mix(layer + "att.");
+      between(layer + "ffn.x_k", {1, 1, width}, 0.0, 1.0);
+      linear(layer + "ffn.key.weight", 4 * width, width);
+      linear(layer + "ffn.value.weight", width, 4 * width, std::sqrt(static_cast<double>(shape_.layers)));
+    }
+    linear("head.weight", shape_.vocabulary, width);
+  }
+
+  void rwkv7_time_mix(const std::string& prefix) {
+    const std::int64_t width = shape_.width;
+    for (const char* mix : {"x_r", "x_w", "x_k", "x_v", "x_a", "x_g"}) between(prefix + mix, {1, 1, width}, 0.0, 1.0);
+    for (const char* matrix : {"receptance", "key", "value"}) linear(prefix + matrix + ".weight", width, width);
+    linear(prefix + "output.weight", width, width, std::sqrt(static_cast<double>(shape_.layers)));
+    // The authors' ranks for a width: multiples of 32.
+    const std::array<std::pair<char, double>, 4> ranks = {{{'w', 2.5}, {'a', 2.5}, {'v', 1.7}, {'g', 5.0}}};
+    for (const auto& [letter, factor] : ranks) {
+      const double root = std::sqrt(static_cast<double>(width));
+      const std::int64_t rank = std::max<std::int64_t>(32, std::llround(factor * root / 32.0) * 32);
+      uniform(fmt::format("{}{}1", prefix, letter), {width, rank}, 1.0 / root);
+      uniform(fmt::format("{}{}2", prefix, letter), {rank, width}, 1.0 / std::sqrt(static_cast<double>(rank)));
+    }
+    between(prefix + "w0", {1, 1, width}, -6.0, 0.0);
+    between(prefix + "a0", {1, 1, width}, -0.5, 0.5);
+    between(prefix + "v0", {1, 1, width}, 0.5, 1.0);
+    between(prefix + "k_k", {1, 1, width}, 0.6, 0.8);
+    between(prefix + "k_a", {1, 1, width}, 0.9, 1.1);
+    between(prefix + "r_k", {width / shape_.head_width, shape_.head_width}, -0.1, 0.1);
+    layer_norm(prefix + "ln_x");
+  }
+
+  void layer_norm(const std::string& name) {
+    constant(name + ".weight", shape_.width, 1.0F);
+    constant(name + ".bias", shape_.width, 0.0F);
+  }
+
+  // Small parameters, f32 whatever the matrices are.
+  void between(const std::string& name, Shape shape, double low, double high) {
+    const std::int64_t count = *element_count(shape);
+    float* values = add(name, std::move(shape), DType::kF32);
+    for (std::int64_t i = 0; i < count; ++i) values[i] = static_cast<float>(low + (high - low) * random_.uniform());
+  }
+
   void mamba_mixer(const std::string& prefix) {
     const std::int64_t inner = 2 * shape_.width;
     const std::int64_t rank = (shape_.width + 15) / 16;

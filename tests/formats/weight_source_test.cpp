@@ -97,6 +97,15 @@ TEST(OpenWeights, ReadsTheConfigurationBesideTheWeights) {
   expect_error(open_weights(folder.path()), ErrorCode::kCorrupt, {"not JSON", "config.json"});
 }
 
+TEST(OpenWeights, ABareTorchFileHasAnEmptyConfiguration) {
+  const TemporaryFolder folder;
+  const auto file = folder.write("a.pth", torch_file("t"));
+  EXPECT_TRUE(open_weights(file).value()->config().values().empty());
+  EXPECT_NE(open_weights(file).value()->config().origin().find("a.pth"), std::string::npos);
+  folder.write("config.json", "{");
+  expect_error(open_weights(file), ErrorCode::kCorrupt, {"not JSON", "config.json"});
+}
+
 TEST(OpenWeights, SaysWhatItLookedForInADirectory) {
   const TemporaryFolder folder;
   folder.write("config.json", "{}");

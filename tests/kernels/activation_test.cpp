@@ -1,6 +1,7 @@
 #include "krait/kernels/activation.h"
 
 #include "krait/kernels/reference/elementwise.h"
+#include "krait/kernels/reference/rwkv7.h"
 #include "tests/kernels/kernel_testing.h"
 
 namespace krait::kernels {
@@ -33,6 +34,38 @@ TEST(Activation, SiluMatchesOracleAtEveryLength) {
       y.check_gaps();
       silu(pool, x.in(), x.out());
       tests::expect_same_bits(x, y);
+    }
+  });
+}
+
+TEST(Activation, SigmoidTanhAndSquaredReluMatchTheirFormulas) {
+  ThreadPool pool(2);
+  on_every_target([&] {
+    Random random(7);
+    for (const std::int64_t columns : tests::kLengths) {
+      Matrix x(5, columns, 3, 1), y(5, columns, 2, 1);
+      x.fill_normal(random, 4.0);
+      Expected expected(5, columns);
+      const auto expect = [&](auto&& formula) {
+        for (std::int64_t r = 0; r < 5; ++r) {
+          for (std::int64_t c = 0; c < columns; ++c) expected.out().row(r)[c] = formula(double{x.at(r, c)});
+        }
+      };
+      sigmoid(pool, x.in(), y.out());
+      expect(reference::sigmoid);
+      // e^-x within 4 roundings, the sum and the quotient one each.
+      tests::expect_near(y, expected, [&](auto r, auto c) { return 6.0 * kRounding * expected.at(r, c); });
+      hyperbolic_tangent(pool, x.in(), y.out());
+      expect([](double v) { return std::tanh(v); });
+      // u within 2 ulp of at most 1: (1 - u) / (1 + u) moves by at most 2 / (1 + u)^2 of that and three roundings.
+      tests::expect_near(y, expected, [&](auto r, auto c) {
+        const double u = std::exp(-2.0 * std::fabs(x.at(r, c)));
+        return kRounding * (8.0 * u / ((1.0 + u) * (1.0 + u)) + 3.0 * std::fabs(expected.at(r, c)));
+      });
+      squared_relu(pool, x.in(), y.out());
+      expect([](double v) { return v > 0.0 ? v * v : 0.0; });
+      tests::expect_near(y, expected, [&](auto r, auto c) { return kRounding * expected.at(r, c); });
+      y.check_gaps();
     }
   });
 }

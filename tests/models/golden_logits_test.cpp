@@ -59,7 +59,7 @@ TEST_P(ShippedGolden, LogitsAndGreedyContinuationMatch) {
 }
 INSTANTIATE_TEST_SUITE_P(Models, ShippedGolden,
                          testing::Values("mamba_tied", "falcon_mamba", "mamba2_g2", "mamba2_original_g2_mlp",
-                                         "mamba3_siso_rope1", "mamba3_mimo"));
+                                         "mamba3_siso_rope1", "mamba3_mimo", "rwkv7"));
 
 class SharedGolden : public testing::TestWithParam<const char*> {};
 TEST_P(SharedGolden, LogitsAndGreedyContinuationMatch) {

@@ -27,6 +27,7 @@ constexpr SyntheticShape kShapes[] = {
     {"tiny-mamba3", "mamba3", 2, 36, 131, 20, 12},
     {"tiny-mamba3-mimo", "mamba3", 2, 32, 101, 16, 8, 2, 4},
     {"tiny-mamba3-rank-3", "mamba3", 2, 32, 101, 12, 8, 1, 3},
+    {"tiny-rwkv7", "rwkv7", 3, 36, 101, 0, 12},
 };
 constexpr std::int64_t kLength = 150;
 
@@ -209,6 +210,8 @@ TEST_P(StateLaw, TheLayoutIsWhatTheFormulaSays) {
   } else if (shape.architecture == "mamba3") {
     const std::int64_t heads = inner / shape.head_width, rank = std::max<std::int64_t>(1, shape.rank);
     layer = inner * shape.states + heads * (shape.states / 4 + rank * shape.states) + inner;
+  } else if (shape.architecture == "rwkv7") {
+    layer = shape.width * shape.head_width + 2 * shape.width;
   }
   EXPECT_EQ(floats, static_cast<std::uint64_t>(layer * shape.layers));
 }
