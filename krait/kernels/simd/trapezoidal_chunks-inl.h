@@ -245,11 +245,12 @@ HWY_NOINLINE void trapezoidal_chunk_state(const TrapezoidalScan& scan, std::int6
   });
 }
 
-// Floats of scratch that a task needs.
+// Floats of scratch that a task needs: what carve_trapezoidal_scratch hands out.
 std::int64_t trapezoidal_chunks_scratch(const TrapezoidalScan& scan) {
-  float* const none = nullptr;
-  const TrapezoidalScratch s = carve_trapezoidal_scratch(scan, none);
-  return (s.state - none) + trapezoidal_padded(scan.states * s.p);
+  const std::int64_t rows = trapezoidal_chunk_rows(scan), states = scan.states;
+  const std::int64_t m = trapezoidal_padded(rows * scan.rank), p = trapezoidal_padded(scan.head_width);
+  return 3 * trapezoidal_padded(states) + 6 * trapezoidal_padded(rows) + 2 * m * states + 3 * m * p + kGemmRows * m +
+         states * p;
 }
 
 void trapezoidal_chunks(const TrapezoidalTask& task, float* scratch) {
