@@ -158,7 +158,7 @@ Result<void> StoredMatrix::pack_panel(std::int64_t panel, PanelFormat wanted, st
   thread_local std::vector<kernels::LowBitRow> codes(kPanelOutputs);
   thread_local std::vector<float> floats;
   kernels::OutputCodes outputs[kPanelOutputs];
-  const float* rows[kPanelOutputs];
+  const float* rows[kPanelOutputs] = {};
   const bool as_stored = wanted == format_ && !kernels::is_float(wanted);
   if (!as_stored) {
     floats.resize(static_cast<std::size_t>(count * columns_));
@@ -166,7 +166,7 @@ Result<void> StoredMatrix::pack_panel(std::int64_t panel, PanelFormat wanted, st
   }
   for (std::int64_t i = 0; i < count; ++i) {
     kernels::LowBitRow& row = codes[static_cast<std::size_t>(i)];
-    rows[i] = floats.data() + i * columns_;
+    if (!as_stored) rows[i] = floats.data() + i * columns_;
     if (kernels::is_float(wanted)) continue;
     if (as_stored) {
       read_codes(first + i, row);
