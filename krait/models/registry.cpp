@@ -15,6 +15,7 @@ struct Architecture {
   std::unique_ptr<Model> (*load)(WeightLoader&);
 };
 
+// clang-format off: a line each
 constexpr std::array kArchitectures = {
     Architecture{"mamba", load_mamba},
     Architecture{"falcon_mamba", load_mamba},
@@ -22,6 +23,7 @@ constexpr std::array kArchitectures = {
     Architecture{"mamba3", load_mamba3},
     Architecture{"rwkv7", load_rwkv7},
 };
+// clang-format on
 
 constexpr auto kNames = [] {
   std::array<std::string_view, kArchitectures.size()> names;
