@@ -11,6 +11,7 @@
 #include "hwy/foreach_target.h"
 //
 #include "krait/kernels/simd/exp-inl.h"
+#include "krait/kernels/simd/for_vectors-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace krait::kernels::HWY_NAMESPACE {
@@ -20,10 +21,10 @@ HWY_INLINE void silu_at(const float* x, float* y, std::size_t count) {
   store<kWhole>(silu_f32(load<kWhole>(x, count)), y, count);
 }
 
-void silu_row(const float* x, float* y, std::size_t count) {
-  std::size_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) silu_at<true>(x + i, y + i, kLanes);
-  if (i < count) silu_at<false>(x + i, y + i, count - i);
+void silu_row(const float* x, float* y, std::int64_t count) {
+  for_vectors(count, [&](auto whole, std::int64_t i, std::size_t part) {
+    silu_at<decltype(whole)::value>(x + i, y + i, part);
+  });
 }
 
 template <bool kWhole>
@@ -31,10 +32,10 @@ HWY_INLINE void sigmoid_at(const float* x, float* y, std::size_t count) {
   store<kWhole>(sigmoid_f32(load<kWhole>(x, count)), y, count);
 }
 
-void sigmoid_row(const float* x, float* y, std::size_t count) {
-  std::size_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) sigmoid_at<true>(x + i, y + i, kLanes);
-  if (i < count) sigmoid_at<false>(x + i, y + i, count - i);
+void sigmoid_row(const float* x, float* y, std::int64_t count) {
+  for_vectors(count, [&](auto whole, std::int64_t i, std::size_t part) {
+    sigmoid_at<decltype(whole)::value>(x + i, y + i, part);
+  });
 }
 
 // tanh |x| = (1 - u) / (1 + u), u = e^(-2 |x|), which never overflows.
@@ -46,10 +47,10 @@ HWY_INLINE void tanh_at(const float* x, float* y, std::size_t count) {
   store<kWhole>(hn::CopySign(hn::Div(hn::Sub(one, u), hn::Add(one, u)), v), y, count);
 }
 
-void tanh_row(const float* x, float* y, std::size_t count) {
-  std::size_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) tanh_at<true>(x + i, y + i, kLanes);
-  if (i < count) tanh_at<false>(x + i, y + i, count - i);
+void tanh_row(const float* x, float* y, std::int64_t count) {
+  for_vectors(count, [&](auto whole, std::int64_t i, std::size_t part) {
+    tanh_at<decltype(whole)::value>(x + i, y + i, part);
+  });
 }
 
 template <bool kWhole>
@@ -58,10 +59,10 @@ HWY_INLINE void squared_relu_at(const float* x, float* y, std::size_t count) {
   store<kWhole>(hn::Mul(v, v), y, count);
 }
 
-void squared_relu_row(const float* x, float* y, std::size_t count) {
-  std::size_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) squared_relu_at<true>(x + i, y + i, kLanes);
-  if (i < count) squared_relu_at<false>(x + i, y + i, count - i);
+void squared_relu_row(const float* x, float* y, std::int64_t count) {
+  for_vectors(count, [&](auto whole, std::int64_t i, std::size_t part) {
+    squared_relu_at<decltype(whole)::value>(x + i, y + i, part);
+  });
 }
 
 template <bool kWhole>
@@ -96,10 +97,9 @@ HWY_INLINE void add_at(const float* x, float* y, std::size_t count) {
   store<kWhole>(hn::Add(load<kWhole>(y, count), load<kWhole>(x, count)), y, count);
 }
 
-void add_row(const float* x, float* y, std::size_t count) {
-  std::size_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) add_at<true>(x + i, y + i, kLanes);
-  if (i < count) add_at<false>(x + i, y + i, count - i);
+void add_row(const float* x, float* y, std::int64_t count) {
+  for_vectors(
+      count, [&](auto whole, std::int64_t i, std::size_t part) { add_at<decltype(whole)::value>(x + i, y + i, part); });
 }
 
 }  // namespace krait::kernels::HWY_NAMESPACE
@@ -122,42 +122,35 @@ void check_same_shape(RowsIn x, RowsOut y) {
   KRAIT_CHECK_EQ(x.columns, y.columns);
 }
 
+// Calls body(row) for every row.
+template <class Body>
+void for_each_row(ThreadPool& pool, RowsIn x, RowsOut y, Body&& body) {
+  check_same_shape(x, y);
+  pool.parallel_for(x.rows, rows_per_task(x.columns), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) body(row);
+  });
+}
+
 }  // namespace
 
 void silu(ThreadPool& pool, RowsIn x, RowsOut y) {
-  check_same_shape(x, y);
-  pool.parallel_for(x.rows, rows_per_task(x.columns), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t row = begin; row < end; ++row) {
-      HWY_DYNAMIC_DISPATCH(silu_row)(x.row(row), y.row(row), static_cast<std::size_t>(x.columns));
-    }
-  });
+  for_each_row(pool, x, y,
+               [&](std::int64_t row) { HWY_DYNAMIC_DISPATCH(silu_row)(x.row(row), y.row(row), x.columns); });
 }
 
 void sigmoid(ThreadPool& pool, RowsIn x, RowsOut y) {
-  check_same_shape(x, y);
-  pool.parallel_for(x.rows, rows_per_task(x.columns), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t row = begin; row < end; ++row) {
-      HWY_DYNAMIC_DISPATCH(sigmoid_row)(x.row(row), y.row(row), static_cast<std::size_t>(x.columns));
-    }
-  });
+  for_each_row(pool, x, y,
+               [&](std::int64_t row) { HWY_DYNAMIC_DISPATCH(sigmoid_row)(x.row(row), y.row(row), x.columns); });
 }
 
 void hyperbolic_tangent(ThreadPool& pool, RowsIn x, RowsOut y) {
-  check_same_shape(x, y);
-  pool.parallel_for(x.rows, rows_per_task(x.columns), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t row = begin; row < end; ++row) {
-      HWY_DYNAMIC_DISPATCH(tanh_row)(x.row(row), y.row(row), static_cast<std::size_t>(x.columns));
-    }
-  });
+  for_each_row(pool, x, y,
+               [&](std::int64_t row) { HWY_DYNAMIC_DISPATCH(tanh_row)(x.row(row), y.row(row), x.columns); });
 }
 
 void squared_relu(ThreadPool& pool, RowsIn x, RowsOut y) {
-  check_same_shape(x, y);
-  pool.parallel_for(x.rows, rows_per_task(x.columns), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t row = begin; row < end; ++row) {
-      HWY_DYNAMIC_DISPATCH(squared_relu_row)(x.row(row), y.row(row), static_cast<std::size_t>(x.columns));
-    }
-  });
+  for_each_row(pool, x, y,
+               [&](std::int64_t row) { HWY_DYNAMIC_DISPATCH(squared_relu_row)(x.row(row), y.row(row), x.columns); });
 }
 
 void silu_gate(ThreadPool& pool, RowsIn x, RowsIn gate, RowsOut y) {
@@ -182,12 +175,7 @@ void softplus(ThreadPool& pool, RowsIn x, const float* bias, float low, float hi
 }
 
 void add(ThreadPool& pool, RowsIn x, RowsOut y) {
-  check_same_shape(x, y);
-  pool.parallel_for(x.rows, rows_per_task(x.columns), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t row = begin; row < end; ++row) {
-      HWY_DYNAMIC_DISPATCH(add_row)(x.row(row), y.row(row), static_cast<std::size_t>(x.columns));
-    }
-  });
+  for_each_row(pool, x, y, [&](std::int64_t row) { HWY_DYNAMIC_DISPATCH(add_row)(x.row(row), y.row(row), x.columns); });
 }
 
 }  // namespace krait::kernels

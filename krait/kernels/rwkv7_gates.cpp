@@ -13,31 +13,26 @@
 #include "hwy/foreach_target.h"
 //
 #include "krait/kernels/simd/exp-inl.h"
+#include "krait/kernels/simd/for_vectors-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace krait::kernels::HWY_NAMESPACE {
 
-// Calls at(offset, whole vectors?, count) over `count` columns.
-template <class At>
-HWY_INLINE void over_columns(std::size_t count, At&& at) {
-  std::size_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) at.template operator()<true>(i, kLanes);
-  if (i < count) at.template operator()<false>(i, count - i);
-}
-
 // One head of one row.
 void gates_head(const float* w0, const float* a0, const float* k_k, const float* k_a, float* w, float* a, float* k,
-                float* kappa, std::size_t width) {
+                float* kappa, std::int64_t width) {
   const F32 d;
   VecF32 squares = hn::Zero(d);
-  over_columns(width, [&]<bool kWhole>(std::size_t i, std::size_t count) {
+  for_vectors(width, [&](auto whole, std::int64_t i, std::size_t count) {
+    constexpr bool kWhole = decltype(whole)::value;
     const VecF32 removal = hn::Mul(load<kWhole>(k + i, count), load<kWhole>(k_k + i, count));
     squares = hn::MulAdd(removal, removal, squares);
     store<kWhole>(removal, kappa + i, count);
   });
   const VecF32 scale = hn::Set(d, 1.0F / std::max(std::sqrt(sum_lanes(squares)), 1e-12F));
   const VecF32 one = hn::Set(d, 1.0F), slowest = hn::Set(d, -0.60653065971263342F);  // -e^(-1/2)
-  over_columns(width, [&]<bool kWhole>(std::size_t i, std::size_t count) {
+  for_vectors(width, [&](auto whole, std::int64_t i, std::size_t count) {
+    constexpr bool kWhole = decltype(whole)::value;
     const VecF32 rate = sigmoid_f32(hn::Add(load<kWhole>(a0 + i, count), load<kWhole>(a + i, count)));
     const VecF32 removal = hn::Mul(load<kWhole>(kappa + i, count), scale);
     const VecF32 grow = hn::MulAdd(hn::Sub(rate, one), load<kWhole>(k_a + i, count), one);
@@ -49,8 +44,9 @@ void gates_head(const float* w0, const float* a0, const float* k_k, const float*
   });
 }
 
-void value_residual_row(const float* v0, const float* mix, const float* first, float* v, std::size_t width) {
-  over_columns(width, [&]<bool kWhole>(std::size_t i, std::size_t count) {
+void value_residual_row(const float* v0, const float* mix, const float* first, float* v, std::int64_t width) {
+  for_vectors(width, [&](auto whole, std::int64_t i, std::size_t count) {
+    constexpr bool kWhole = decltype(whole)::value;
     const VecF32 part = sigmoid_f32(hn::Add(load<kWhole>(v0 + i, count), load<kWhole>(mix + i, count)));
     const VecF32 own = load<kWhole>(v + i, count);
     store<kWhole>(hn::MulAdd(hn::Sub(load<kWhole>(first + i, count), own), part, own), v + i, count);
@@ -59,15 +55,17 @@ void value_residual_row(const float* v0, const float* mix, const float* first, f
 
 // One head of one row.
 void bonus_gate_head(const float* r_k, const float* r, const float* k, const float* v, const float* g, float* y,
-                     std::size_t width) {
+                     std::int64_t width) {
   const F32 d;
   VecF32 sum = hn::Zero(d);
-  over_columns(width, [&]<bool kWhole>(std::size_t i, std::size_t count) {
+  for_vectors(width, [&](auto whole, std::int64_t i, std::size_t count) {
+    constexpr bool kWhole = decltype(whole)::value;
     const VecF32 product = hn::Mul(load<kWhole>(r + i, count), load<kWhole>(k + i, count));
     sum = hn::MulAdd(product, load<kWhole>(r_k + i, count), sum);
   });
   const VecF32 bonus = hn::Set(d, sum_lanes(sum));
-  over_columns(width, [&]<bool kWhole>(std::size_t i, std::size_t count) {
+  for_vectors(width, [&](auto whole, std::int64_t i, std::size_t count) {
+    constexpr bool kWhole = decltype(whole)::value;
     const VecF32 all = hn::MulAdd(bonus, load<kWhole>(v + i, count), load<kWhole>(y + i, count));
     store<kWhole>(hn::Mul(all, load<kWhole>(g + i, count)), y + i, count);
   });
@@ -110,7 +108,7 @@ void rwkv7_gates(ThreadPool& pool, const Rwkv7Gates& gates, RowsOut w, RowsOut a
   for_each_head(pool, gates.heads, kappa, [&](std::int64_t row, std::int64_t at) {
     HWY_DYNAMIC_DISPATCH(gates_head)
     (gates.w0 + at, gates.a0 + at, gates.k_k + at, gates.k_a + at, w.row(row) + at, a.row(row) + at, k.row(row) + at,
-     kappa.row(row) + at, static_cast<std::size_t>(kappa.columns / gates.heads));
+     kappa.row(row) + at, kappa.columns / gates.heads);
   });
 }
 
@@ -118,7 +116,7 @@ void rwkv7_value_residual(ThreadPool& pool, const float* v0, RowsIn mix, RowsIn 
   check_shapes({mix, first}, 1, v);
   for_each_head(pool, 1, v, [&](std::int64_t row, std::int64_t) {
     HWY_DYNAMIC_DISPATCH(value_residual_row)
-    (v0, mix.row(row), first.row(row), v.row(row), static_cast<std::size_t>(v.columns));
+    (v0, mix.row(row), first.row(row), v.row(row), v.columns);
   });
 }
 
@@ -127,8 +125,7 @@ void rwkv7_bonus_gate(ThreadPool& pool, std::int64_t heads, const float* r_k, Ro
   check_shapes({r, k, v, g}, heads, y);
   for_each_head(pool, heads, y, [&](std::int64_t row, std::int64_t at) {
     HWY_DYNAMIC_DISPATCH(bonus_gate_head)
-    (r_k + at, r.row(row) + at, k.row(row) + at, v.row(row) + at, g.row(row) + at, y.row(row) + at,
-     static_cast<std::size_t>(y.columns / heads));
+    (r_k + at, r.row(row) + at, k.row(row) + at, v.row(row) + at, g.row(row) + at, y.row(row) + at, y.columns / heads);
   });
 }
 

@@ -13,18 +13,10 @@
 #include "hwy/contrib/math/math-inl.h"
 #include "krait/kernels/scan_trapezoidal_task.h"
 #include "krait/kernels/simd/exp-inl.h"
+#include "krait/kernels/simd/for_vectors-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace krait::kernels::HWY_NAMESPACE {
-
-// Calls body(whole, i, count) for vectors that cover `count` values; the last may be in part.
-template <class Body>
-HWY_INLINE void for_vectors(std::int64_t count, Body&& body) {
-  constexpr auto lanes = static_cast<std::int64_t>(kLanes);
-  std::int64_t i = 0;
-  for (; i + lanes <= count; i += lanes) body(std::true_type(), i, kLanes);
-  if (i < count) body(std::false_type(), i, static_cast<std::size_t>(count - i));
-}
 
 // to[i] = rms(from)[i] weight[i], of `count` values.
 HWY_INLINE void trapezoidal_norm(const float* from, const float* weight, std::int64_t count, float epsilon, float* to) {
