@@ -38,12 +38,20 @@ struct GemmBlock {
   }
 
   HWY_INLINE void accumulate(const GemmOperands& g) {
+    accumulate<WeightF32>(g, reinterpret_cast<const std::byte*>(g.b));
+  }
+
+  // B as stored elements, widened when loaded; g.b is not read, g.ldb counts elements.
+  template <class Stored>
+  HWY_INLINE void accumulate(const GemmOperands& g, const std::byte* HWY_RESTRICT b) {
     const F32 d;
+    constexpr auto kBytes = static_cast<std::int64_t>(Stored::kBytes);
     const float* HWY_RESTRICT a = g.a;
-    const float* HWY_RESTRICT b = g.b;
-    for (std::int64_t k = 0; k < g.k; ++k, a += g.a_column, b += g.ldb) {
+    for (std::int64_t k = 0; k < g.k; ++k, a += g.a_column, b += g.ldb * kBytes) {
       VecF32 bv[kVectors];
-      for (std::int64_t j = 0; j < kVectors; ++j) bv[j] = hn::LoadU(d, b + j * static_cast<std::int64_t>(kLanes));
+      for (std::int64_t j = 0; j < kVectors; ++j) {
+        bv[j] = Stored::load(b + j * static_cast<std::int64_t>(kLanes) * kBytes);
+      }
       for (std::int64_t i = 0; i < kRows; ++i) {
         const VecF32 av = hn::Set(d, a[i * g.a_row]);
         for (std::int64_t j = 0; j < kVectors; ++j) v[i][j] = hn::MulAdd(av, bv[j], v[i][j]);

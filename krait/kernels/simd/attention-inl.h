@@ -1,0 +1,168 @@
+// One task of attention: for every page, scores S = Q K of all rows at once, their softmax brought up to date, and
+// O += P V. Both are small products with a page's rows of whole vectors as the right-hand side (gemm-inl.h). Scores are
+// in units of ln 2, the factor being part of Q.
+#if defined(KRAIT_KERNELS_SIMD_ATTENTION_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef KRAIT_KERNELS_SIMD_ATTENTION_INL_H_
+#undef KRAIT_KERNELS_SIMD_ATTENTION_INL_H_
+#else
+#define KRAIT_KERNELS_SIMD_ATTENTION_INL_H_
+#endif
+
+#include <algorithm>
+
+#include "krait/kernels/attention_task.h"
+#include "krait/kernels/scratch.h"
+#include "krait/kernels/simd/exp-inl.h"
+#include "krait/kernels/simd/gemm-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace krait::kernels::HWY_NAMESPACE {
+
+// Whole numbers of int8 pages; their scales stand on the other operand.
+struct KvI8 {
+  static constexpr std::size_t kBytes = 1;
+  static HWY_INLINE VecF32 load(const std::byte* from) {
+    const hn::Rebind<std::int8_t, F32> d8;
+    const hn::RebindToSigned<F32> d32;
+    return hn::ConvertTo(F32(), hn::PromoteTo(d32, hn::LoadU(d8, reinterpret_cast<const std::int8_t*>(from))));
+  }
+};
+
+// The vectors of one row of scores.
+inline constexpr std::size_t kPageVectors = kKvPageTokens / kLanes;
+// Less than any score, and far from overflow when a score is taken from it.
+inline constexpr float kNoScore = -1e38F;
+
+// C [rows, columns] (+)= A [rows, k] B; with kAdd false C is overwritten. columns: whole vectors.
+template <class Stored, bool kAdd>
+HWY_NOINLINE void page_product(std::int64_t rows, std::int64_t columns, std::int64_t k, const float* a,
+                               std::int64_t a_row, const std::byte* b, float* c) {
+  const F32 d;
+  constexpr auto lanes = static_cast<std::int64_t>(kLanes);
+  for_gemm_columns(columns, [&](auto vectors, std::int64_t column) {
+    constexpr std::int64_t kVectors = decltype(vectors)::value;
+    for_gemm_rows(rows, [&](auto block_rows, std::int64_t row) {
+      constexpr std::int64_t kRows = decltype(block_rows)::value;
+      GemmBlock<kRows, kVectors> sum;
+      float* const to = c + row * columns + column;
+      if constexpr (kAdd) {
+        for (std::int64_t i = 0; i < kRows; ++i) {
+          for (std::int64_t j = 0; j < kVectors; ++j) sum.v[i][j] = hn::LoadU(d, to + i * columns + j * lanes);
+        }
+      } else {
+        sum.clear();
+      }
+      const GemmOperands operands = {
+          .k = k, .a = a + row * a_row, .a_row = a_row, .a_column = 1, .b = nullptr, .ldb = columns};
+      sum.template accumulate<Stored>(operands, b + column * static_cast<std::int64_t>(Stored::kBytes));
+      for (std::int64_t i = 0; i < kRows; ++i) {
+        for (std::int64_t j = 0; j < kVectors; ++j) hn::StoreU(sum.v[i][j], d, to + i * columns + j * lanes);
+      }
+    });
+  });
+}
+
+// Softmax of one row of scores brought up to date: slots [from, to) of the page count. Leaves e^(score - maximum) in
+// `scores`, times `value_scales` where there are any, and multiplies the row's sums by what the maximum grew.
+HWY_INLINE void update_row(float* scores, std::int64_t from, std::int64_t to, const float* key_scales,
+                           const float* value_scales, float* sums, std::int64_t width, float& maximum, float& sum) {
+  const F32 d;
+  VecF32 s[kPageVectors];
+  VecF32 largest = hn::Set(d, maximum);
+  for (std::size_t j = 0; j < kPageVectors; ++j) {
+    s[j] = hn::LoadU(d, scores + j * kLanes);
+    if (key_scales != nullptr) s[j] = hn::Mul(s[j], hn::LoadU(d, key_scales + j * kLanes));
+  }
+  const bool all = from <= 0 && to >= kKvPageTokens;
+  if (!all) {
+    const VecF32 low = hn::Set(d, static_cast<float>(from)), high = hn::Set(d, static_cast<float>(to));
+    for (std::size_t j = 0; j < kPageVectors; ++j) {
+      const VecF32 slot = hn::Iota(d, static_cast<float>(j * kLanes));
+      const auto counts = hn::And(hn::Ge(slot, low), hn::Lt(slot, high));
+      s[j] = hn::IfThenElse(counts, s[j], hn::Set(d, 2.0F * kNoScore));
+    }
+  }
+  for (std::size_t j = 0; j < kPageVectors; ++j) largest = hn::Max(largest, s[j]);
+  const float grown = hn::GetLane(hn::MaxOfLanes(d, largest));
+  VecF32 total = hn::Zero(d);
+  const VecF32 top = hn::Set(d, grown);
+  for (std::size_t j = 0; j < kPageVectors; ++j) s[j] = hn::Sub(s[j], top);
+  exp2_f32(s);
+  for (std::size_t j = 0; j < kPageVectors; ++j) {
+    total = hn::Add(total, s[j]);
+    if (value_scales != nullptr) s[j] = hn::Mul(s[j], hn::LoadU(d, value_scales + j * kLanes));
+    hn::StoreU(s[j], d, scores + j * kLanes);
+  }
+  if (grown != maximum) {
+    VecF32 factor[1] = {hn::Set(d, maximum - grown)};
+    exp2_f32(factor);
+    for (std::int64_t i = 0; i < width; i += static_cast<std::int64_t>(kLanes)) {
+      hn::StoreU(hn::Mul(hn::LoadU(d, sums + i), factor[0]), d, sums + i);
+    }
+    sum *= hn::GetLane(factor[0]);
+    maximum = grown;
+  }
+  sum += sum_lanes(total);
+}
+
+template <class Stored>
+HWY_INLINE void run_attention_task(const AttentionTask& task) {
+  const F32 d;
+  const Attention& attention = *task.attention;
+  const KvShape& kv = attention.kv;
+  const KvSequence& sequence = *task.sequence;
+  const std::int64_t rows = task.rows(), group = attention.queries_per_key();
+  const std::int64_t key_width = kv.key_width, width = kv.padded_value_width();
+  const std::int64_t value_head = task.key_head / attention.streams();
+  const std::span<float> scratch = thread_scratch(static_cast<std::size_t>(rows * (key_width + kKvPageTokens)));
+  float* const scores = scratch.data();                // [rows, 64]
+  float* const q = scores + rows * kKvPageTokens;      // [rows, Dk]
+  const float factor = attention.scale * 1.44269504F;  // 1 / ln 2
+  for (std::int64_t row = 0; row < rows; ++row) {
+    const float* from = task.q.row(sequence.first_row + task.first_query + row / group) +
+                        attention.query_head(task.key_head, row % group) * key_width;
+    for (std::int64_t i = 0; i < key_width; ++i) q[row * key_width + i] = factor * from[i];
+  }
+  std::fill(task.partial, task.maxima(), 0.0F);
+  std::fill(task.maxima(), task.sums(), kNoScore);
+  std::fill(task.sums(), task.sums() + rows, 0.0F);
+  for (std::int64_t index = task.first_page; index < task.first_page + task.pages; ++index) {
+    const std::byte* const page = sequence.page(index, kv.page_bytes());
+    page_product<Stored, false>(rows, kKvPageTokens, key_width, q, key_width, page + kv.keys_offset(task.key_head),
+                                scores);
+    const bool scaled = Stored::kBytes == 1;
+    const auto* key_scales =
+        scaled ? reinterpret_cast<const float*>(page + kv.key_scales_offset(task.key_head)) : nullptr;
+    const auto* value_scales =
+        scaled ? reinterpret_cast<const float*>(page + kv.value_scales_offset(value_head)) : nullptr;
+    for (std::int64_t row = 0; row < rows; ++row) {
+      const std::int64_t last = sequence.position + task.first_query + row / group;  // the row's own token
+      const std::int64_t to = std::min(last + 1 - index * kKvPageTokens, kKvPageTokens);
+      const std::int64_t from =
+          attention.window > 0 ? std::max<std::int64_t>(0, last + 1 - attention.window - index * kKvPageTokens) : 0;
+      if (from >= to) {
+        for (std::size_t j = 0; j < kPageVectors; ++j) {
+          hn::StoreU(hn::Zero(d), d, scores + row * kKvPageTokens + static_cast<std::int64_t>(j * kLanes));
+        }
+        continue;
+      }
+      update_row(scores + row * kKvPageTokens, from, to, key_scales, value_scales, task.partial + row * width, width,
+                 task.maxima()[row], task.sums()[row]);
+    }
+    page_product<Stored, true>(rows, width, kKvPageTokens, scores, kKvPageTokens, page + kv.values_offset(value_head),
+                               task.partial);
+  }
+}
+
+void attention_task(const AttentionTask& task) {
+  switch (task.attention->kv.dtype) {
+    case DType::kF32: return run_attention_task<WeightF32>(task);
+    case DType::kBF16: return run_attention_task<WeightBF16>(task);
+    default: return run_attention_task<KvI8>(task);
+  }
+}
+
+}  // namespace krait::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif
