@@ -1,6 +1,7 @@
 #include "krait/kernels/activation.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "krait/core/check.h"
 #include "krait/kernels/row_grain.h"
@@ -93,6 +94,39 @@ void softplus_row(const float* x, const float* bias, float low, float high, floa
 }
 
 template <bool kWhole>
+HWY_INLINE void sigmoid_gate_at(const float* x, const float* gate, float* y, std::size_t count) {
+  store<kWhole>(hn::Mul(load<kWhole>(x, count), sigmoid_f32(load<kWhole>(gate, count))), y, count);
+}
+
+void sigmoid_gate_row(const float* x, const float* gate, float* y, std::int64_t count) {
+  for_vectors(count, [&](auto whole, std::int64_t i, std::size_t part) {
+    sigmoid_gate_at<decltype(whole)::value>(x + i, gate + i, y + i, part);
+  });
+}
+
+template <bool kWhole>
+HWY_INLINE void multiply_at(const float* x, float* y, std::size_t count) {
+  store<kWhole>(hn::Mul(load<kWhole>(y, count), load<kWhole>(x, count)), y, count);
+}
+
+void multiply_row(const float* x, float* y, std::int64_t count) {
+  for_vectors(count, [&](auto whole, std::int64_t i, std::size_t part) {
+    multiply_at<decltype(whole)::value>(x + i, y + i, part);
+  });
+}
+
+template <bool kWhole>
+HWY_INLINE void scale_at(float factor, float* y, std::size_t count) {
+  store<kWhole>(hn::Mul(load<kWhole>(y, count), hn::Set(F32(), factor)), y, count);
+}
+
+void scale_row(float factor, float* y, std::int64_t count) {
+  for_vectors(count, [&](auto whole, std::int64_t i, std::size_t part) {
+    scale_at<decltype(whole)::value>(factor, y + i, part);
+  });
+}
+
+template <bool kWhole>
 HWY_INLINE void add_at(const float* x, float* y, std::size_t count) {
   store<kWhole>(hn::Add(load<kWhole>(y, count), load<kWhole>(x, count)), y, count);
 }
@@ -115,7 +149,13 @@ HWY_EXPORT(tanh_row);
 HWY_EXPORT(squared_relu_row);
 HWY_EXPORT(silu_gate_row);
 HWY_EXPORT(softplus_row);
+HWY_EXPORT(sigmoid_gate_row);
+HWY_EXPORT(multiply_row);
+HWY_EXPORT(scale_row);
 HWY_EXPORT(add_row);
+
+// The models that use it are few: the library's error function, one value at a time.
+float gelu_of(float x) { return 0.5F * x * std::erfc(-0.70710678F * x); }
 
 void check_same_shape(RowsIn x, RowsOut y) {
   KRAIT_CHECK_EQ(x.rows, y.rows);
@@ -172,6 +212,34 @@ void softplus(ThreadPool& pool, RowsIn x, const float* bias, float low, float hi
       (x.row(row), bias, low, high, y.row(row), static_cast<std::size_t>(x.columns));
     }
   });
+}
+
+void gelu(ThreadPool& pool, RowsIn x, RowsOut y) {
+  for_each_row(pool, x, y,
+               [&](std::int64_t row) { std::transform(x.row(row), x.row(row) + x.columns, y.row(row), gelu_of); });
+}
+
+void gelu_gate(ThreadPool& pool, RowsIn x, RowsIn gate, RowsOut y) {
+  check_same_shape(gate, y);
+  for_each_row(pool, x, y, [&](std::int64_t row) {
+    for (std::int64_t i = 0; i < x.columns; ++i) y.row(row)[i] = x.row(row)[i] * gelu_of(gate.row(row)[i]);
+  });
+}
+
+void sigmoid_gate(ThreadPool& pool, RowsIn x, RowsIn gate, RowsOut y) {
+  check_same_shape(gate, y);
+  for_each_row(pool, x, y, [&](std::int64_t row) {
+    HWY_DYNAMIC_DISPATCH(sigmoid_gate_row)(x.row(row), gate.row(row), y.row(row), x.columns);
+  });
+}
+
+void multiply(ThreadPool& pool, RowsIn x, RowsOut y) {
+  for_each_row(pool, x, y,
+               [&](std::int64_t row) { HWY_DYNAMIC_DISPATCH(multiply_row)(x.row(row), y.row(row), x.columns); });
+}
+
+void scale(ThreadPool& pool, float factor, RowsOut y) {
+  for_each_row(pool, y, y, [&](std::int64_t row) { HWY_DYNAMIC_DISPATCH(scale_row)(factor, y.row(row), y.columns); });
 }
 
 void add(ThreadPool& pool, RowsIn x, RowsOut y) {

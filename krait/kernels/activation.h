@@ -25,6 +25,17 @@ void silu_gate(ThreadPool& pool, RowsIn x, RowsIn gate, RowsOut y);
 // y = clamp(softplus(x + bias), low, high); bias[D] may be null. The clamp comes after the softplus.
 void softplus(ThreadPool& pool, RowsIn x, const float* bias, float low, float high, RowsOut y);
 
+// y = x Phi(x) with the normal distribution's Phi: gelu without an approximation.
+void gelu(ThreadPool& pool, RowsIn x, RowsOut y);
+
+// y = x * gelu(gate), y = x * sigmoid(gate)
+void gelu_gate(ThreadPool& pool, RowsIn x, RowsIn gate, RowsOut y);
+void sigmoid_gate(ThreadPool& pool, RowsIn x, RowsIn gate, RowsOut y);
+
+// y *= x, y *= factor
+void multiply(ThreadPool& pool, RowsIn x, RowsOut y);
+void scale(ThreadPool& pool, float factor, RowsOut y);
+
 // y += x.
 void add(ThreadPool& pool, RowsIn x, RowsOut y);
 

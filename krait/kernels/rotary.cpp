@@ -38,7 +38,8 @@ void rotary_table(ThreadPool& pool, const Rotary& rotary, std::span<const std::i
   std::vector<double> frequencies(static_cast<std::size_t>(pairs));
   for (std::int64_t i = 0; i < pairs; ++i) {
     frequencies[static_cast<std::size_t>(i)] =
-        std::pow(rotary.theta, -2.0 * static_cast<double>(i) / static_cast<double>(rotary.width));
+        std::pow(rotary.theta, -2.0 * static_cast<double>(i) / static_cast<double>(rotary.width)) /
+        (rotary.divisors == nullptr ? 1.0 : double{rotary.divisors[i]});
   }
   pool.parallel_for(table.rows, rows_per_task(16 * rotary.width), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {

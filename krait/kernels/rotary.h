@@ -16,6 +16,7 @@ struct Rotary {
   std::int64_t width = 0;  // even, at most the heads' width; 0: no rotation
   double theta = 10000.0;
   bool neighbours = false;
+  const float* divisors = nullptr;  // [width/2], of the angles; null: 1
   bool operator==(const Rotary&) const = default;
 };
 

@@ -13,5 +13,7 @@ std::unique_ptr<Model> load_mamba(WeightLoader& loader);  // mamba and falcon_ma
 std::unique_ptr<Model> load_mamba2(WeightLoader& loader);
 std::unique_ptr<Model> load_mamba3(WeightLoader& loader);
 std::unique_ptr<Model> load_rwkv7(WeightLoader& loader);
+std::unique_ptr<Model> load_jamba(WeightLoader& loader);
+std::unique_ptr<Model> load_nemotron_h(WeightLoader& loader);  // dense and with experts
 
 }  // namespace krait::models

@@ -13,7 +13,7 @@ std::int64_t read_rank(WeightLoader& loader, std::string_view key, std::int64_t 
   return loader.config().text(key).value_or("") == "auto" ? automatic : loader.size_or(key, automatic);
 }
 
-void read_gguf(WeightLoader& loader, BackboneConfig& backbone, Mamba1Dimensions& mixer) {
+void read_gguf(WeightLoader& loader, ResidualConfig& backbone, Mamba1Dimensions& mixer) {
   backbone.layers = loader.size("mamba.block_count");
   backbone.epsilon = static_cast<float>(loader.number_or("mamba.attention.layer_norm_rms_epsilon", 1e-5));
   mixer.width = loader.size("mamba.embedding_length");
@@ -25,7 +25,7 @@ void read_gguf(WeightLoader& loader, BackboneConfig& backbone, Mamba1Dimensions&
   mixer.inner_norms = loader.boolean_or("mamba.ssm.dt_b_c_rms", false);
 }
 
-void read_original(WeightLoader& loader, BackboneConfig& backbone, Mamba1Dimensions& mixer) {
+void read_original(WeightLoader& loader, ResidualConfig& backbone, Mamba1Dimensions& mixer) {
   backbone.layers = loader.size("n_layer");
   backbone.tied = loader.boolean_or("tie_embeddings", true);
   mixer.width = loader.size("d_model");
@@ -35,7 +35,7 @@ void read_original(WeightLoader& loader, BackboneConfig& backbone, Mamba1Dimensi
   mixer.dt_rank = read_rank(loader, "ssm_cfg.dt_rank", mixer.width);
 }
 
-void read_transformers(WeightLoader& loader, BackboneConfig& backbone, Mamba1Dimensions& mixer) {
+void read_transformers(WeightLoader& loader, ResidualConfig& backbone, Mamba1Dimensions& mixer) {
   backbone.layers = loader.size("num_hidden_layers");
   backbone.epsilon = static_cast<float>(loader.number_or("layer_norm_epsilon", 1e-5));
   backbone.tied = loader.boolean_if_present("tie_word_embeddings");
@@ -53,7 +53,7 @@ void read_transformers(WeightLoader& loader, BackboneConfig& backbone, Mamba1Dim
 }  // namespace
 
 std::unique_ptr<Model> load_mamba(WeightLoader& loader) {
-  BackboneConfig backbone;
+  ResidualConfig backbone;
   Mamba1Dimensions mixer;
   if (loader.is_gguf()) {
     read_gguf(loader, backbone, mixer);
@@ -64,7 +64,7 @@ std::unique_ptr<Model> load_mamba(WeightLoader& loader) {
   }
   backbone.architecture = mixer.inner_norms ? "falcon_mamba" : "mamba";
   backbone.width = mixer.width;
-  return std::make_unique<Backbone<Mamba1Mixer>>(loader, backbone, mixer);
+  return load_backbone<Mamba1Mixer>(loader, backbone, mixer);
 }
 
 }  // namespace krait::models

@@ -8,23 +8,11 @@
 namespace krait::models {
 namespace {
 
-void read_dt_limits(WeightLoader& loader, std::string_view key, Mamba2Dimensions& mixer) {
-  if (!loader.config().has(key)) return;
-  const auto limits = loader.config().numbers(key);
-  if (!limits || limits->size() != 2 || !((*limits)[0] <= (*limits)[1])) {
-    loader.set_error(
-        {ErrorCode::kCorrupt, fmt::format("[models] {} is not a pair of limits ({})", key, loader.config().origin())});
-    return;
-  }
-  mixer.dt_low = static_cast<float>((*limits)[0]);
-  mixer.dt_high = static_cast<float>((*limits)[1]);
-}
-
 kernels::GateOrder gate_order(bool norm_before_gate) {
   return norm_before_gate ? kernels::GateOrder::kNormThenGate : kernels::GateOrder::kGateThenNorm;
 }
 
-void read_gguf(WeightLoader& loader, BackboneConfig& backbone, Mamba2Dimensions& mixer) {
+void read_gguf(WeightLoader& loader, ResidualConfig& backbone, Mamba2Dimensions& mixer) {
   backbone.layers = loader.size("mamba2.block_count");
   backbone.epsilon = static_cast<float>(loader.number_or("mamba2.attention.layer_norm_rms_epsilon", 1e-5));
   mixer.width = loader.size("mamba2.embedding_length");
@@ -35,7 +23,7 @@ void read_gguf(WeightLoader& loader, BackboneConfig& backbone, Mamba2Dimensions&
   mixer.conv_width = loader.size("mamba2.ssm.conv_kernel");
 }
 
-void read_original(WeightLoader& loader, BackboneConfig& backbone, Mamba2Dimensions& mixer) {
+void read_original(WeightLoader& loader, ResidualConfig& backbone, Mamba2Dimensions& mixer) {
   backbone.layers = loader.size("n_layer");
   backbone.tied = loader.boolean_or("tie_embeddings", true);
   mixer.width = loader.size("d_model");
@@ -57,7 +45,7 @@ void read_original(WeightLoader& loader, BackboneConfig& backbone, Mamba2Dimensi
 }
 
 // Codestral-Mamba's params.json names only what differs from the original code's defaults.
-void read_mistral(WeightLoader& loader, BackboneConfig& backbone, Mamba2Dimensions& mixer) {
+void read_mistral(WeightLoader& loader, ResidualConfig& backbone, Mamba2Dimensions& mixer) {
   backbone.layers = loader.size("n_layers");
   backbone.tied = loader.boolean_or("tie_embeddings", true);
   mixer.width = loader.size("dim");
@@ -65,7 +53,7 @@ void read_mistral(WeightLoader& loader, BackboneConfig& backbone, Mamba2Dimensio
   mixer.groups = loader.size("n_groups");
 }
 
-void read_transformers(WeightLoader& loader, BackboneConfig& backbone, Mamba2Dimensions& mixer) {
+void read_transformers(WeightLoader& loader, ResidualConfig& backbone, Mamba2Dimensions& mixer) {
   backbone.layers = loader.size("num_hidden_layers");
   backbone.epsilon = static_cast<float>(loader.number_or("layer_norm_epsilon", 1e-5));
   backbone.tied = loader.boolean_if_present("tie_word_embeddings");
@@ -84,7 +72,7 @@ void read_transformers(WeightLoader& loader, BackboneConfig& backbone, Mamba2Dim
 }  // namespace
 
 std::unique_ptr<Model> load_mamba2(WeightLoader& loader) {
-  BackboneConfig backbone;
+  ResidualConfig backbone;
   Mamba2Dimensions mixer;
   if (loader.is_gguf()) {
     read_gguf(loader, backbone, mixer);
@@ -98,7 +86,7 @@ std::unique_ptr<Model> load_mamba2(WeightLoader& loader) {
   backbone.architecture = "mamba2";
   backbone.width = mixer.width;
   mixer.epsilon = backbone.epsilon;
-  return std::make_unique<Backbone<Mamba2Mixer>>(loader, backbone, mixer);
+  return load_backbone<Mamba2Mixer>(loader, backbone, mixer);
 }
 
 }  // namespace krait::models

@@ -7,7 +7,7 @@
 namespace krait::models {
 
 std::unique_ptr<Model> load_mamba3(WeightLoader& loader) {
-  BackboneConfig backbone;
+  ResidualConfig backbone;
   Mamba3Dimensions mixer;
   backbone.architecture = "mamba3";
   backbone.layers = loader.size("n_layer");
@@ -38,7 +38,7 @@ std::unique_ptr<Model> load_mamba3(WeightLoader& loader) {
   if (loader.failed()) return nullptr;
   mixer.heads = inner / mixer.head_width;
   mixer.angles = static_cast<std::int64_t>(static_cast<double>(mixer.states) * turning) / 2;
-  return std::make_unique<Backbone<Mamba3Mixer>>(loader, backbone, mixer);
+  return load_backbone<Mamba3Mixer>(loader, backbone, mixer);
 }
 
 }  // namespace krait::models

@@ -22,6 +22,9 @@ constexpr std::array kArchitectures = {
     Architecture{"mamba2", load_mamba2},
     Architecture{"mamba3", load_mamba3},
     Architecture{"rwkv7", load_rwkv7},
+    Architecture{"jamba", load_jamba},
+    Architecture{"nemotron_h", load_nemotron_h},
+    Architecture{"nemotron_h_moe", load_nemotron_h},
 };
 // clang-format on
 

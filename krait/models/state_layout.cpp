@@ -15,6 +15,20 @@ std::string_view to_string(StateKind kind) {
   return "unknown";
 }
 
+namespace {
+
+std::uint64_t aligned(std::uint64_t bytes) {
+  constexpr std::uint64_t kAlignment = AlignedBuffer::kAlignment;
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+// A row for every token that so many pages hold.
+Shape kv_rows(const kernels::KvShape& shape, std::int64_t pages) {
+  return {pages * kernels::kKvPageTokens, shape.key_heads * shape.key_width + shape.value_heads * shape.value_width};
+}
+
+}  // namespace
+
 std::uint64_t StateLayout::add(std::string name, Shape shape, DType dtype, StateKind kind) {
   const auto elements = element_count(shape);
   KRAIT_CHECK(elements.has_value(), "state tensor {} has shape {}", name, to_string(shape));
@@ -26,8 +40,24 @@ std::uint64_t StateLayout::add(std::string name, Shape shape, DType dtype, State
   }
   const std::uint64_t offset = bytes_;
   tensors_.push_back({std::move(name), std::move(shape), dtype, kind, *bytes, offset});
-  constexpr std::uint64_t kAlignment = AlignedBuffer::kAlignment;
-  bytes_ += (*bytes + kAlignment - 1) / kAlignment * kAlignment;
+  bytes_ += aligned(*bytes);
+  return offset;
+}
+
+std::uint64_t StateLayout::add_paged(std::string name, const kernels::KvShape& shape) {
+  const std::uint64_t offset = page_bytes_;
+  const auto bytes = static_cast<std::uint64_t>(shape.page_bytes());
+  tensors_.push_back({std::move(name), kv_rows(shape, 1), shape.dtype, StateKind::kKv, bytes, offset, true});
+  page_bytes_ += aligned(bytes);
+  return offset;
+}
+
+std::uint64_t StateLayout::add_ring(std::string name, const kernels::KvShape& shape, std::int64_t window) {
+  const std::int64_t pages = kernels::kv_ring_pages(window);
+  const std::uint64_t offset = bytes_;
+  const auto bytes = static_cast<std::uint64_t>(pages * shape.page_bytes());
+  tensors_.push_back({std::move(name), kv_rows(shape, pages), shape.dtype, StateKind::kKv, bytes, offset});
+  bytes_ += aligned(bytes);
   return offset;
 }
 

@@ -50,8 +50,10 @@ Step::Step(ThreadPool& pool, Workspace& workspace, std::span<const Segment> segm
     KRAIT_CHECK(segment.logits_from >= 0 && segment.logits_from <= count, "logits_from {} of {} tokens",
                 segment.logits_from, count);
     tokens_.insert(tokens_.end(), segment.tokens.begin(), segment.tokens.end());
+    for (std::int64_t row = 0; row < count; ++row) positions_.push_back(segment.position + row);
     for (std::int64_t row = segment.logits_from; row < count; ++row) logit_rows_.push_back(first_row + row);
     sequences_.push_back({first_row, count, nullptr});
+    kv_sequences_.push_back({.first_row = first_row, .rows = count, .position = segment.position});
     states.push_back(segment.state);
   }
   // Two threads would advance one state at once.
@@ -61,12 +63,22 @@ Step::Step(ThreadPool& pool, Workspace& workspace, std::span<const Segment> segm
 }
 
 void Step::lap(std::string_view name, const kernels::WeightMatrix& weight, std::int64_t rows) const {
+  lap(name, {&weight}, rows);
+}
+
+void Step::lap(std::string_view name, std::initializer_list<const kernels::WeightMatrix*> weights,
+               std::int64_t rows) const {
   if (profile_ == nullptr) return;
   const auto count = static_cast<std::uint64_t>(rows);
-  const auto weights = static_cast<std::uint64_t>(weight.rows * weight.columns);
-  const auto activations = count * static_cast<std::uint64_t>(weight.rows + weight.columns) * sizeof(float);
-  profile_->lap(name, kernels::weight_memory(weight) + activations, 2 * count * weights,
-                weight.layout == kernels::WeightLayout::kPanels && !kernels::is_float(weight.panels));
+  std::uint64_t bytes = 0, operations = 0;
+  bool integers = false;
+  for (const kernels::WeightMatrix* weight : weights) {
+    bytes += kernels::weight_memory(*weight) +
+             count * static_cast<std::uint64_t>(weight->rows + weight->columns) * sizeof(float);
+    operations += 2 * count * static_cast<std::uint64_t>(weight->rows * weight->columns);
+    integers |= weight->layout == kernels::WeightLayout::kPanels && !kernels::is_float(weight->panels);
+  }
+  profile_->lap(name, bytes, operations, integers);
 }
 
 void Step::lap_rows(std::string_view name, std::int64_t columns) const {
@@ -79,11 +91,58 @@ void Step::lap_scan(std::string_view name, std::uint64_t state_bytes, std::int64
       static_cast<std::uint64_t>(row_count() * operations));
 }
 
+void Step::lap_attention(std::string_view name, const kernels::Attention& attention) const {
+  if (profile_ == nullptr) return;
+  const kernels::KvShape& kv = attention.kv;
+  const std::int64_t token_bytes = kv.page_bytes() / kernels::kKvPageTokens;
+  const std::int64_t token_operations = 2 * attention.query_heads * (kv.key_width + kv.value_width);
+  std::uint64_t bytes = 0, operations = 0;
+  for (const Segment& segment : segments_) {
+    const auto count = static_cast<std::int64_t>(segment.tokens.size());
+    const auto in_view = [&](std::int64_t position) {
+      return attention.window > 0 ? std::min(position, attention.window) : position;
+    };
+    bytes += static_cast<std::uint64_t>((in_view(segment.position + count) + count) * token_bytes);
+    // The mean of the first and the last row's.
+    const std::int64_t tokens = in_view(segment.position + 1) + in_view(segment.position + count);
+    operations += static_cast<std::uint64_t>(tokens * count / 2 * token_operations);
+  }
+  profile_->lap(name, bytes, operations);
+}
+
 std::span<const kernels::SequenceRows> Step::sequences(std::uint64_t offset) {
   for (std::size_t i = 0; i < segments_.size(); ++i) {
     sequences_[i].state = segments_[i].state + offset;
   }
   return sequences_;
+}
+
+std::span<const kernels::KvSequence> Step::paged_sequences(std::uint64_t offset) {
+  for (std::size_t i = 0; i < segments_.size(); ++i) {
+    KRAIT_CHECK(segments_[i].pages != nullptr, "segment without pages");
+    kv_sequences_[i].pages = segments_[i].pages;
+    kv_sequences_[i].offset = offset;
+    kv_sequences_[i].ring = nullptr;
+  }
+  return kv_sequences_;
+}
+
+std::span<const kernels::KvSequence> Step::ring_sequences(std::uint64_t offset, std::int64_t pages) {
+  for (std::size_t i = 0; i < segments_.size(); ++i) {
+    kv_sequences_[i].ring = segments_[i].state + offset;
+    kv_sequences_[i].ring_pages = pages;
+  }
+  return kv_sequences_;
+}
+
+kernels::RowsIn Step::rotary_table(const kernels::Rotary& rotary) {
+  auto found = std::ranges::find(rotary_tables_, rotary, &RotaryTable::rotary);
+  if (found == rotary_tables_.end()) {
+    const auto values = static_cast<std::size_t>(row_count() * rotary.width);
+    found = rotary_tables_.insert(found, {rotary, AlignedBuffer(values * sizeof(float))});
+    kernels::rotary_table(pool_, rotary, positions_, {found->values.as<float>().data(), row_count(), rotary.width});
+  }
+  return {found->values.as<float>().data(), row_count(), rotary.width};
 }
 
 }  // namespace krait::models

@@ -4,12 +4,15 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <span>
 #include <vector>
 
 #include "krait/core/aligned_buffer.h"
 #include "krait/core/thread_pool.h"
+#include "krait/kernels/attention.h"
 #include "krait/kernels/matmul.h"
+#include "krait/kernels/rotary.h"
 #include "krait/kernels/rows.h"
 #include "krait/models/operator_profile.h"
 
@@ -21,6 +24,9 @@ struct Segment {
   std::byte* state = nullptr;
   std::span<const std::int32_t> tokens;  // at least one, each in [0, V)
   std::int64_t position = 0;             // tokens already in the state
+  // Of a layout with pages: one for every 64 of the position + tokens.size() tokens, in order. Those that hold new
+  // tokens belong to this sequence alone.
+  std::byte* const* pages = nullptr;
   // Logits are wanted after tokens[logits_from], … up to the last; tokens.size() means none.
   std::int64_t logits_from = 0;
 };
@@ -69,7 +75,8 @@ class Step {
   Workspace& workspace() const { return workspace_; }
   std::span<const Segment> segments() const { return segments_; }
   std::int64_t row_count() const { return static_cast<std::int64_t>(tokens_.size()); }
-  std::span<const std::int32_t> tokens() const { return tokens_; }  // [M]
+  std::span<const std::int32_t> tokens() const { return tokens_; }        // [M]
+  std::span<const std::int64_t> positions() const { return positions_; }  // [M], of each row in its sequence
   // Rows whose logits are wanted, in order.
   std::span<const std::int64_t> logit_rows() const { return logit_rows_; }
 
@@ -82,14 +89,25 @@ class Step {
   // A product with x [rows, K].
   void lap(std::string_view name, const kernels::WeightMatrix& weight, std::int64_t rows) const;
   void lap(std::string_view name, const kernels::WeightMatrix& weight) const { lap(name, weight, row_count()); }
+  // Several products with the same number of rows, as one operator.
+  void lap(std::string_view name, std::initializer_list<const kernels::WeightMatrix*> weights, std::int64_t rows) const;
   // Elementwise work: `columns` floats read and written a row.
   void lap_rows(std::string_view name, std::int64_t columns) const;
   // A scan: the states of all segments read and written, `columns` floats a row in and out, `operations` a row.
   void lap_scan(std::string_view name, std::uint64_t state_bytes, std::int64_t columns, std::int64_t operations) const;
 
+  // Attention: the keys and values that each row's sequence has in view read once a step, and two products a row.
+  void lap_attention(std::string_view name, const kernels::Attention& attention) const;
+
   // For the kernels: every segment's rows with its state tensor at `offset` bytes of the bundle. Valid until the
   // next call.
   std::span<const kernels::SequenceRows> sequences(std::uint64_t offset);
+  // The same for keys and values, at `offset` of every page, or in a ring at `offset` of the bundle.
+  std::span<const kernels::KvSequence> paged_sequences(std::uint64_t offset);
+  std::span<const kernels::KvSequence> ring_sequences(std::uint64_t offset, std::int64_t pages);
+
+  // The rotary table [M, width] of all rows' positions, computed once for all layers that ask with equal arguments.
+  kernels::RowsIn rotary_table(const kernels::Rotary& rotary);
 
  private:
   ThreadPool& pool_;
@@ -98,7 +116,14 @@ class Step {
   OperatorProfile* profile_;
   std::vector<std::int32_t> tokens_;
   std::vector<std::int64_t> logit_rows_;
+  std::vector<std::int64_t> positions_;
   std::vector<kernels::SequenceRows> sequences_;
+  std::vector<kernels::KvSequence> kv_sequences_;
+  struct RotaryTable {
+    kernels::Rotary rotary;
+    AlignedBuffer values;
+  };
+  std::vector<RotaryTable> rotary_tables_;
 };
 
 }  // namespace krait::models

@@ -3,12 +3,13 @@
 #include <algorithm>
 
 #include "krait/core/check.h"
+#include "krait/kernels/activation.h"
 #include "krait/kernels/norm.h"
 
 namespace krait::models {
 
 TokenHead::Names TokenHead::backbone_names(const WeightLoader& loader) {
-  if (loader.is_gguf()) return {"token_embd.weight", "output_norm.weight", "output.weight"};
+  if (loader.is_gguf()) return names(loader, "", "");
   // Mistral's own files put everything under "model."; transformers calls the table "embeddings", state-spaces
   // "embedding".
   const std::string root = loader.has("model.backbone.norm_f.weight") ? "model." : "";
@@ -17,22 +18,30 @@ TokenHead::Names TokenHead::backbone_names(const WeightLoader& loader) {
           root + "lm_head.weight"};
 }
 
-TokenHead::TokenHead(WeightLoader& loader, const Names& names, std::int64_t width, float epsilon,
-                     std::optional<bool> tied)
-    : epsilon_(epsilon) {
+TokenHead::Names TokenHead::names(const WeightLoader& loader, std::string embedding, std::string norm) {
+  if (loader.is_gguf()) return {"token_embd.weight", "output_norm.weight", "output.weight"};
+  return {std::move(embedding), std::move(norm), "lm_head.weight"};
+}
+
+TokenHead::TokenHead(WeightLoader& loader, const Names& names, const Options& options)
+    : epsilon_(options.epsilon), embedding_scale_(options.embedding_scale) {
   // The table's own length counts, not the configured one: original checkpoints pad it.
   const Shape shape = loader.shape(names.embedding);
   if (loader.failed()) return;
   const std::int64_t vocabulary = shape.empty() ? 0 : shape.front();
-  embedding_ = loader.embedding(names.embedding, vocabulary, width);
-  norm_ = loader.vector(names.norm, width);
-  const bool use_embedding = tied.value_or(!loader.has(names.head));
-  head_ = use_embedding ? embedding_ : loader.embedding(names.head, vocabulary, width);
+  embedding_ = loader.embedding(names.embedding, vocabulary, options.width);
+  float* norm = loader.vector(names.norm, options.width);
+  if (options.norm_from_one) loader.add_one(norm, options.width);
+  norm_ = norm;
+  const bool use_embedding = options.tied.value_or(!loader.has(names.head));
+  head_ = use_embedding ? embedding_ : loader.embedding(names.head, vocabulary, options.width);
+  head_.scale *= options.logit_scale;
   loader.count_head(head_);
 }
 
 void TokenHead::embed(Step& step, kernels::RowsOut residual) const {
   kernels::embed(step.pool(), embedding_, step.tokens().data(), residual);
+  if (embedding_scale_ != 1.0F) kernels::scale(step.pool(), embedding_scale_, residual);
 }
 
 void TokenHead::logits(Step& step, kernels::RowsIn residual, kernels::RowsIn delta, kernels::RowsOut logits) const {

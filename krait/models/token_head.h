@@ -20,9 +20,19 @@ class TokenHead {
   };
   // The names that state-spaces' checkpoints and their kin use ("backbone.embedding(s).weight", …) or GGUF's.
   static Names backbone_names(const WeightLoader& loader);
+  // These names and "lm_head.weight", or GGUF's.
+  static Names names(const WeightLoader& loader, std::string embedding, std::string norm);
 
-  // `tied` is what the configuration says, where it says anything; a checkpoint without a head is tied.
-  TokenHead(WeightLoader& loader, const Names& names, std::int64_t width, float epsilon, std::optional<bool> tied);
+  struct Options {
+    std::int64_t width = 0;  // D
+    float epsilon = 1e-5F;   // of the norm
+    // What the configuration says, where it says anything; a checkpoint without a head is tied.
+    std::optional<bool> tied;
+    float embedding_scale = 1.0F;
+    float logit_scale = 1.0F;
+    bool norm_from_one = false;  // the norm stores w - 1
+  };
+  TokenHead(WeightLoader& loader, const Names& names, const Options& options);
 
   std::int64_t vocabulary() const { return embedding_.rows; }
 
@@ -36,6 +46,7 @@ class TokenHead {
   kernels::WeightMatrix head_;       // [V, D], the embedding itself when tied
   const float* norm_ = nullptr;      // [D]
   float epsilon_ = 1e-5F;
+  float embedding_scale_ = 1.0F;
 };
 
 }  // namespace krait::models

@@ -46,6 +46,10 @@ WeightLoader::WeightLoader(std::shared_ptr<const formats::WeightSource> source, 
     set_error(
         {ErrorCode::kUnsupported, fmt::format("[models] states cannot be kept as {}", to_string(options.state_dtype))});
   }
+  if (!kernels::is_state_dtype(options.kv_dtype)) {
+    set_error({ErrorCode::kUnsupported,
+               fmt::format("[models] keys and values cannot be kept as {}", to_string(options.kv_dtype))});
+  }
   low_bit_ = take<std::optional<kernels::PanelFormat>>(stored_low_bit_format(config()), std::nullopt);
 }
 
@@ -69,6 +73,10 @@ std::int64_t WeightLoader::size(std::string_view key) {
 
 std::int64_t WeightLoader::size_or(std::string_view key, std::int64_t fallback) {
   return config().has(key) ? size(key) : fallback;
+}
+
+std::int64_t WeightLoader::offset_or(std::string_view key, std::int64_t fallback) {
+  return config().has(key) && config().integer(key).value_or(1) == 0 ? 0 : size_or(key, fallback);
 }
 
 double WeightLoader::number_or(std::string_view key, double fallback) {
@@ -116,17 +124,25 @@ std::optional<TensorView> WeightLoader::read(const std::string& name, std::span<
   return *std::move(view);
 }
 
-kernels::WeightMatrix WeightLoader::read_matrix(const std::string& name, std::int64_t rows, std::int64_t columns) {
+kernels::WeightMatrix WeightLoader::read_matrix(const std::string& name, std::int64_t rows, std::int64_t columns,
+                                                const MatrixOptions& how) {
   if (failed()) return {};
   const formats::TensorInfo* info = source_->find(name);
   const bool own = low_bit_ && has(name + ".scale");
   // krait's own low-bit files have two columns to a byte; StoredMatrix checks them.
   if (!own) {
-    if (!read(name, Shape{rows, columns}, /*any_shape=*/false, /*bytes=*/false)) return {};
+    // Slices of a stack [E, N, K] are rows of [E N, K].
+    const std::int64_t all = how.rows.all == 0 ? rows : how.rows.all;
+    const bool stack = all % rows == 0 && info != nullptr && info->shape.size() == 3;
+    if (!read(name, stack ? Shape{all / rows, rows, columns} : Shape{all, columns}, /*any_shape=*/stack,
+              /*bytes=*/false)) {
+      return {};
+    }
+    parameters_ -= (all - rows) * columns;
   } else {
     parameters_ += rows * columns;
   }
-  const auto stored = StoredMatrix::find(*source_, name, rows, columns, low_bit_);
+  const auto stored = StoredMatrix::find(*source_, name, rows, columns, low_bit_, how.rows);
   if (!stored) {
     set_error(stored.error());
     return {};
@@ -143,10 +159,13 @@ kernels::WeightMatrix WeightLoader::read_matrix(const std::string& name, std::in
     matrix.activations = kernels::activation_format_of(info->dtype);
   }
   if (!weights_) weights_ = matrix.panels;
-  if (options_.in_place && as_stored && kernels::is_float(matrix.panels) &&
+  if (options_.in_place && as_stored && kernels::is_float(matrix.panels) && how.rows.order.empty() &&
       (info->dtype == DType::kF32 || matrix.panels != kernels::PanelFormat::kF32)) {
     matrix.dtype = info->dtype;
-    if (!options_.shapes_only) matrix.data = take<TensorView>(source_->view(name), {}).bytes.data();
+    if (!options_.shapes_only) {
+      const auto bytes = take<TensorView>(source_->view(name), {}).bytes;
+      matrix.data = bytes.subspan(*bytes_for(info->dtype, how.rows.first * columns)).data();
+    }
   } else {
     matrix.layout = kernels::WeightLayout::kPanels;
     if (!options_.shapes_only) {
@@ -161,26 +180,32 @@ kernels::WeightMatrix WeightLoader::read_matrix(const std::string& name, std::in
   }
   if (failed()) return {};
   weight_bytes_ += kernels::weight_memory(matrix);
-  matrices_.push_back(name);
+  if (matrices_.empty() || matrices_.back() != name) matrices_.push_back(name);
   // "ssm_in.weight" may have an "ssm_in.scale" beside it in a GGUF.
   const std::string scale = name.substr(0, name.rfind('.')) + ".scale";
-  if (is_gguf() && has(scale)) {
-    const float* value = vector(scale, 1);
-    if (value != nullptr) matrix.scale = *value;
+  if (is_gguf() && how.gguf_scale && has(scale)) {
+    // One, or one for every slice of a stack.
+    const std::int64_t slices = std::max<std::int64_t>(1, how.rows.all / rows);
+    const float* values = vector(scale, slices);
+    if (values != nullptr) matrix.scale = values[how.rows.first / rows];
   }
   return matrix;
 }
 
-kernels::WeightMatrix WeightLoader::matrix(const std::string& name, std::int64_t rows, std::int64_t columns) {
-  const kernels::WeightMatrix matrix = read_matrix(name, rows, columns);
+kernels::WeightMatrix WeightLoader::matrix(const std::string& name, std::int64_t rows, std::int64_t columns,
+                                           const MatrixOptions& how) {
+  const kernels::WeightMatrix matrix = read_matrix(name, rows, columns, how);
   if (failed()) return matrix;
-  streamed_bytes_ += kernels::weight_memory(matrix);
-  flops_ += 2 * static_cast<std::uint64_t>(rows) * static_cast<std::uint64_t>(columns);
+  const auto share = [&](std::uint64_t count) {
+    return static_cast<std::uint64_t>(std::llround(static_cast<double>(count) * how.read_share));
+  };
+  streamed_bytes_ += share(kernels::weight_memory(matrix));
+  flops_ += share(2 * static_cast<std::uint64_t>(rows) * static_cast<std::uint64_t>(columns));
   return matrix;
 }
 
 kernels::WeightMatrix WeightLoader::embedding(const std::string& name, std::int64_t rows, std::int64_t columns) {
-  return read_matrix(name, rows, columns);
+  return read_matrix(name, rows, columns, {});
 }
 
 void WeightLoader::count_head(const kernels::WeightMatrix& head) {
@@ -223,6 +248,11 @@ float* WeightLoader::transposed(const std::string& name, std::int64_t rows, std:
   }
   buffers_.back() = std::move(turned);
   return out;
+}
+
+void WeightLoader::add_one(float* values, std::int64_t count) const {
+  if (values == nullptr) return;
+  for (std::int64_t i = 0; i < count; ++i) values[i] += 1.0F;
 }
 
 LoadedWeights WeightLoader::finish(ModelInfo& info) {

@@ -35,6 +35,8 @@ struct LoadOptions {
   bool exact_activations = false;
   // Of recurrent states: f32, bf16 or i8 (kernels/state_storage.h).
   DType state_dtype = DType::kF32;
+  // Of keys and values: f32, bf16 or i8 (kernels/kv_page.h).
+  DType kv_dtype = DType::kF32;
   // Only check names and shapes: info() and state_layout() of the model are valid, forward() must not be called.
   bool shapes_only = false;
 };
@@ -46,6 +48,13 @@ struct LoadedWeights {
   std::vector<AlignedBuffer> buffers;
 };
 
+// How a matrix stands in its tensor, and what it costs.
+struct MatrixOptions {
+  MatrixRows rows = {};
+  double read_share = 1.0;  // of the tokens that need it: of one expert of several, less than 1
+  bool gguf_scale = true;   // whether a scale beside a GGUF's weight counts; llama.cpp leaves some aside
+};
+
 class WeightLoader {
  public:
   // With options.shapes_only nothing is read: names, shapes and sizes are checked and counted, all pointers are null.
@@ -54,10 +63,13 @@ class WeightLoader {
   bool is_gguf() const { return source_->format() == "gguf"; }
   const formats::Config& config() const { return source_->config(); }
   DType state_dtype() const { return options_.state_dtype; }
+  DType kv_dtype() const { return options_.kv_dtype; }
 
   // Configuration. Sizes must lie in 1 … 2^24.
   std::int64_t size(std::string_view key);
   std::int64_t size_or(std::string_view key, std::int64_t fallback);
+  // The same, but 0 is allowed: counts and offsets.
+  std::int64_t offset_or(std::string_view key, std::int64_t fallback);
   double number_or(std::string_view key, double fallback);
   bool boolean_or(std::string_view key, bool fallback);
   std::optional<bool> boolean_if_present(std::string_view key);
@@ -68,13 +80,16 @@ class WeightLoader {
   Shape shape(const std::string& name);
 
   // A weight matrix [rows, columns]. Dimensions of length 1 in the file do not matter ([C, 1, K] is [C, K]).
-  kernels::WeightMatrix matrix(const std::string& name, std::int64_t rows, std::int64_t columns);
+  kernels::WeightMatrix matrix(const std::string& name, std::int64_t rows, std::int64_t columns,
+                               const MatrixOptions& options = {});
   // An embedding or a head: not streamed for every token, so count_head() decides what it costs.
   kernels::WeightMatrix embedding(const std::string& name, std::int64_t rows, std::int64_t columns);
   // `count` values as f32, in whatever shape they stand.
   float* vector(const std::string& name, std::int64_t count);
   // A matrix [rows, columns] as f32, transposed to [columns, rows].
   float* transposed(const std::string& name, std::int64_t rows, std::int64_t columns);
+  // Adds 1 to `count` values of vector(), which may be null: norms of some models store w - 1.
+  void add_one(float* values, std::int64_t count) const;
   // Says which matrix is the head: streamed once a token, be it the embedding itself (tied) or one of its own.
   void count_head(const kernels::WeightMatrix& head);
 
@@ -86,7 +101,8 @@ class WeightLoader {
   LoadedWeights finish(ModelInfo& info);
 
  private:
-  kernels::WeightMatrix read_matrix(const std::string& name, std::int64_t rows, std::int64_t columns);
+  kernels::WeightMatrix read_matrix(const std::string& name, std::int64_t rows, std::int64_t columns,
+                                    const MatrixOptions& options);
   std::optional<TensorView> read(const std::string& name, std::span<const std::int64_t> expected,
                                  bool any_shape = false, bool bytes = true);
   float* widened(const TensorView& view, const std::string& name, std::int64_t count);
@@ -124,8 +140,8 @@ class WeightScope {
     return loader_.has(name(tensor, gguf_tensor));
   }
   kernels::WeightMatrix matrix(std::string_view tensor, std::string_view gguf_tensor, std::int64_t rows,
-                               std::int64_t columns) const {
-    return loader_.matrix(name(tensor, gguf_tensor), rows, columns);
+                               std::int64_t columns, const MatrixOptions& options = {}) const {
+    return loader_.matrix(name(tensor, gguf_tensor), rows, columns, options);
   }
   float* vector(std::string_view tensor, std::string_view gguf_tensor, std::int64_t count) const {
     return loader_.vector(name(tensor, gguf_tensor), count);

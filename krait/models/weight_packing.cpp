@@ -55,12 +55,15 @@ Result<std::optional<PanelFormat>> stored_low_bit_format(const formats::Config& 
 }
 
 Result<StoredMatrix> StoredMatrix::find(const formats::WeightSource& source, const std::string& name, std::int64_t rows,
-                                        std::int64_t columns, std::optional<PanelFormat> low_bit) {
+                                        std::int64_t columns, std::optional<PanelFormat> low_bit, MatrixRows part) {
   StoredMatrix matrix;
   matrix.source_ = &source;
   matrix.info_ = source.find(name);
   matrix.rows_ = rows;
   matrix.columns_ = columns;
+  if (part.all == 0) part.all = rows;
+  const std::int64_t all = part.all;
+  matrix.part_ = std::move(part);
   if (matrix.info_ == nullptr) return fail(ErrorCode::kNotFound, "[models] no tensor {} in {}", name, source.origin());
   if (low_bit && source.find(name + ".scale") != nullptr) {
     matrix.own_ = true;
@@ -69,11 +72,11 @@ Result<StoredMatrix> StoredMatrix::find(const formats::WeightSource& source, con
     const std::int64_t group = kernels::scale_group(*low_bit);
     const std::int64_t groups = group == 0 ? 1 : divide_up(columns, group);
     KRAIT_ASSIGN(matrix.bytes_, bytes_of(source, name, four ? DType::kU8 : DType::kI8,
-                                         rows * (four ? divide_up(columns, 2) : columns)));
+                                         all * (four ? divide_up(columns, 2) : columns)));
     KRAIT_ASSIGN(matrix.scales_,
-                 bytes_of(source, name + ".scale", group == 0 ? DType::kF32 : DType::kF16, rows * groups));
+                 bytes_of(source, name + ".scale", group == 0 ? DType::kF32 : DType::kF16, all * groups));
     if (has_zeros(*low_bit)) {
-      KRAIT_ASSIGN(matrix.zeros_, bytes_of(source, name + ".zero", DType::kU8, rows * groups));
+      KRAIT_ASSIGN(matrix.zeros_, bytes_of(source, name + ".zero", DType::kU8, all * groups));
     }
     return matrix;
   }
@@ -84,7 +87,7 @@ Result<StoredMatrix> StoredMatrix::find(const formats::WeightSource& source, con
     return fail(ErrorCode::kCorrupt, "[models] tensor {}: rows of {} do not fill whole {} blocks", name, columns,
                 to_string(matrix.info_->dtype));
   }
-  KRAIT_ASSIGN(matrix.bytes_, bytes_of(source, name, matrix.info_->dtype, rows * columns));
+  KRAIT_ASSIGN(matrix.bytes_, bytes_of(source, name, matrix.info_->dtype, all * columns));
   return matrix;
 }
 
@@ -94,6 +97,7 @@ void StoredMatrix::release() const {
 }
 
 void StoredMatrix::read_codes(std::int64_t row, kernels::LowBitRow& out) const {
+  row = tensor_row(row);
   if (!own_) {
     kernels::read_blocks(info_->dtype,
                          bytes_.data() + static_cast<std::size_t>(row) * *bytes_for(info_->dtype, columns_), columns_,
@@ -128,11 +132,18 @@ void StoredMatrix::read_codes(std::int64_t row, kernels::LowBitRow& out) const {
 
 Result<void> StoredMatrix::read_floats(std::int64_t first, std::int64_t count, float* out) const {
   const std::span<float> values(out, static_cast<std::size_t>(count * columns_));
+  if (!part_.order.empty() && count > 1) {
+    for (std::int64_t i = 0; i < count; ++i) KRAIT_TRY(read_floats(first + i, 1, out + i * columns_));
+    return {};
+  }
   if (!own_) {
+    first = tensor_row(first);
     // The tensor may have dimensions of length 1 anywhere ([C, 1, K] is [C, K]), but rows come first.
-    if (!info_->shape.empty() && info_->shape.front() == rows_) return source_->read_rows(*info_, first, count, values);
+    if (!info_->shape.empty() && info_->shape.front() == part_.all) {
+      return source_->read_rows(*info_, first, count, values);
+    }
     KRAIT_ASSIGN(const TensorView view, source_->view(info_->name));
-    const std::size_t row_bytes = view.bytes.size() / static_cast<std::size_t>(rows_);
+    const std::size_t row_bytes = view.bytes.size() / static_cast<std::size_t>(part_.all);
     return formats::read_as_f32(
         {view.dtype,
          {count, columns_},

@@ -8,7 +8,10 @@
 namespace krait::runtime {
 
 Engine::Engine(std::unique_ptr<models::Model> model, EngineOptions options)
-    : model_(std::move(model)), options_(options), pool_(options.threads), states_(model_->state_layout().bytes()) {
+    : model_(std::move(model)),
+      options_(options),
+      pool_(options.threads),
+      states_(model_->state_layout().bytes(), model_->state_layout().page_bytes()) {
   if (options_.prefill_chunk < 1) {
     throw UserError(fmt::format("a prefill chunk of {} tokens is not possible", options_.prefill_chunk),
                     "give at least 1");
@@ -31,8 +34,14 @@ LogitRows Engine::step(std::span<const StepRequest> requests) {
                         fmt::format("ids of this model are 0 … {}", vocabulary - 1));
       }
     }
-    segments.push_back(
-        {request.session->state_.data(), request.tokens, request.session->position_, request.logits_from});
+    Session& session = *request.session;
+    session.state_.make_room(session.position_, static_cast<std::int64_t>(request.tokens.size()),
+                             models::StateLayout::kPageTokens);
+    segments.push_back({.state = session.state_.data(),
+                        .tokens = request.tokens,
+                        .position = session.position_,
+                        .pages = session.state_.pages().data(),
+                        .logits_from = request.logits_from});
   }
   models::Step step(pool_, workspace_, segments, profile_);
   const auto rows = static_cast<std::int64_t>(step.logit_rows().size());

@@ -29,7 +29,9 @@ class Session {
   std::span<const float> logits() const { return logits_; }
   std::int64_t position() const { return position_; }
   Engine& engine() const { return engine_; }
+  // The bundle, and the pages of what grows (models/state_layout.h).
   std::span<const std::byte> state() const { return {state_.data(), engine_.states().bytes_per_state()}; }
+  std::span<std::byte* const> pages() const { return state_.pages(); }
 
  private:
   friend class Engine;

@@ -52,7 +52,8 @@ TEST(Step, FlattensSegmentsAndListsWantedRows) {
   std::array<std::byte, 64> b{};
   const std::vector<std::int32_t> first = {1, 2, 3};
   const std::vector<std::int32_t> second = {4, 5};
-  const std::array<Segment, 2> segments = {Segment{a.data(), first, 0, 2}, Segment{b.data(), second, 9, 0}};
+  const std::array<Segment, 2> segments = {Segment{.state = a.data(), .tokens = first, .logits_from = 2},
+                                           Segment{.state = b.data(), .tokens = second, .position = 9}};
   Step step(pool, workspace, segments);
   EXPECT_EQ(std::vector(step.tokens().begin(), step.tokens().end()), (std::vector<std::int32_t>{1, 2, 3, 4, 5}));
   EXPECT_EQ(std::vector(step.logit_rows().begin(), step.logit_rows().end()), (std::vector<std::int64_t>{2, 3, 4}));
@@ -67,7 +68,7 @@ TEST(Step, RefusesEmptySegments) {
   ThreadPool pool(1);
   Workspace workspace;
   std::array<std::byte, 64> state{};
-  const std::array<Segment, 1> segments = {Segment{state.data(), {}, 0, 0}};
+  const std::array<Segment, 1> segments = {Segment{.state = state.data(), .tokens = {}}};
   EXPECT_THROW(Step(pool, workspace, segments), InternalError);
 }
 
@@ -76,7 +77,8 @@ TEST(Step, RefusesTwoSegmentsOfOneState) {
   Workspace workspace;
   std::array<std::byte, 64> state{};
   const std::vector<std::int32_t> ids = {1};
-  const std::array<Segment, 2> segments = {Segment{state.data(), ids, 0, 0}, Segment{state.data(), ids, 0, 0}};
+  const std::array<Segment, 2> segments = {Segment{.state = state.data(), .tokens = ids},
+                                           Segment{.state = state.data(), .tokens = ids}};
   EXPECT_THROW(Step(pool, workspace, segments), InternalError);
 }
 

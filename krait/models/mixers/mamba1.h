@@ -8,8 +8,8 @@
 #include "krait/kernels/conv1d_causal.h"
 #include "krait/kernels/matmul.h"
 #include "krait/kernels/scan_selective.h"
+#include "krait/models/mixers/mixer.h"
 #include "krait/models/state_layout.h"
-#include "krait/models/step.h"
 #include "krait/models/weight_loader.h"
 
 namespace krait::models {
@@ -26,14 +26,14 @@ struct Mamba1Dimensions {
   float inner_epsilon = 1e-6F;
 };
 
-class Mamba1Mixer {
+class Mamba1Mixer final : public Mixer {
  public:
   // Loads the tensors of `scope` and adds two tensors to the layout: the window [K-1, E] and the state [N, E].
   Mamba1Mixer(const WeightScope& scope, const Mamba1Dimensions& dimensions, StateLayout& layout,
               const std::string& state_name);
 
   // u [M, D] -> out [M, D]; advances the states of the step's segments.
-  void forward(Step& step, kernels::RowsIn u, kernels::RowsOut out) const;
+  void forward(Step& step, kernels::RowsIn u, kernels::RowsOut out) const override;
 
  private:
   Mamba1Dimensions dimensions_;

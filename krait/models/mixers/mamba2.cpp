@@ -4,6 +4,18 @@
 
 namespace krait::models {
 
+void read_dt_limits(WeightLoader& loader, std::string_view key, Mamba2Dimensions& mixer) {
+  if (!loader.config().has(key)) return;
+  const auto limits = loader.config().numbers(key);
+  if (!limits || limits->size() != 2 || !((*limits)[0] <= (*limits)[1])) {
+    loader.set_error(
+        {ErrorCode::kCorrupt, fmt::format("[models] {} is not a pair of limits ({})", key, loader.config().origin())});
+    return;
+  }
+  mixer.dt_low = static_cast<float>((*limits)[0]);
+  mixer.dt_high = static_cast<float>((*limits)[1]);
+}
+
 Mamba2Mixer::Mamba2Mixer(const WeightScope& scope, const Mamba2Dimensions& dimensions, StateLayout& layout,
                          const std::string& state_name)
     : dimensions_(dimensions) {

@@ -10,8 +10,8 @@
 #include "krait/kernels/matmul.h"
 #include "krait/kernels/norm.h"
 #include "krait/kernels/scan_ssd.h"
+#include "krait/models/mixers/mixer.h"
 #include "krait/models/state_layout.h"
-#include "krait/models/step.h"
 #include "krait/models/weight_loader.h"
 
 namespace krait::models {
@@ -31,7 +31,10 @@ struct Mamba2Dimensions {
   float dt_high = std::numeric_limits<float>::infinity();
 };
 
-class Mamba2Mixer {
+// time_step_limit, a pair of numbers, under `key`; nothing changes where it is missing.
+void read_dt_limits(WeightLoader& loader, std::string_view key, Mamba2Dimensions& mixer);
+
+class Mamba2Mixer final : public Mixer {
  public:
   // Loads the tensors of `scope` and adds two tensors to the layout: the window [K-1, H*P+2*G*N] and the state
   // [H, N, P].
@@ -39,7 +42,7 @@ class Mamba2Mixer {
               const std::string& state_name);
 
   // u [M, D] -> out [M, D]; advances the states of the step's segments.
-  void forward(Step& step, kernels::RowsIn u, kernels::RowsOut out) const;
+  void forward(Step& step, kernels::RowsIn u, kernels::RowsOut out) const override;
 
  private:
   std::int64_t inner() const { return dimensions_.heads * dimensions_.head_width; }

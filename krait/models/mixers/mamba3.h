@@ -7,8 +7,8 @@
 
 #include "krait/kernels/matmul.h"
 #include "krait/kernels/scan_trapezoidal.h"
+#include "krait/models/mixers/mixer.h"
 #include "krait/models/state_layout.h"
-#include "krait/models/step.h"
 #include "krait/models/weight_loader.h"
 
 namespace krait::models {
@@ -26,7 +26,7 @@ struct Mamba3Dimensions {
   float decay_floor = 1e-4F;
 };
 
-class Mamba3Mixer {
+class Mamba3Mixer final : public Mixer {
  public:
   // Loads the tensors of `scope` and adds four tensors to the layout: the state [H, N, P], the angles [H, angles], the
   // last keys [H, R, N] and values [H, P].
@@ -34,7 +34,7 @@ class Mamba3Mixer {
               const std::string& state_name);
 
   // u [M, D] -> out [M, D]; advances the states of the step's segments.
-  void forward(Step& step, kernels::RowsIn u, kernels::RowsOut out) const;
+  void forward(Step& step, kernels::RowsIn u, kernels::RowsOut out) const override;
 
  private:
   std::int64_t inner() const { return dimensions_.heads * dimensions_.head_width; }
