@@ -15,5 +15,9 @@ std::unique_ptr<Model> load_mamba3(WeightLoader& loader);
 std::unique_ptr<Model> load_rwkv7(WeightLoader& loader);
 std::unique_ptr<Model> load_jamba(WeightLoader& loader);
 std::unique_ptr<Model> load_nemotron_h(WeightLoader& loader);  // dense and with experts
+std::unique_ptr<Model> load_bamba(WeightLoader& loader);
+std::unique_ptr<Model> load_granite_hybrid(WeightLoader& loader);
+std::unique_ptr<Model> load_falcon_h1(WeightLoader& loader);
+std::unique_ptr<Model> load_lfm2(WeightLoader& loader);
 
 }  // namespace krait::models

@@ -25,6 +25,12 @@ constexpr std::array kArchitectures = {
     Architecture{"jamba", load_jamba},
     Architecture{"nemotron_h", load_nemotron_h},
     Architecture{"nemotron_h_moe", load_nemotron_h},
+    Architecture{"bamba", load_bamba},
+    Architecture{"granitemoehybrid", load_granite_hybrid},
+    Architecture{"granitehybrid", load_granite_hybrid},
+    Architecture{"falcon_h1", load_falcon_h1},
+    Architecture{"falcon-h1", load_falcon_h1},
+    Architecture{"lfm2", load_lfm2},
 };
 // clang-format on
 

@@ -23,18 +23,21 @@ FeedForward::FeedForward(const WeightScope& scope, std::int64_t width, std::opti
   }
   hidden_ = *hidden;
   const MatrixOptions how = {.rows = {}, .gguf_scale = names.gguf_scales};
-  const auto bias = [&](const std::string& name, const std::string& gguf, std::int64_t count) {
-    return scope.vector_if_present(name + ".bias", gguf + ".bias", count);
+  // llama.cpp multiplies with a GGUF's scale after the bias here, where attention's projections have it before.
+  const auto bias = [&](const std::string& name, const std::string& gguf, const kernels::WeightMatrix& weight) {
+    float* values = scope.vector_if_present(name + ".bias", gguf + ".bias", weight.rows);
+    for (std::int64_t i = 0; values != nullptr && i < weight.rows; ++i) values[i] *= weight.scale;
+    return values;
   };
   if (form == FeedForwardForm::kGateUp) {
     gate_ = scope.matrix(names.gate + ".weight", names.gguf_gate + ".weight", hidden_, width, how);
-    gate_bias_ = bias(names.gate, names.gguf_gate, hidden_);
+    gate_bias_ = bias(names.gate, names.gguf_gate, gate_);
   }
   const std::int64_t rows = is_fused(form) ? 2 * hidden_ : hidden_;
   up_ = scope.matrix(names.up + ".weight", names.gguf_up + ".weight", rows, width, how);
-  up_bias_ = bias(names.up, names.gguf_up, rows);
+  up_bias_ = bias(names.up, names.gguf_up, up_);
   down_ = scope.matrix(down, gguf_down, width, hidden_, how);
-  down_bias_ = bias(names.down, names.gguf_down, width);
+  down_bias_ = bias(names.down, names.gguf_down, down_);
 }
 
 FeedForward::FeedForward(FeedForwardForm form, FeedForwardActivation activation, kernels::WeightMatrix gate,

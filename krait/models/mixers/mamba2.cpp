@@ -31,7 +31,15 @@ Mamba2Mixer::Mamba2Mixer(const WeightScope& scope, const Mamba2Dimensions& dimen
   in_proj_ = scope.matrix("in_proj.weight", "ssm_in.weight", projected, width);
   in_bias_ = scope.vector_if_present("in_proj.bias", "ssm_in.bias", projected);
   conv_.width = dimensions.conv_width;
-  conv_.weight = scope.transposed("conv1d.weight", "ssm_conv1d.weight", conv_channels, dimensions.conv_width);
+  float* taps = scope.transposed("conv1d.weight", "ssm_conv1d.weight", conv_channels, dimensions.conv_width);
+  conv_.weight = taps;
+  in_proj_.scale *= dimensions.input_factor;
+  // The convolution is linear in x, B and C: their factors are as good on its taps.
+  for (std::int64_t i = 0; taps != nullptr && i < dimensions.conv_width * conv_channels; ++i) {
+    const std::int64_t channel = i % conv_channels;
+    const std::size_t part = channel < inner() ? 1 : channel < inner() + group_states() ? 2 : 3;
+    taps[i] *= dimensions.part_factors[part];
+  }
   conv_.bias = scope.vector_if_present("conv1d.bias", "ssm_conv1d.bias", conv_channels);
 
   scan_.heads = heads;
@@ -50,7 +58,9 @@ Mamba2Mixer::Mamba2Mixer(const WeightScope& scope, const Mamba2Dimensions& dimen
   scan_.d = scope.vector("D", "ssm_d", scan_.d_per_channel ? inner() : heads);
   if (dimensions.gated_norm) norm_ = scope.vector("norm.weight", "ssm_norm.weight", inner());
   out_proj_ = scope.matrix("out_proj.weight", "ssm_out.weight", width, inner());
+  out_proj_.scale *= dimensions.output_factor;
   out_bias_ = scope.vector_if_present("out_proj.bias", "ssm_out.bias", width);
+  for (std::int64_t i = 0; out_bias_ != nullptr && i < width; ++i) out_bias_[i] *= dimensions.output_factor;
 
   scan_.state_dtype = scope.loader().state_dtype();
   if (scope.loader().failed()) return;
@@ -70,8 +80,10 @@ void Mamba2Mixer::forward(Step& step, kernels::RowsIn u, kernels::RowsOut out) c
   const kernels::RowsOut projected = step.rows(inner() + conv_channels + dimensions_.heads);  // z, xBC, dt
   kernels::linear(pool, u, in_proj_, in_bias_, projected);
   step.lap("in_proj", in_proj_);
-  const kernels::RowsIn z = projected.slice_columns(0, inner());
-  const kernels::RowsIn dt = projected.slice_columns(inner() + conv_channels, dimensions_.heads);
+  const kernels::RowsOut z = projected.slice_columns(0, inner());
+  const kernels::RowsOut dt = projected.slice_columns(inner() + conv_channels, dimensions_.heads);
+  if (dimensions_.part_factors[0] != 1.0F) kernels::scale(pool, dimensions_.part_factors[0], z);
+  if (dimensions_.part_factors[4] != 1.0F) kernels::scale(pool, dimensions_.part_factors[4], dt);
 
   const kernels::RowsOut xbc = step.rows(conv_channels);
   kernels::conv1d_causal(pool, conv_, projected.slice_columns(inner(), conv_channels), step.sequences(window_offset_),

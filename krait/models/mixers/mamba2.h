@@ -3,6 +3,7 @@
 //   y = ssd_scan(x, dt, A, B, C, D),  out = W_out norm(y, z)
 #pragma once
 
+#include <array>
 #include <limits>
 #include <string>
 
@@ -29,6 +30,9 @@ struct Mamba2Dimensions {
   kernels::GateOrder gate_order = kernels::GateOrder::kGateThenNorm;
   float dt_low = 0.0F;  // time_step_limit
   float dt_high = std::numeric_limits<float>::infinity();
+  // Falcon-H1's multipliers: of u, of the result, and of z, x, B, C and dt.
+  float input_factor = 1.0F, output_factor = 1.0F;
+  std::array<float, 5> part_factors = {1.0F, 1.0F, 1.0F, 1.0F, 1.0F};
 };
 
 // time_step_limit, a pair of numbers, under `key`; nothing changes where it is missing.
@@ -52,7 +56,7 @@ class Mamba2Mixer final : public Mixer {
   kernels::WeightMatrix in_proj_;   // [2HP + 2GN + H, D], rows z, x, B, C, dt
   kernels::WeightMatrix out_proj_;  // [D, HP]
   const float* in_bias_ = nullptr;
-  const float* out_bias_ = nullptr;
+  float* out_bias_ = nullptr;
   const float* norm_ = nullptr;  // [HP]
   kernels::Conv1dCausal conv_;
   kernels::SsdScan scan_;
