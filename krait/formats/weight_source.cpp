@@ -118,16 +118,17 @@ const TensorInfo* WeightSource::find(std::string_view name) const {
 Result<void> WeightSource::read_rows(const TensorInfo& tensor, std::int64_t first, std::int64_t count,
                                      std::span<float> out) const {
   KRAIT_ASSIGN(TensorView whole, view(tensor.name));
-  const std::int64_t rows = whole.shape.empty() ? 1 : whole.shape.front();
+  const std::int64_t columns = whole.shape.empty() ? 1 : whole.shape.back();
   const std::int64_t elements = element_count(whole.shape).value_or(0);
-  const auto row_bytes = rows > 0 ? bytes_for(whole.dtype, elements / rows) : std::nullopt;
+  const std::int64_t rows = columns > 0 ? elements / columns : 0;
+  const auto row_bytes = bytes_for(whole.dtype, columns);
   if (!row_bytes || first < 0 || count < 0 || first + count > rows) {
     return fail(ErrorCode::kInvalidArgument, "[weights] rows {} + {} of tensor {} of shape {} and dtype {}", first,
                 count, tensor.name, to_string(whole.shape), to_string(whole.dtype));
   }
   const auto bytes =
       whole.bytes.subspan(static_cast<std::size_t>(first) * *row_bytes, static_cast<std::size_t>(count) * *row_bytes);
-  return read_as_f32({whole.dtype, {count, elements / rows}, bytes}, out);
+  return read_as_f32({whole.dtype, {count, columns}, bytes}, out);
 }
 
 Result<std::unique_ptr<WeightSource>> open_weights(const fs::path& path) {

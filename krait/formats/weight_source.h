@@ -32,8 +32,8 @@ class WeightSource {
   // and the source.
   virtual Result<TensorView> view(std::string_view name) const = 0;
 
-  // `count` rows of a matrix (its first dimension), from `first` on, as f32 into `out`. Block types need whole blocks
-  // to a row. A source that makes its tensors up need not hold the whole one for this.
+  // `count` rows (along the last dimension) of a tensor, from `first` on, as f32 into `out`. Block types need whole
+  // blocks to a row. A source that makes its tensors up need not hold the whole one for this.
   virtual Result<void> read_rows(const TensorInfo& tensor, std::int64_t first, std::int64_t count,
                                  std::span<float> out) const;
   // Says that a tensor's bytes are not needed for now: they may be given back to the system until they are viewed

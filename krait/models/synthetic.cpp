@@ -13,6 +13,7 @@
 #include "krait/core/aligned_buffer.h"
 #include "krait/core/check.h"
 #include "krait/core/random.h"
+#include "krait/models/planned_source.h"
 
 namespace krait::models {
 namespace {
@@ -25,6 +26,40 @@ constexpr std::array kShapes = {
     SyntheticShape{"mamba3-130m", "mamba3", 24, 768, 50288, 128},
     SyntheticShape{"mamba3-mimo-130m", "mamba3", 24, 768, 50288, 128, 64, 1, 4},
     SyntheticShape{"rwkv7-0.1b", "rwkv7", 12, 768, 65536},
+    // A quarter of Jamba-v0.1's depth and a quarter of its width: 4 of 16 layers attend, 8 have 16 experts.
+    SyntheticShape{.name = "jamba-0.4b",
+                   .architecture = "jamba",
+                   .config = R"({"model_type": "jamba", "vocab_size": 65536, "hidden_size": 1024,
+                       "intermediate_size": 2048, "num_hidden_layers": 8, "num_attention_heads": 16,
+                       "num_key_value_heads": 4, "attn_layer_period": 8, "attn_layer_offset": 4, "num_experts": 16,
+                       "num_experts_per_tok": 2, "expert_layer_period": 2, "expert_layer_offset": 1,
+                       "tie_word_embeddings": true})"},
+    SyntheticShape{.name = "falcon-h1-0.5b",
+                   .architecture = "falcon_h1",
+                   .config = R"({"model_type": "falcon_h1", "vocab_size": 32784, "hidden_size": 1024,
+                       "intermediate_size": 2048, "num_hidden_layers": 36, "num_attention_heads": 8,
+                       "num_key_value_heads": 2, "head_dim": 64, "mamba_d_ssm": 1536, "mamba_n_heads": 24,
+                       "mamba_d_head": 64, "mamba_n_groups": 1, "mamba_d_state": 128, "mamba_d_conv": 4,
+                       "mamba_rms_norm": false, "rope_theta": 1e11, "tie_word_embeddings": false})"},
+    SyntheticShape{.name = "granite-4.0-h-350m",
+                   .architecture = "granitemoehybrid",
+                   .config = R"({"model_type": "granitemoehybrid", "vocab_size": 100352, "hidden_size": 768,
+                       "num_hidden_layers": 32, "num_attention_heads": 12, "num_key_value_heads": 4,
+                       "shared_intermediate_size": 2048, "mamba_n_heads": 48, "mamba_d_head": 32,
+                       "mamba_n_groups": 1, "mamba_d_state": 128, "mamba_expand": 2, "num_local_experts": 0,
+                       "position_embedding_type": "nope", "attention_multiplier": 0.015625,
+                       "embedding_multiplier": 12, "residual_multiplier": 0.246, "logits_scaling": 3,
+                       "tie_word_embeddings": true, "layer_types": ["mamba", "mamba", "mamba", "mamba", "mamba",
+                       "mamba", "mamba", "mamba", "mamba", "mamba", "attention", "mamba", "mamba", "attention",
+                       "mamba", "mamba", "mamba", "attention", "mamba", "mamba", "mamba", "mamba", "mamba", "mamba",
+                       "mamba", "mamba", "mamba", "attention", "mamba", "mamba", "mamba", "mamba"]})"},
+    SyntheticShape{.name = "lfm2-350m",
+                   .architecture = "lfm2",
+                   .config = R"({"model_type": "lfm2", "vocab_size": 65536, "hidden_size": 1024,
+                       "num_hidden_layers": 16, "num_attention_heads": 16, "num_key_value_heads": 8,
+                       "block_ff_dim": 6656, "block_auto_adjust_ff_dim": true, "block_multiple_of": 256,
+                       "block_ffn_dim_multiplier": 1.0, "conv_L_cache": 3, "tie_word_embeddings": true,
+                       "full_attn_idxs": [2, 5, 8, 10, 12, 14]})"},
 };
 
 class SyntheticSource final : public formats::WeightSource {
@@ -33,7 +68,9 @@ class SyntheticSource final : public formats::WeightSource {
       : shape_(shape), dtype_(dtype), seed_(seed), random_(seed), config_(fmt::format("synthetic {}", shape.name)) {
     KRAIT_CHECK(dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16, "synthetic weights of {}",
                 to_string(dtype));
-    if (shape.architecture == "rwkv7") {
+    if (!shape.config.empty()) {
+      planned();
+    } else if (shape.architecture == "rwkv7") {
       rwkv7();
     } else {
       backbone();
@@ -52,7 +89,7 @@ class SyntheticSource final : public formats::WeightSource {
     auto found = data_.find(name);
     if (found == data_.end()) {
       found = data_.emplace(name, AlignedBuffer(info->bytes)).first;
-      draw_rows(*info, 0, info->shape.front(), found->second.data());
+      draw_rows(*info, 0, *element_count(info->shape) / info->shape.back(), found->second.data());
     }
     return TensorView{info->dtype, info->shape, {found->second.data(), info->bytes}};
   }
@@ -132,6 +169,41 @@ class SyntheticSource final : public formats::WeightSource {
     between(prefix + "k_a", {1, 1, width}, 0.9, 1.1);
     between(prefix + "r_k", {width / shape_.head_width, shape_.head_width}, -0.1, 0.1);
     layer_norm(prefix + "ln_x");
+  }
+
+  // Every tensor that the architecture's own loader asks for, by what its name says it is.
+  void planned() {
+    auto config = formats::Config::parse_json(shape_.config, config_.origin());
+    KRAIT_CHECK(config.has_value(), "configuration of {}", shape_.name);
+    auto plan = plan_checkpoint(*config, dtype_);
+    if (!plan) throw InternalError(plan.error().message);
+    config_ = *std::move(config);
+    for (const formats::TensorInfo& tensor : (*plan)->tensors()) draw(tensor.name, tensor.shape);
+  }
+
+  void draw(const std::string& name, const Shape& shape) {
+    const std::int64_t count = *element_count(shape);
+    const auto is = [&](std::string_view part) { return name.find(part) != std::string::npos; };
+    if (is("A_log")) {
+      float* a_log = add(name, shape, DType::kF32);
+      for (std::int64_t i = 0; i < count; ++i) {
+        a_log[i] = shape.size() == 2 ? std::log(static_cast<float>(1 + i % shape.back()))
+                                     : static_cast<float>(std::log(1.0 + 15.0 * random_.uniform()));
+      }
+    } else if (is("dt_bias") || is("dt_proj.bias")) {
+      time_step_bias(name, count);
+    } else if (is("conv")) {
+      if (is("proj")) return linear(name, shape.front(), shape.back());
+      between(name, shape, -0.5, 0.5);
+    } else if (is("norm") || name.ends_with(".D")) {
+      constant(name, count, 1.0F);
+    } else if (is("embed")) {
+      uniform(name, shape, 0.02 * std::sqrt(3.0));
+    } else if (shape.size() >= 2) {
+      uniform(name, shape, 1.0 / std::sqrt(static_cast<double>(shape.back())));
+    } else {
+      between(name, shape, -0.1, 0.1);
+    }
   }
 
   void layer_norm(const std::string& name) {
@@ -247,7 +319,7 @@ class SyntheticSource final : public formats::WeightSource {
     const double bound = bounds_.find(tensor.name)->second;
     std::uint64_t seed = seed_;
     for (const char c : tensor.name) seed = Random(seed ^ static_cast<unsigned char>(c)).next();
-    const std::int64_t columns = *element_count(tensor.shape) / tensor.shape.front();
+    const std::int64_t columns = tensor.shape.back();
     auto* values = reinterpret_cast<float*>(to);
     auto* halves = reinterpret_cast<std::uint16_t*>(to);
     for (std::int64_t row = first; row < first + count; ++row) {

@@ -22,6 +22,8 @@ struct SyntheticShape {
   std::int64_t head_width = 64;  // P, not of Mamba-1
   std::int64_t groups = 1;       // G, not of Mamba-1
   std::int64_t rank = 0;         // R, Mamba-3's MIMO only
+  // Instead of all that: a whole configuration, as transformers writes it.
+  std::string_view config = {};
 };
 
 // The shapes that synthetic_shape() knows: published ones, and for Mamba-3, which has none, Mamba-2's.

@@ -25,10 +25,8 @@ TokenHead::Names TokenHead::names(const WeightLoader& loader, std::string embedd
 
 TokenHead::TokenHead(WeightLoader& loader, const Names& names, const Options& options)
     : epsilon_(options.epsilon), embedding_scale_(options.embedding_scale) {
-  // The table's own length counts, not the configured one: original checkpoints pad it.
-  const Shape shape = loader.shape(names.embedding);
+  const std::int64_t vocabulary = loader.vocabulary(names.embedding);
   if (loader.failed()) return;
-  const std::int64_t vocabulary = shape.empty() ? 0 : shape.front();
   embedding_ = loader.embedding(names.embedding, vocabulary, options.width);
   float* norm = loader.vector(names.norm, options.width);
   if (options.norm_from_one) loader.add_one(norm, options.width);

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "krait/kernels/state_storage.h"
+#include "krait/models/planned_source.h"
 
 namespace krait::models {
 namespace {
@@ -75,6 +76,12 @@ std::int64_t WeightLoader::size_or(std::string_view key, std::int64_t fallback) 
   return config().has(key) ? size(key) : fallback;
 }
 
+std::int64_t WeightLoader::vocabulary(const std::string& embedding) {
+  if (planning()) return size(config().has("text_config.vocab_size") ? "text_config.vocab_size" : "vocab_size");
+  const Shape table = shape(embedding);
+  return table.empty() ? 0 : table.front();
+}
+
 std::int64_t WeightLoader::offset_or(std::string_view key, std::int64_t fallback) {
   return config().has(key) && config().integer(key).value_or(1) == 0 ? 0 : size_or(key, fallback);
 }
@@ -105,6 +112,7 @@ Shape WeightLoader::shape(const std::string& name) {
 std::optional<TensorView> WeightLoader::read(const std::string& name, std::span<const std::int64_t> expected,
                                              bool any_shape, bool bytes) {
   if (failed()) return std::nullopt;
+  if (options_.plan != nullptr) options_.plan->expect(name, Shape(expected.begin(), expected.end()));
   const formats::TensorInfo* info = source_->find(name);
   auto view = (options_.shapes_only || !bytes) && info != nullptr
                   ? Result<TensorView>(TensorView{info->dtype, info->shape, {}})
@@ -133,12 +141,14 @@ kernels::WeightMatrix WeightLoader::read_matrix(const std::string& name, std::in
   if (!own) {
     // Slices of a stack [E, N, K] are rows of [E N, K].
     const std::int64_t all = how.rows.all == 0 ? rows : how.rows.all;
-    const bool stack = all % rows == 0 && info != nullptr && info->shape.size() == 3;
+    const bool stack = all % rows == 0 &&
+                       (planning() ? all > rows && how.rows.order.empty() : info != nullptr && info->shape.size() == 3);
     if (!read(name, stack ? Shape{all / rows, rows, columns} : Shape{all, columns}, /*any_shape=*/stack,
               /*bytes=*/false)) {
       return {};
     }
     parameters_ -= (all - rows) * columns;
+    info = source_->find(name);
   } else {
     parameters_ += rows * columns;
   }

@@ -25,6 +25,8 @@
 
 namespace krait::models {
 
+class PlannedSource;
+
 struct LoadOptions {
   // Of the weight matrices in memory. Nothing keeps the file's, whatever can be computed on as it is.
   std::optional<kernels::PanelFormat> weights;
@@ -39,6 +41,8 @@ struct LoadOptions {
   DType kv_dtype = DType::kF32;
   // Only check names and shapes: info() and state_layout() of the model are valid, forward() must not be called.
   bool shapes_only = false;
+  // Is told all names and shapes; the source itself, with shapes_only. See planned_source.h.
+  PlannedSource* plan = nullptr;
 };
 
 // Owns what the views of a model point into.
@@ -76,6 +80,10 @@ class WeightLoader {
   std::string text_or(std::string_view key, std::string fallback);
 
   bool has(std::string_view name) const { return source_->find(name) != nullptr; }
+  // Rows of the embedding: the table's own length counts, not the configured one, since original checkpoints pad it.
+  std::int64_t vocabulary(const std::string& embedding);
+  // Whether tensors are only planned, and shape() knows nothing.
+  bool planning() const { return options_.plan != nullptr; }
   // Dimensions of a tensor; an error (and an empty shape) when it is missing.
   Shape shape(const std::string& name);
 

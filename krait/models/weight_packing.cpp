@@ -138,8 +138,8 @@ Result<void> StoredMatrix::read_floats(std::int64_t first, std::int64_t count, f
   }
   if (!own_) {
     first = tensor_row(first);
-    // The tensor may have dimensions of length 1 anywhere ([C, 1, K] is [C, K]), but rows come first.
-    if (!info_->shape.empty() && info_->shape.front() == part_.all) {
+    // The tensor may have dimensions of length 1 anywhere ([C, 1, K] is [C, K]).
+    if (!info_->shape.empty() && info_->shape.back() == columns_) {
       return source_->read_rows(*info_, first, count, values);
     }
     KRAIT_ASSIGN(const TensorView view, source_->view(info_->name));

@@ -53,7 +53,7 @@ Mamba2Mixer::Mamba2Mixer(const WeightScope& scope, const Mamba2Dimensions& dimen
   scope.negative_exponential(a, heads);
   scan_.a = a;
   // D is one value a head, or one a channel where the model was trained with D_has_hdim.
-  const auto d_shape = scope.loader().shape(scope.name("D", "ssm_d"));
+  const Shape d_shape = scope.loader().planning() ? Shape{heads} : scope.loader().shape(scope.name("D", "ssm_d"));
   scan_.d_per_channel = dimensions.head_width > 1 && element_count(d_shape) == inner();
   scan_.d = scope.vector("D", "ssm_d", scan_.d_per_channel ? inner() : heads);
   if (dimensions.gated_norm) norm_ = scope.vector("norm.weight", "ssm_norm.weight", inner());
