@@ -19,5 +19,6 @@ std::unique_ptr<Model> load_bamba(WeightLoader& loader);
 std::unique_ptr<Model> load_granite_hybrid(WeightLoader& loader);
 std::unique_ptr<Model> load_falcon_h1(WeightLoader& loader);
 std::unique_ptr<Model> load_lfm2(WeightLoader& loader);
+std::unique_ptr<Model> load_qwen3_next(WeightLoader& loader);  // and Qwen3.5
 
 }  // namespace krait::models

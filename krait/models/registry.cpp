@@ -31,6 +31,10 @@ constexpr std::array kArchitectures = {
     Architecture{"falcon_h1", load_falcon_h1},
     Architecture{"falcon-h1", load_falcon_h1},
     Architecture{"lfm2", load_lfm2},
+    Architecture{"qwen3_next", load_qwen3_next},
+    Architecture{"qwen3next", load_qwen3_next},
+    Architecture{"qwen3_5", load_qwen3_next},
+    Architecture{"qwen3_5_moe", load_qwen3_next},
 };
 // clang-format on
 

@@ -12,6 +12,7 @@
 #include "krait/kernels/conv1d_causal.h"
 #include "krait/kernels/norm.h"
 #include "krait/kernels/reference/scan.h"
+#include "krait/kernels/reference/scan_delta.h"
 #include "krait/kernels/scan_selective.h"
 #include "krait/kernels/scan_ssd.h"
 #include "tests/kernels/kernel_testing.h"
@@ -155,6 +156,7 @@ class GoldenConv : public ::testing::TestWithParam<const char*> {};
 class GoldenNorm : public ::testing::TestWithParam<const char*> {};
 class GoldenSelective : public ::testing::TestWithParam<const char*> {};
 class GoldenSsd : public ::testing::TestWithParam<const char*> {};
+class GoldenDelta : public ::testing::TestWithParam<const char*> {};
 
 std::filesystem::path file_of(const std::filesystem::path& shared, const char* name) {
   return shared / "golden" / "ops" / (std::string(name) + ".safetensors");
@@ -405,6 +407,65 @@ INSTANTIATE_TEST_SUITE_P(Cases, GoldenSsd,
                          ::testing::Values("ssd_L128_G1", "ssd_L128_G2_initial", "ssd_L1_G1", "ssd_L1_G2_initial",
                                            "ssd_L37_G1_z_Dfull", "ssd_L37_G2_dtlimit", "ssd_L37_G2_initial",
                                            "ssd_packed"));
+
+TEST_P(GoldenDelta, OracleAndKernelAgree) {
+  KRAIT_REQUIRE_SHARED_DATA(path);
+  const Golden golden(file_of(path, GetParam()));
+  const Tensor q_in = golden.read("in.q"), k_in = golden.read("in.k"), v_in = golden.read("in.v");
+  const Tensor g_in = golden.read("in.g"), beta_in = golden.read("in.beta");
+  const Tensor y = golden.read("out.y"), last = golden.read("out.final_state");
+  const std::int64_t length = q_in.size(1), key_heads = q_in.size(2), keys = q_in.size(3);
+  const std::int64_t value_heads = v_in.size(2), values = v_in.size(3);
+  const Matrix a = matrix(1, value_heads, [](auto, auto) { return -1.0; });
+  const DeltaScan scan = {
+      .key_heads = key_heads, .value_heads = value_heads, .key_width = keys, .value_width = values, .a = a.data()};
+  const bool normalise = std::string_view(GetParam()).find("nonorm") == std::string_view::npos;
+  for (std::int64_t n = 0; n < q_in.size(0); ++n) {
+    // Normalising is the model's business; here it is done in double and rounded once.
+    const auto normalised = [&](const Tensor& tensor, double scale) {
+      return matrix(length, key_heads * keys, [&](auto t, auto i) {
+        double squares = 1e-6;
+        for (std::int64_t c = 0; c < keys; ++c) squares += std::pow(tensor.at({n, t, i / keys, c}), 2);
+        return tensor.at({n, t, i / keys, i % keys}) * scale / (normalise ? std::sqrt(squares) : 1.0);
+      });
+    };
+    const Matrix q = normalised(q_in, 1.0 / std::sqrt(static_cast<double>(keys))), k = normalised(k_in, 1.0);
+    const Matrix v =
+        matrix(length, value_heads * values, [&](auto t, auto i) { return v_in.at({n, t, i / values, i % values}); });
+    const Matrix dt = matrix(length, value_heads, [&](auto t, auto h) { return -g_in.at({n, t, h}); });
+    const Matrix beta = matrix(length, value_heads, [&](auto t, auto h) { return beta_in.at({n, t, h}); });
+    const auto state_at = [&](const Tensor& tensor, std::int64_t row, std::int64_t c) {
+      return tensor.at({n, row / keys, row % keys, c});
+    };
+    Matrix start(value_heads * keys, values);
+    if (golden.has("in.state0")) {
+      const Tensor before = golden.read("in.state0");
+      start = matrix(value_heads * keys, values, [&](auto row, auto c) { return state_at(before, row, c); });
+    }
+    const auto inputs = [&](std::int64_t first, std::int64_t rows) {
+      const auto cut = [&](const Matrix& m) { return m.in().slice_rows(first, rows); };
+      return DeltaScanInputs{.q = cut(q), .k = cut(k), .v = cut(v), .dt = cut(dt), .beta = cut(beta)};
+    };
+    ThreadPool pool(2);
+    check({.length = length,
+           .columns = value_heads * values,
+           .start = start,
+           .parts = segments(golden, n, length),
+           .oracle =
+               [&](SequenceRows part, std::span<double> state, Rows<double> out) {
+                 reference::delta_scan(scan, inputs(part.first_row, part.rows), state, out);
+               },
+           .kernel = [&](auto parts, RowsOut out) { delta_scan(pool, scan, inputs(0, length), parts, out); },
+           .value = [&](auto t, auto i) { return y.at({n, t, i / values, i % values}); },
+           .final_value = [&](auto row, auto c) { return state_at(last, row, c); },
+           .largest = y.largest,
+           .largest_state = last.largest,
+           // The normalised q and k are rounded to f32.
+           .oracle_tolerance = 8 * tests::kRounding});
+  }
+}
+INSTANTIATE_TEST_SUITE_P(Cases, GoldenDelta,
+                         ::testing::Values("gdr_L1", "gdr_L16_nonorm", "gdr_L37_initial", "gdr_L64_shared_keys"));
 
 }  // namespace
 }  // namespace krait::kernels

@@ -1,0 +1,14 @@
+// Oracle: the gated delta rule as plain loops in double. Layouts as in the kernel's header.
+#pragma once
+
+#include <span>
+
+#include "krait/kernels/reference/elementwise.h"
+#include "krait/kernels/scan_delta.h"
+
+namespace krait::kernels::reference {
+
+// One sequence.
+void delta_scan(const DeltaScan& scan, const DeltaScanInputs& in, std::span<double> state, RowsDouble o);
+
+}  // namespace krait::kernels::reference
