@@ -1,9 +1,10 @@
 // Falcon-H1 (TII 2025): attention and Mamba-2 side by side in every layer, then an MLP; multipliers everywhere.
 //   residual += ssm_out Mamba2(ssm_in h) + attention_out Attention(attention_in h),  h = norm(residual)
 // Checkpoints: transformers' (model_type falcon_h1), GGUF ("falcon-h1", whose weights have the multipliers inside).
+#include "krait/models/falcon_h1.h"
+
 #include "krait/kernels/activation.h"
 #include "krait/models/architectures.h"
-#include "krait/models/hybrid_config.h"
 #include "krait/models/mixers/feed_forward.h"
 
 namespace krait::models {
@@ -25,14 +26,6 @@ class ParallelMixer final : public Mixer {
 
  private:
   std::unique_ptr<Mixer> first_, second_;
-};
-
-struct FalconH1Config {
-  ResidualConfig residual;
-  Mamba2Dimensions mamba;
-  AttentionDimensions attention;
-  std::int64_t hidden = 0;
-  std::array<float, 2> mlp = {1.0F, 1.0F};  // of the gate before its activation, of the result
 };
 
 float multiplier(WeightLoader& loader, std::string_view key) { return static_cast<float>(loader.number_or(key, 1.0)); }
@@ -70,7 +63,7 @@ void read_transformers(WeightLoader& loader, FalconH1Config& config) {
 
 }  // namespace
 
-std::unique_ptr<Model> load_falcon_h1(WeightLoader& loader) {
+FalconH1Config read_falcon_h1(WeightLoader& loader) {
   FalconH1Config config;
   config.residual = read_residual(loader, "falcon_h1", "rms_norm_eps", 1e-5);
   const std::int64_t width = config.residual.width;
@@ -84,6 +77,12 @@ std::unique_ptr<Model> load_falcon_h1(WeightLoader& loader) {
   } else {
     read_transformers(loader, config);
   }
+  return config;
+}
+
+std::unique_ptr<Model> load_falcon_h1(WeightLoader& loader) {
+  const FalconH1Config config = read_falcon_h1(loader);
+  const std::int64_t width = config.residual.width;
   if (loader.failed()) return nullptr;
   auto model = std::make_unique<ResidualModel>(
       loader, config.residual, TokenHead::names(loader, "model.embed_tokens.weight", "model.final_layernorm.weight"));

@@ -1,16 +1,12 @@
-// A Mamba or Mamba-2 checkpoint seen as GGUF has it: llama.cpp's names, shapes and keys in place of transformers'. What
-// comes out is a weight source of format "gguf"; formats::write_gguf() makes a file of it that both engines load.
-// Not a tokenizer: a file for llama.cpp needs "tokenizer.ggml.*" as well.
+// A checkpoint in transformers' layout seen as GGUF has it: llama.cpp's names, shapes and keys, with the foldings its
+// converter makes. What comes out is a weight source of format "gguf"; formats::write_gguf() makes a file of it that
+// both engines load. Not a tokenizer: a file for llama.cpp needs "tokenizer.ggml.*" as well.
 //
-//   backbone.embeddings.weight   token_embd.weight          layers.N.norm.weight     blk.N.attn_norm.weight
-//   backbone.norm_f.weight       output_norm.weight         mixer.in_proj            blk.N.ssm_in
-//   lm_head.weight               output.weight, left out    mixer.conv1d             blk.N.ssm_conv1d, [C, K]
-//                                where it is tied           mixer.x_proj, dt_proj    blk.N.ssm_x, ssm_dt
-//   mixer.D                      blk.N.ssm_d                mixer.dt_bias            blk.N.ssm_dt.bias
-//   mixer.norm.weight            blk.N.ssm_norm.weight      mixer.out_proj           blk.N.ssm_out
-//   mixer.A_log                  blk.N.ssm_a = -exp(A_log)
-//
-// Matrices keep their dtype; norms, convolutions, biases, A and D are f32, as llama.cpp's operators demand.
+//   everywhere       A_log as -exp(A_log), conv1d [C, 1, K] as [C, K], norms, biases, A and D as f32, tied heads left
+//   out Mamba-2          A and D as [H, 1], the gated norm as [G, E/G] experts          one stack a matrix; a fused
+//   gate and up stands apart for Granite Falcon-H1        every multiplier inside the weights Granite, Bamba   rows of
+//   queries and keys with the pairs that turn beside each other; Bamba becomes a "granitehybrid" Qwen3-Next       1
+//   added to norms (not the gated one), in_proj_qkvz taken apart
 #pragma once
 
 #include <memory>
@@ -20,9 +16,10 @@
 
 namespace krait::models {
 
-// The source is kept: matrices are views into it. kUnsupported for architectures other than these two, for a naming
-// other than transformers', and for what GGUF's graphs leave out (an expansion of Mamba other than 2, time step limits,
-// a norm before the gate, none at all). kNotFound and kCorrupt from a checkpoint that lacks its own parts.
+// The source is kept: matrices are views into it. Architectures: mamba, mamba2, jamba, nemotron_h, bamba,
+// granitemoehybrid, falcon_h1, lfm2, qwen3_next. kUnsupported for others, for another naming than transformers', and
+// for what GGUF's graphs leave out (an expansion of Mamba other than 2, time step limits, a norm before the gate, none
+// at all). kNotFound and kCorrupt from a checkpoint that lacks its own parts.
 Result<std::shared_ptr<const formats::WeightSource>> as_gguf(std::shared_ptr<const formats::WeightSource> source);
 
 }  // namespace krait::models

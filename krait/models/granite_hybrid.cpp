@@ -2,20 +2,12 @@
 // all rows pass, and in larger models a mixture of experts beside it. Multipliers stand on the embedding, on every
 // addition to the residual and on the scores; logits are divided.
 // Checkpoints: transformers' (model_type granitemoehybrid), GGUF ("granitehybrid", which Bamba is kept as, too).
+#include "krait/models/granite_hybrid.h"
+
 #include "krait/models/architectures.h"
-#include "krait/models/hybrid_config.h"
-#include "krait/models/mixers/mixture_of_experts.h"
 
 namespace krait::models {
 namespace {
-
-struct GraniteConfig {
-  ResidualConfig residual;
-  Mamba2Dimensions mamba;
-  AttentionDimensions attention;
-  MixtureDimensions mixture;  // its shared expert is the MLP; no experts: that alone
-  std::vector<std::string> kinds;
-};
 
 // 0 stands for "none" in GGUF.
 float multiplier(WeightLoader& loader, std::string_view key) {
@@ -74,21 +66,6 @@ void read_transformers(WeightLoader& loader, GraniteConfig& config) {
   config.kinds = read_layer_kinds(loader, types ? "layer_types" : "layers_block_type", config.residual.layers, kKinds);
 }
 
-GraniteConfig read_config(WeightLoader& loader) {
-  GraniteConfig config;
-  config.residual = read_residual(loader, "granitemoehybrid", "rms_norm_eps", 1e-5);
-  config.attention = read_attention(loader, config.residual.width);
-  config.mamba = read_mamba2(loader, config.residual.width, config.residual.epsilon);
-  if (loader.is_gguf()) {
-    read_gguf(loader, config);
-  } else {
-    read_transformers(loader, config);
-  }
-  config.mixture.width = config.residual.width;
-  config.mixture.renormalise = true;  // softmax over the chosen experts
-  return config;
-}
-
 // The feed-forward part: experts and the MLP beside them, or the MLP alone.
 std::unique_ptr<Mixer> feed_forward(const WeightScope& scope, const GraniteConfig& config) {
   const MixtureDimensions& mixture = config.mixture;
@@ -107,6 +84,7 @@ std::unique_ptr<Mixer> feed_forward(const WeightScope& scope, const GraniteConfi
                                                          .router_bias = "",
                                                          .stacked_in = "block_sparse_moe.input_linear.weight",
                                                          .stacked_down = "block_sparse_moe.output_linear.weight",
+                                                         .planned_stacked = true,
                                                          .shared = "shared_mlp.",
                                                          .shared_form = form,
                                                          .shared_names = names});
@@ -114,8 +92,23 @@ std::unique_ptr<Mixer> feed_forward(const WeightScope& scope, const GraniteConfi
 
 }  // namespace
 
+GraniteConfig read_granite(WeightLoader& loader) {
+  GraniteConfig config;
+  config.residual = read_residual(loader, "granitemoehybrid", "rms_norm_eps", 1e-5);
+  config.attention = read_attention(loader, config.residual.width);
+  config.mamba = read_mamba2(loader, config.residual.width, config.residual.epsilon);
+  if (loader.is_gguf()) {
+    read_gguf(loader, config);
+  } else {
+    read_transformers(loader, config);
+  }
+  config.mixture.width = config.residual.width;
+  config.mixture.renormalise = true;  // softmax over the chosen experts
+  return config;
+}
+
 std::unique_ptr<Model> load_granite_hybrid(WeightLoader& loader) {
-  const GraniteConfig config = read_config(loader);
+  const GraniteConfig config = read_granite(loader);
   if (loader.failed()) return nullptr;
   auto model = std::make_unique<ResidualModel>(
       loader, config.residual, TokenHead::names(loader, "model.embed_tokens.weight", "model.norm.weight"));

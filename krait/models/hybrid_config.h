@@ -29,7 +29,10 @@ AttentionDimensions read_attention(WeightLoader& loader, std::int64_t width, std
 kernels::Rotary read_rotary(WeightLoader& loader, std::int64_t head_width, double share, double theta,
                             std::string_view prefix = "");
 
-// mamba_n_heads, mamba_d_head, …; GGUF: ssm.*.
+// Of a pure Mamba-2 in transformers' layout: num_heads, head_dim, ….
+Mamba2Dimensions read_mamba2_transformers(WeightLoader& loader);
+
+// Of hybrids: mamba_n_heads, mamba_d_head, …; GGUF: ssm.*.
 Mamba2Dimensions read_mamba2(WeightLoader& loader, std::int64_t width, float epsilon);
 
 // Layers that a list of indices names (`key`: attn_layer_indices); an index outside is an error.

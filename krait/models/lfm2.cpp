@@ -1,10 +1,11 @@
 // LFM2 (Liquid AI 2025): gated short convolutions, a few layers of attention with norms on queries and keys.
 //   [B; C; x] = W_in u,  out = W_out (C * conv(B * x))      no activation anywhere
 // Checkpoints: transformers' (model_type lfm2), GGUF ("lfm2").
+#include "krait/models/lfm2.h"
+
 #include "krait/kernels/activation.h"
 #include "krait/kernels/conv1d_causal.h"
 #include "krait/models/architectures.h"
-#include "krait/models/hybrid_config.h"
 #include "krait/models/mixers/feed_forward.h"
 
 namespace krait::models {
@@ -81,47 +82,54 @@ std::vector<bool> read_layers(WeightLoader& loader, std::int64_t layers) {
 
 }  // namespace
 
-std::unique_ptr<Model> load_lfm2(WeightLoader& loader) {
-  ResidualConfig residual = read_residual(loader, "lfm2", "norm_eps", 1e-5);
-  if (!loader.is_gguf() && !residual.tied) residual.tied = loader.boolean_if_present("tie_embedding");
-  const std::int64_t width = residual.width;
-  AttentionDimensions attention = read_attention(loader, width);
+Lfm2Config read_lfm2(WeightLoader& loader) {
+  Lfm2Config config;
+  config.residual = read_residual(loader, "lfm2", "norm_eps", 1e-5);
+  if (!loader.is_gguf() && !config.residual.tied) config.residual.tied = loader.boolean_if_present("tie_embedding");
+  AttentionDimensions& attention = config.attention;
+  attention = read_attention(loader, config.residual.width);
   attention.rotary = read_rotary(loader, attention.head_width, 1.0, 1e6);
   attention.norms = true;
-  attention.norm_epsilon = residual.epsilon;
+  attention.norm_epsilon = config.residual.epsilon;
   attention.output_bias = false;
-  std::int64_t conv_width = 0, hidden = 0;
-  std::vector<bool> attends;
   if (loader.is_gguf()) {
-    conv_width = loader.size(gguf_key(loader, "shortconv.l_cache"));
-    hidden = loader.size(gguf_key(loader, "feed_forward_length"));
+    config.conv_width = loader.size(gguf_key(loader, "shortconv.l_cache"));
+    config.hidden = loader.size(gguf_key(loader, "feed_forward_length"));
     attention.window = loader.offset_or(gguf_key(loader, "attention.sliding_window"), 0);
     attention.scale = 0.0F;  // llama.cpp does not read it here
   } else {
-    conv_width = loader.size_or("conv_L_cache", 3);
-    hidden = hidden_width(loader);
-    attends = read_layers(loader, residual.layers);
+    config.conv_width = loader.size_or("conv_L_cache", 3);
+    config.hidden = hidden_width(loader);
+    config.attends = read_layers(loader, config.residual.layers);
   }
+  return config;
+}
+
+std::unique_ptr<Model> load_lfm2(WeightLoader& loader) {
+  const Lfm2Config config = read_lfm2(loader);
+  const std::int64_t width = config.residual.width;
   if (loader.failed()) return nullptr;
   TokenHead::Names names = TokenHead::names(loader, "model.embed_tokens.weight", "model.embedding_norm.weight");
   if (loader.is_gguf()) names.norm = "token_embd_norm.weight";  // the last norm all the same
-  auto model = std::make_unique<ResidualModel>(loader, residual, names);
-  for (std::int64_t i = 0; i < residual.layers && !loader.failed(); ++i) {
+  auto model = std::make_unique<ResidualModel>(loader, config.residual, names);
+  for (std::int64_t i = 0; i < config.residual.layers && !loader.failed(); ++i) {
     const WeightScope scope(loader, fmt::format("model.layers.{}.", i), fmt::format("blk.{}.", i));
     const std::string name = fmt::format("layers.{}", i);
     std::unique_ptr<Mixer> mixer;
-    if (loader.is_gguf() ? scope.has("", "attn_q.weight") : attends[static_cast<std::size_t>(i)]) {
+    if (loader.is_gguf() ? scope.has("", "attn_q.weight") : config.attends[static_cast<std::size_t>(i)]) {
       mixer = std::make_unique<AttentionMixer>(
-          scope.inside("self_attn."), attention, model->layout(), name,
+          scope.inside("self_attn."), config.attention, model->layout(), name,
           AttentionNames{.output = "out_proj", .query_norm = "q_layernorm", .key_norm = "k_layernorm"});
     } else {
-      mixer = std::make_unique<ShortConvolution>(scope.inside("conv."), width, conv_width, model->layout(), name);
+      mixer =
+          std::make_unique<ShortConvolution>(scope.inside("conv."), width, config.conv_width, model->layout(), name);
     }
     model->add(scope, "operator_norm.weight", "attn_norm.weight", std::move(mixer));
-    model->add(scope, "ffn_norm.weight", "ffn_norm.weight",
-               std::make_unique<FeedForward>(
-                   scope.inside("feed_forward."), width, hidden, FeedForwardForm::kGateUp, FeedForwardActivation::kSilu,
-                   FeedForwardNames{.gate = "w1", .up = "w3", .down = "w2", .gguf_scales = false}));
+    model->add(
+        scope, "ffn_norm.weight", "ffn_norm.weight",
+        std::make_unique<FeedForward>(scope.inside("feed_forward."), width, config.hidden, FeedForwardForm::kGateUp,
+                                      FeedForwardActivation::kSilu,
+                                      FeedForwardNames{.gate = "w1", .up = "w3", .down = "w2", .gguf_scales = false}));
   }
   model->finish(loader);
   return model;

@@ -4,6 +4,7 @@
 #include "krait/models/mixers/mamba2.h"
 #include "krait/models/architectures.h"
 #include "krait/models/backbone.h"
+#include "krait/models/hybrid_config.h"
 
 namespace krait::models {
 namespace {
@@ -57,6 +58,13 @@ void read_transformers(WeightLoader& loader, ResidualConfig& backbone, Mamba2Dim
   backbone.layers = loader.size("num_hidden_layers");
   backbone.epsilon = static_cast<float>(loader.number_or("layer_norm_epsilon", 1e-5));
   backbone.tied = loader.boolean_if_present("tie_word_embeddings");
+  mixer = read_mamba2_transformers(loader);
+}
+
+}  // namespace
+
+Mamba2Dimensions read_mamba2_transformers(WeightLoader& loader) {
+  Mamba2Dimensions mixer;
   mixer.width = loader.size("hidden_size");
   mixer.head_width = loader.size_or("head_dim", 64);
   mixer.heads = loader.size_or("num_heads", loader.size_or("expand", 2) * mixer.width / mixer.head_width);
@@ -67,9 +75,8 @@ void read_transformers(WeightLoader& loader, ResidualConfig& backbone, Mamba2Dim
   mixer.gated_norm = loader.boolean_or("rms_norm", true);
   mixer.gate_order = gate_order(loader.boolean_or("norm_before_gate", false));
   read_dt_limits(loader, "time_step_limit", mixer);
+  return mixer;
 }
-
-}  // namespace
 
 std::unique_ptr<Model> load_mamba2(WeightLoader& loader) {
   ResidualConfig backbone;

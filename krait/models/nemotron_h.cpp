@@ -2,21 +2,12 @@
 // squared-ReLU MLP or mixture of experts), each residual += mixer(norm(residual)).
 // Checkpoints: NVIDIA's own (names under "backbone."), transformers' ("model.", experts stacked), GGUF ("nemotron_h",
 // "nemotron_h_moe"). The layers are spelled in hybrid_override_pattern (M, *, -, E) or named in layers_block_type.
+#include "krait/models/nemotron_h.h"
+
 #include "krait/models/architectures.h"
-#include "krait/models/hybrid_config.h"
-#include "krait/models/mixers/mixture_of_experts.h"
 
 namespace krait::models {
 namespace {
-
-struct NemotronConfig {
-  ResidualConfig residual;
-  Mamba2Dimensions mamba;
-  AttentionDimensions attention;
-  MixtureDimensions mixture;
-  std::int64_t hidden = 0;  // of an MLP; 0: what the tensor says
-  std::string pattern;      // of transformers' files, a letter a layer
-};
 
 std::string read_pattern(WeightLoader& loader) {
   std::string pattern;
@@ -60,6 +51,8 @@ void read_mixture(WeightLoader& loader, MixtureDimensions& mixture, std::int64_t
     mixture.shared_hidden = loader.offset_or(gguf_key(loader, "expert_shared_feed_forward_length"), 0);
     mixture.latent = loader.offset_or(gguf_key(loader, "moe_latent_size"), 0);
     mixture.renormalise = loader.boolean_or(gguf_key(loader, "expert_weights_norm"), false);
+    mixture.groups = std::max<std::int64_t>(1, loader.offset_or(gguf_key(loader, "expert_group_count"), 1));
+    mixture.chosen_groups = std::max<std::int64_t>(1, loader.offset_or(gguf_key(loader, "expert_group_used_count"), 1));
     const double scaling = loader.number_or(gguf_key(loader, "expert_weights_scale"), 1.0);
     mixture.scaling = scaling == 0.0 ? 1.0F : static_cast<float>(scaling);
     return;
@@ -77,7 +70,17 @@ void read_mixture(WeightLoader& loader, MixtureDimensions& mixture, std::int64_t
   mixture.latent = loader.offset_or("moe_latent_size", 0);
 }
 
-NemotronConfig read_config(WeightLoader& loader) {
+// The letter of a layer.
+char kind_of(const NemotronConfig& config, const WeightScope& scope, std::int64_t layer) {
+  if (!scope.loader().is_gguf()) return config.pattern[static_cast<std::size_t>(layer)];
+  if (scope.has("", "ssm_in.weight")) return 'M';
+  if (scope.has("", "attn_q.weight")) return '*';
+  return scope.has("", "ffn_gate_inp.weight") ? 'E' : '-';
+}
+
+}  // namespace
+
+NemotronConfig read_nemotron_h(WeightLoader& loader) {
   NemotronConfig config;
   if (loader.is_gguf()) {
     config.residual = read_residual(loader, "nemotron_h", "", 1e-5);
@@ -124,18 +127,8 @@ NemotronConfig read_config(WeightLoader& loader) {
   return config;
 }
 
-// The letter of a layer.
-char kind_of(const NemotronConfig& config, const WeightScope& scope, std::int64_t layer) {
-  if (!scope.loader().is_gguf()) return config.pattern[static_cast<std::size_t>(layer)];
-  if (scope.has("", "ssm_in.weight")) return 'M';
-  if (scope.has("", "attn_q.weight")) return '*';
-  return scope.has("", "ffn_gate_inp.weight") ? 'E' : '-';
-}
-
-}  // namespace
-
 std::unique_ptr<Model> load_nemotron_h(WeightLoader& loader) {
-  const NemotronConfig config = read_config(loader);
+  const NemotronConfig config = read_nemotron_h(loader);
   if (loader.failed()) return nullptr;
   const std::int64_t width = config.residual.width;
   const std::string root = loader.has("model.norm_f.weight") ? "model." : "backbone.";

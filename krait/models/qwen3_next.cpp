@@ -2,22 +2,12 @@
 // of attention with a gate on its output, and so on. Norms store w - 1, but for the gated one.
 // Checkpoints: transformers' (model_type qwen3_next, qwen3_5, qwen3_5_moe; those of models that also see stand under
 // "model.language_model." and their configuration under text_config), GGUF ("qwen3next", with 1 added to its norms).
+#include "krait/models/qwen3_next.h"
+
 #include "krait/models/architectures.h"
-#include "krait/models/hybrid_config.h"
-#include "krait/models/mixers/gated_delta.h"
-#include "krait/models/mixers/mixture_of_experts.h"
 
 namespace krait::models {
 namespace {
-
-struct QwenConfig {
-  ResidualConfig residual;
-  GatedDeltaDimensions delta;
-  AttentionDimensions attention;
-  MixtureDimensions mixture;  // no experts: an MLP
-  std::int64_t hidden = 0;    // of an MLP
-  std::vector<bool> attends;  // of transformers' files
-};
 
 void read_gguf(WeightLoader& loader, QwenConfig& config) {
   GatedDeltaDimensions& delta = config.delta;
@@ -91,7 +81,7 @@ std::unique_ptr<Mixer> feed_forward(const WeightScope& scope, const QwenConfig& 
 
 }  // namespace
 
-std::unique_ptr<Model> load_qwen3_next(WeightLoader& loader) {
+QwenConfig read_qwen3_next(WeightLoader& loader) {
   const std::string prefix = loader.config().has("text_config.hidden_size") ? "text_config." : "";
   QwenConfig config;
   const std::string architecture = loader.is_gguf() ? "qwen3_next" : loader.text_or("model_type", "");
@@ -107,6 +97,7 @@ std::unique_ptr<Model> load_qwen3_next(WeightLoader& loader) {
   config.attention.biases = !loader.is_gguf() && loader.boolean_or(prefix + "attention_bias", false);
   config.delta.width = width;
   config.delta.epsilon = config.residual.epsilon;
+  config.delta.interleaved = architecture == "qwen3_next";
   if (loader.is_gguf()) {
     read_gguf(loader, config);
   } else {
@@ -114,6 +105,11 @@ std::unique_ptr<Model> load_qwen3_next(WeightLoader& loader) {
   }
   config.mixture.width = width;
   config.mixture.shared_gate = true;
+  return config;
+}
+
+std::unique_ptr<Model> load_qwen3_next(WeightLoader& loader) {
+  const QwenConfig config = read_qwen3_next(loader);
   if (loader.failed()) return nullptr;
   const std::string root = loader.has("model.language_model.norm.weight") ? "model.language_model." : "model.";
   auto model = std::make_unique<ResidualModel>(

@@ -74,7 +74,9 @@ INSTANTIATE_TEST_SUITE_P(Models, SharedGolden,
                                          "outside/mamba2", "outside/mamba1_original", "outside/mamba2_original",
                                          "outside/mamba2_original_g2_mlp", "outside/mamba3_siso",
                                          "outside/mamba3_siso_rope1", "outside/mamba3_siso_outnorm",
-                                         "outside/mamba3_mimo"));
+                                         "outside/mamba3_mimo", "ours/jamba", "outside/jamba", "ours/nemotron_h",
+                                         "ours/nemotron_h_moe", "outside/nemotronh", "outside/nemotronh_moe",
+                                         "ours/qwen3_5", "outside/qwen3_5", "outside/qwen3_5_moe"));
 
 // llama.cpp's logits. Where weights are in blocks or 16 bits it rounds activations as well, and so does krait; what
 // is left is one rounding step here and there of an activation that falls on a border.
@@ -93,7 +95,10 @@ INSTANTIATE_TEST_SUITE_P(Models, GgufGolden,
                          testing::Values(GgufCase{"mamba", 1e-4}, GgufCase{"mamba2", 1e-4},
                                          GgufCase{"mamba2-bf16", 2e-3}, GgufCase{"mamba2-q8_0", 2e-2},
                                          GgufCase{"mamba2-q6_k", 3e-2}, GgufCase{"mamba2-q5_k", 6e-2},
-                                         GgufCase{"mamba2-q4_k", 6e-2}, GgufCase{"mamba2-q4_0", 6e-2}));
+                                         GgufCase{"mamba2-q4_k", 6e-2}, GgufCase{"mamba2-q4_0", 6e-2},
+                                         GgufCase{"falcon-h1", 1e-4}, GgufCase{"granitehybrid", 1e-4},
+                                         GgufCase{"jamba", 1e-4}, GgufCase{"lfm2", 1e-4}, GgufCase{"nemotron-h", 1e-4},
+                                         GgufCase{"qwen3next", 1e-4}));
 
 TEST(GgufActivations, ActivationsRoundedAsTheFormatSaysComeCloserThanExactOnes) {
   KRAIT_REQUIRE_SHARED_DATA(shared);

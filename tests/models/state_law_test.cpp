@@ -7,6 +7,7 @@
 #include "krait/core/random.h"
 #include "krait/models/synthetic.h"
 #include "tests/support/golden_logits.h"
+#include "tests/support/tiny_models.h"
 
 namespace krait::models {
 // How GoogleTest names a parameter.
@@ -18,71 +19,6 @@ namespace {
 
 using models::SyntheticShape;
 
-// Sizes that are no multiple of any vector length, and more than one SSD chunk of tokens.
-constexpr SyntheticShape kShapes[] = {
-    {"tiny-mamba", "mamba", 2, 40, 131, 5},
-    {"tiny-falcon-mamba", "falcon_mamba", 2, 24, 67, 16},
-    {"tiny-mamba2", "mamba2", 2, 36, 131, 19, 12},
-    {"tiny-mamba2-groups", "mamba2", 3, 32, 101, 16, 8, 4},
-    {"tiny-mamba3", "mamba3", 2, 36, 131, 20, 12},
-    {"tiny-mamba3-mimo", "mamba3", 2, 32, 101, 16, 8, 2, 4},
-    {"tiny-mamba3-rank-3", "mamba3", 2, 32, 101, 12, 8, 1, 3},
-    {"tiny-rwkv7", "rwkv7", 3, 36, 101, 0, 12},
-    {.name = "tiny-jamba",
-     .architecture = "jamba",
-     .layers = 4,
-     .width = 40,
-     .vocabulary = 103,
-     .config = R"({"model_type": "jamba", "vocab_size": 103, "hidden_size": 40, "intermediate_size": 36,
-         "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 1, "attn_layer_period": 3,
-         "attn_layer_offset": 1, "num_experts": 5, "num_experts_per_tok": 2, "expert_layer_period": 2,
-         "expert_layer_offset": 1, "mamba_d_state": 5, "tie_word_embeddings": true})"},
-    {.name = "tiny-nemotron-h",
-     .architecture = "nemotron_h",
-     .layers = 4,
-     .width = 36,
-     .vocabulary = 101,
-     .config = R"({"model_type": "nemotron_h", "vocab_size": 101, "hidden_size": 36, "intermediate_size": 50,
-         "hybrid_override_pattern": "M*-E", "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 10,
-         "mamba_num_heads": 6, "mamba_head_dim": 12, "ssm_state_size": 19, "n_groups": 2, "n_routed_experts": 8,
-         "num_experts_per_tok": 3, "moe_intermediate_size": 20, "moe_shared_expert_intermediate_size": 24,
-         "n_group": 4, "topk_group": 2, "moe_latent_size": 20, "routed_scaling_factor": 1.5})"},
-    {.name = "tiny-bamba",
-     .architecture = "bamba",
-     .layers = 3,
-     .width = 36,
-     .vocabulary = 101,
-     .config = R"({"model_type": "bamba", "vocab_size": 101, "hidden_size": 36, "intermediate_size": 50,
-         "num_hidden_layers": 3, "attn_layer_indices": [1], "num_attention_heads": 3, "num_key_value_heads": 1,
-         "mamba_n_heads": 6, "mamba_d_head": 12, "mamba_d_state": 19, "mamba_n_groups": 2})"},
-    {.name = "tiny-granite",
-     .architecture = "granitemoehybrid",
-     .layers = 2,
-     .width = 36,
-     .vocabulary = 101,
-     .config = R"({"model_type": "granitemoehybrid", "vocab_size": 101, "hidden_size": 36, "intermediate_size": 22,
-         "shared_intermediate_size": 50, "num_hidden_layers": 2, "layer_types": ["attention", "mamba"],
-         "num_attention_heads": 3, "num_key_value_heads": 3, "num_local_experts": 6, "num_experts_per_tok": 2,
-         "position_embedding_type": "rope", "mamba_n_heads": 6, "mamba_d_head": 12, "mamba_d_state": 19,
-         "embedding_multiplier": 3, "residual_multiplier": 0.5, "attention_multiplier": 0.3, "logits_scaling": 2})"},
-    {.name = "tiny-falcon-h1",
-     .architecture = "falcon_h1",
-     .layers = 2,
-     .width = 36,
-     .vocabulary = 101,
-     .config = R"({"model_type": "falcon_h1", "vocab_size": 101, "hidden_size": 36, "intermediate_size": 50,
-         "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 10,
-         "mamba_d_ssm": 48, "mamba_n_heads": 4, "mamba_d_head": 12, "mamba_d_state": 19, "mamba_rms_norm": false,
-         "ssm_multipliers": [0.5, 2, 1.5, 0.7, 1.2], "key_multiplier": 0.8, "mlp_multipliers": [1.5, 0.5]})"},
-    {.name = "tiny-lfm2",
-     .architecture = "lfm2",
-     .layers = 3,
-     .width = 36,
-     .vocabulary = 101,
-     .config = R"({"model_type": "lfm2", "vocab_size": 101, "hidden_size": 36, "intermediate_size": 50,
-         "block_auto_adjust_ff_dim": false, "num_hidden_layers": 3, "layer_types": ["conv", "full_attention", "conv"],
-         "num_attention_heads": 3, "num_key_value_heads": 1})"},
-};
 constexpr std::int64_t kLength = 150;
 
 std::vector<std::int32_t> random_ids(std::int64_t count, std::int64_t vocabulary, std::uint64_t seed) {
@@ -305,7 +241,7 @@ TEST_P(StateLaw, StoredKeysAndValuesDoNotDependOnTheCut) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, StateLaw, testing::ValuesIn(kShapes), [](const auto& info) {
+INSTANTIATE_TEST_SUITE_P(Models, StateLaw, testing::ValuesIn(kTinyModels), [](const auto& info) {
   std::string name(info.param.name);
   std::erase(name, '-');
   return name;

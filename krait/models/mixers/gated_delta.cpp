@@ -55,10 +55,8 @@ void GatedDeltaMixer::load_projections(const WeightScope& scope) {
   const GatedDeltaDimensions& d = dimensions_;
   const std::int64_t channels = 2 * keys() + values();
   const MatrixOptions whole = {.rows = {}, .gguf_scale = false};
-  const std::string fused = scope.name("in_proj_qkvz.weight", "ssm_in.weight");
-  const bool separate = scope.has("in_proj_qkv.weight", "attn_qkv.weight");
-  const bool planned_apart = scope.loader().planning() && !scope.loader().has(fused);
-  if (separate || planned_apart) {
+  const bool planned_apart = scope.loader().planning() && !d.interleaved;
+  if (scope.has("in_proj_qkv.weight", "attn_qkv.weight") || planned_apart) {
     qkv_ = scope.matrix("in_proj_qkv.weight", "attn_qkv.weight", channels, d.width, whole);
     z_ = scope.matrix("in_proj_z.weight", "attn_gate.weight", values(), d.width, whole);
   } else {

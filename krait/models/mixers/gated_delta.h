@@ -23,6 +23,8 @@ struct GatedDeltaDimensions {
   std::int64_t value_width = 0;  // Dv
   std::int64_t conv_width = 4;   // K
   float epsilon = 1e-6F;         // of the gated norm
+  // How the projections of a checkpoint that is only planned would stand; else the tensors tell.
+  bool interleaved = false;
 };
 
 class GatedDeltaMixer final : public Mixer {
