@@ -54,7 +54,7 @@ Result<void> write(std::string_view name, DType dtype, const char* path) {
   KRAIT_ASSIGN(const auto source, krait::models::as_gguf(krait::models::make_synthetic(shape, dtype, kSeed)));
   Config metadata = source->config();
   metadata.set("general.name", fmt::format("synthetic {}", name));
-  add_placeholder_vocabulary(metadata, shape.vocabulary);
+  add_placeholder_vocabulary(metadata, source->find("token_embd.weight")->shape.front());
   std::vector<krait::formats::NamedTensor> tensors;
   for (const auto& tensor : source->tensors()) {
     KRAIT_ASSIGN(auto view, source->view(tensor.name));

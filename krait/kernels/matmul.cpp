@@ -75,8 +75,9 @@ void linear(ThreadPool& pool, RowsIn x, const WeightMatrix& weight, const float*
   KRAIT_CHECK_EQ(y.columns, weight.rows);
   KRAIT_CHECK_EQ(x.rows, y.rows);
   if (x.rows == 0 || weight.rows == 0) return;
+  const GroupedProduct alone = {.weight = &weight, .bias = bias, .y = y};
   if (weight.layout == WeightLayout::kPanels && !is_float(weight.panels)) {
-    linear_panels(pool, x, weight, bias, y);
+    linear_panels(pool, x, {&alone, 1});
     return;
   }
   if (weight.activations != ActivationFormat::kF32 || weight.scale != 1.0F) {
@@ -84,7 +85,7 @@ void linear(ThreadPool& pool, RowsIn x, const WeightMatrix& weight, const float*
     return;
   }
   if (weight.layout == WeightLayout::kPanels) {
-    linear_panels(pool, x, weight, bias, y);
+    linear_panels(pool, x, {&alone, 1});
     return;
   }
   if (x.rows <= kFewRows || weight.columns == 0) {
@@ -119,6 +120,26 @@ void linear(ThreadPool& pool, RowsIn x, const WeightMatrix& weight, const float*
       }
     }
   });
+}
+
+void linear_group(ThreadPool& pool, RowsIn x, std::span<const GroupedProduct> products) {
+  bool together = true;
+  for (const GroupedProduct& product : products) {
+    const WeightMatrix& weight = *product.weight;
+    KRAIT_CHECK_EQ(x.columns, weight.columns);
+    KRAIT_CHECK_EQ(product.y.columns, weight.rows);
+    KRAIT_CHECK(product.first_row >= 0 && product.first_row + product.y.rows <= x.rows, "rows {} + {} of {}",
+                product.first_row, product.y.rows, x.rows);
+    const WeightMatrix& first = *products.front().weight;
+    const bool as_it_is =
+        !is_float(weight.panels) || (weight.activations == ActivationFormat::kF32 && weight.scale == 1.0F);
+    together = together && weight.layout == WeightLayout::kPanels && weight.panels == first.panels &&
+               weight.activations == first.activations && as_it_is;
+  }
+  if (together) return linear_panels(pool, x, products);
+  for (const GroupedProduct& product : products) {
+    linear(pool, x.slice_rows(product.first_row, product.y.rows), *product.weight, product.bias, product.y);
+  }
 }
 
 }  // namespace krait::kernels

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "krait/core/dtype.h"
 #include "krait/core/thread_pool.h"
@@ -40,6 +41,17 @@ std::uint64_t weight_memory(const WeightMatrix& weight);
 // x [M, K], y [M, N], bias [N] or null. Products of f32 activations with weights widened to f32, accumulated in f32;
 // low-bit panels multiply whole numbers instead, x rounded to `activations`. y must not overlap x.
 void linear(ThreadPool& pool, RowsIn x, const WeightMatrix& weight, const float* bias, RowsOut y);
+
+// Several products at once: y of each is linear() of rows [first_row, first_row + y.rows) of x with its weight, to the
+// bit. Small matrices (the projections of one layer, a few experts) then share one loop over the threads, and x is
+// rounded once. Weights have the columns of x; those that are not in panels of one format are multiplied one by one.
+struct GroupedProduct {
+  const WeightMatrix* weight = nullptr;
+  const float* bias = nullptr;
+  RowsOut y;
+  std::int64_t first_row = 0;
+};
+void linear_group(ThreadPool& pool, RowsIn x, std::span<const GroupedProduct> products);
 
 // y[i] = row ids[i] of the table, widened to f32. Ids must be in [0, rows): checked, InternalError.
 void embed(ThreadPool& pool, const WeightMatrix& table, const std::int32_t* ids, RowsOut y);

@@ -8,6 +8,7 @@
 
 namespace krait::kernels {
 
-void linear_panels(ThreadPool& pool, RowsIn x, const WeightMatrix& weight, const float* bias, RowsOut y);
+// Weights in panels of one format, with one format of activations.
+void linear_panels(ThreadPool& pool, RowsIn x, std::span<const GroupedProduct> products);
 
 }  // namespace krait::kernels

@@ -27,7 +27,7 @@ JambaConfig read_config(WeightLoader& loader) {
   config.attention.output_bias = false;
   Mamba1Dimensions& mamba = config.mamba;
   mamba.width = width;
-  mamba.inner_norms = true;
+  mamba.inner_norms = Mamba1Dimensions::InnerNorms::kWeighted;
   mamba.inner_epsilon = config.residual.epsilon;
   if (loader.is_gguf()) {
     mamba.inner = loader.size(gguf_key(loader, "ssm.inner_size"));

@@ -22,7 +22,7 @@ void read_gguf(WeightLoader& loader, ResidualConfig& backbone, Mamba1Dimensions&
   mixer.conv_width = loader.size("mamba.ssm.conv_kernel");
   mixer.dt_rank = loader.size("mamba.ssm.time_step_rank");
   // GGUF has no key for the inner epsilon. FalconMamba was trained with 1e-6, not with the block's 1e-5.
-  mixer.inner_norms = loader.boolean_or("mamba.ssm.dt_b_c_rms", false);
+  if (loader.boolean_or("mamba.ssm.dt_b_c_rms", false)) mixer.inner_norms = Mamba1Dimensions::InnerNorms::kWeightless;
 }
 
 void read_original(WeightLoader& loader, ResidualConfig& backbone, Mamba1Dimensions& mixer) {
@@ -46,7 +46,9 @@ void read_transformers(WeightLoader& loader, ResidualConfig& backbone, Mamba1Dim
   mixer.states = loader.size_or("state_size", 16);
   mixer.conv_width = loader.size_or("conv_kernel", 4);
   mixer.dt_rank = read_rank(loader, "time_step_rank", mixer.width);
-  mixer.inner_norms = loader.text_or("model_type", "mamba") == "falcon_mamba";
+  if (loader.text_or("model_type", "mamba") == "falcon_mamba") {
+    mixer.inner_norms = Mamba1Dimensions::InnerNorms::kWeightless;
+  }
   mixer.inner_epsilon = static_cast<float>(loader.number_or("mixer_rms_eps", 1e-6));
 }
 
@@ -62,7 +64,7 @@ std::unique_ptr<Model> load_mamba(WeightLoader& loader) {
   } else {
     read_transformers(loader, backbone, mixer);
   }
-  backbone.architecture = mixer.inner_norms ? "falcon_mamba" : "mamba";
+  backbone.architecture = mixer.inner_norms == Mamba1Dimensions::InnerNorms::kNone ? "mamba" : "falcon_mamba";
   backbone.width = mixer.width;
   return load_backbone<Mamba1Mixer>(loader, backbone, mixer);
 }

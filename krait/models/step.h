@@ -83,8 +83,8 @@ class Step {
   kernels::RowsOut rows(std::int64_t columns) const { return workspace_.rows(row_count(), columns); }
 
   // Ends an operator of the profile, where there is one.
-  void lap(std::string_view name, std::uint64_t bytes, std::uint64_t operations = 0) const {
-    if (profile_ != nullptr) profile_->lap(name, bytes, operations);
+  void lap(std::string_view name, std::uint64_t bytes, std::uint64_t operations = 0, bool integers = false) const {
+    if (profile_ != nullptr) profile_->lap(name, bytes, operations, integers);
   }
   // A product with x [rows, K].
   void lap(std::string_view name, const kernels::WeightMatrix& weight, std::int64_t rows) const;

@@ -157,6 +157,10 @@ class WeightScope {
   float* vector_if_present(std::string_view tensor, std::string_view gguf_tensor, std::int64_t count) const {
     return has(tensor, gguf_tensor) ? vector(tensor, gguf_tensor, count) : nullptr;
   }
+  // The same, but a checkpoint that is only planned has it: most do.
+  float* vector_usually(std::string_view tensor, std::string_view gguf_tensor, std::int64_t count) const {
+    return loader_.planning() ? vector(tensor, gguf_tensor, count) : vector_if_present(tensor, gguf_tensor, count);
+  }
   float* transposed(std::string_view tensor, std::string_view gguf_tensor, std::int64_t rows,
                     std::int64_t columns) const {
     return loader_.transposed(name(tensor, gguf_tensor), rows, columns);

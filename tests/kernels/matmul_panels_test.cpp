@@ -163,7 +163,7 @@ void expect_product(ThreadPool& pool, PanelFormat format, std::int64_t m, std::i
   const Panels weights(format, n, k, random);
   WeightMatrix matrix = weights.matrix();
   matrix.scale = 0.75F;
-  linear_panels(pool, x.in(), matrix, bias.data(), y.out());
+  linear(pool, x.in(), matrix, bias.data(), y.out());
   y.check_gaps();
   const Matrix used = rounded(pool, x, matrix.activations);
   constexpr double kSpread = 8.0;  // of a K type's minimum (at most 0.64) over the values it shifts
@@ -214,12 +214,12 @@ TEST(LinearPanels, ARowHasTheSameBitsAloneAndAmongOthersOnAnyNumberOfThreads) {
       const Panels weights(format, 100, 256, random);
       ThreadPool one(1);
       for (std::int64_t m = 0; m < 70; ++m) {
-        linear_panels(one, x.in().slice_rows(m, 1), weights.matrix(), nullptr, alone.out().slice_rows(m, 1));
+        linear(one, x.in().slice_rows(m, 1), weights.matrix(), nullptr, alone.out().slice_rows(m, 1));
       }
       for (const int threads : {1, 2, 3}) {
         ThreadPool pool(threads);
         Matrix y(70, 100);
-        linear_panels(pool, x.in(), weights.matrix(), nullptr, y.out());
+        linear(pool, x.in(), weights.matrix(), nullptr, y.out());
         tests::expect_same_bits(y, alone);
       }
     }
@@ -237,7 +237,7 @@ TEST(LinearPanels, TargetsAgree) {
     bool is_first = true;
     on_every_target([&] {
       Matrix y(9, 40);
-      linear_panels(pool, x.in(), weights.matrix(), nullptr, y.out());
+      linear(pool, x.in(), weights.matrix(), nullptr, y.out());
       if (is_first) first = y;
       is_first = false;
       for (std::int64_t r = 0; r < 9; ++r) {
@@ -285,7 +285,7 @@ TEST(LinearPanels, ExtremeCodesAndActivationsDoNotOverflow) {
         for (const double x_sign : {-1.0, 1.0}) {
           Matrix x(1, kColumns), y(1, 1);
           x.fill([&] { return x_sign * 127.0; });
-          linear_panels(pool, x.in(), matrix, nullptr, y.out());
+          linear(pool, x.in(), matrix, nullptr, y.out());
           const double weight = sixth ? (sign > 0 ? 31 : -32) : sign * 127;
           EXPECT_NEAR(y.at(0, 0), x_sign * 127.0 * weight * kColumns, 127.0 * 127.0 * kColumns * 1e-6);
         }
@@ -303,7 +303,7 @@ TEST(LinearPanels, ARowThatIsNotFiniteGivesNoNumber) {
       Matrix x(1, 256), y(1, 16);
       x.fill_normal(random);
       x.at(0, 100) = bad;
-      linear_panels(pool, x.in(), weights.matrix(), nullptr, y.out());
+      linear(pool, x.in(), weights.matrix(), nullptr, y.out());
       for (std::int64_t c = 0; c < 16; ++c) EXPECT_FALSE(std::isfinite(y.at(0, c))) << to_string(format);
     }
   }

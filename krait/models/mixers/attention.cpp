@@ -1,5 +1,6 @@
 #include "krait/models/mixers/attention.h"
 
+#include <array>
 #include <cmath>
 
 #include "krait/kernels/activation.h"
@@ -69,9 +70,10 @@ void AttentionMixer::forward(Step& step, kernels::RowsIn u, kernels::RowsOut out
   const kernels::RowsOut k = step.rows(d.key_heads * width);     // [M, Hk*P]
   const kernels::RowsOut v = step.rows(d.key_heads * width);     // [M, Hk*P]
   const kernels::RowsOut attended = step.rows(d.heads * width);  // [M, Hq*P]
-  kernels::linear(pool, u, query_, query_bias_, projected);
-  kernels::linear(pool, u, key_, key_bias_, k);
-  kernels::linear(pool, u, value_, value_bias_, v);
+  const std::array<kernels::GroupedProduct, 3> products = {{{.weight = &query_, .bias = query_bias_, .y = projected},
+                                                            {.weight = &key_, .bias = key_bias_, .y = k},
+                                                            {.weight = &value_, .bias = value_bias_, .y = v}}};
+  kernels::linear_group(pool, u, products);
   step.lap("qkv", {&query_, &key_, &value_}, rows);
 
   // Queries of each head as a row: with a gate, every other P columns.

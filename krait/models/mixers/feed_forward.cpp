@@ -51,42 +51,51 @@ void FeedForward::scale(float gate, float down) {
   down_.scale *= down;
 }
 
-void FeedForward::forward_rows(ThreadPool& pool, kernels::RowsIn u, kernels::RowsOut scratch,
-                               kernels::RowsOut out) const {
-  kernels::RowsOut value = scratch.slice_columns(0, hidden_);
+void FeedForward::append_inputs(std::vector<kernels::GroupedProduct>& products, std::int64_t first_row,
+                                kernels::RowsOut scratch) const {
+  if (form_ != FeedForwardForm::kGateUp) {
+    products.push_back({.weight = &up_, .bias = up_bias_, .y = scratch, .first_row = first_row});
+    return;
+  }
+  products.push_back(
+      {.weight = &up_, .bias = up_bias_, .y = scratch.slice_columns(0, hidden_), .first_row = first_row});
+  products.push_back(
+      {.weight = &gate_, .bias = gate_bias_, .y = scratch.slice_columns(hidden_, hidden_), .first_row = first_row});
+}
+
+void FeedForward::activate(ThreadPool& pool, kernels::RowsOut scratch) const {
+  const kernels::RowsOut first = scratch.slice_columns(0, hidden_);
   if (form_ == FeedForwardForm::kUngated) {
-    kernels::linear(pool, u, up_, up_bias_, value);
-    if (activation_ == FeedForwardActivation::kSquaredRelu) {
-      kernels::squared_relu(pool, value, value);
-    } else if (activation_ == FeedForwardActivation::kSilu) {
-      kernels::silu(pool, value, value);
-    } else {
-      kernels::gelu(pool, value, value);
-    }
-  } else {
-    kernels::RowsOut gate = scratch.slice_columns(hidden_, hidden_);
-    if (is_fused(form_)) {
-      kernels::linear(pool, u, up_, up_bias_, scratch);
-      if (form_ == FeedForwardForm::kFusedGateFirst) std::swap(value, gate);
-    } else {
-      kernels::linear(pool, u, gate_, gate_bias_, gate);
-      kernels::linear(pool, u, up_, up_bias_, value);
-    }
-    if (activation_ == FeedForwardActivation::kSilu) {
-      kernels::silu_gate(pool, value, gate, value);
-    } else if (activation_ == FeedForwardActivation::kGelu) {
-      kernels::gelu_gate(pool, value, gate, value);
-    } else {
-      kernels::squared_relu(pool, gate, gate);
-      kernels::multiply(pool, gate, value);
+    switch (activation_) {
+      case FeedForwardActivation::kSilu: return kernels::silu(pool, first, first);
+      case FeedForwardActivation::kGelu: return kernels::gelu(pool, first, first);
+      case FeedForwardActivation::kSquaredRelu: return kernels::squared_relu(pool, first, first);
     }
   }
-  kernels::linear(pool, value, down_, down_bias_, out);
+  const kernels::RowsOut second = scratch.slice_columns(hidden_, hidden_);
+  const bool gate_first = form_ == FeedForwardForm::kFusedGateFirst;
+  const kernels::RowsOut &value = gate_first ? second : first, &gate = gate_first ? first : second;
+  switch (activation_) {
+    case FeedForwardActivation::kSilu: return kernels::silu_gate(pool, value, gate, first);
+    case FeedForwardActivation::kGelu: return kernels::gelu_gate(pool, value, gate, first);
+    case FeedForwardActivation::kSquaredRelu:
+      kernels::squared_relu(pool, gate, gate);
+      if (gate_first) {
+        kernels::multiply(pool, value, first);
+      } else {
+        kernels::multiply(pool, gate, first);
+      }
+  }
 }
 
 void FeedForward::forward(Step& step, kernels::RowsIn u, kernels::RowsOut out) const {
-  const Workspace::Mark scratch(step.workspace());
-  forward_rows(step.pool(), u, step.rows(scratch_columns()), out);
+  const Workspace::Mark mark(step.workspace());
+  const kernels::RowsOut scratch = step.rows(scratch_columns());
+  std::vector<kernels::GroupedProduct> products;
+  append_inputs(products, 0, scratch);
+  kernels::linear_group(step.pool(), u, products);
+  activate(step.pool(), scratch);
+  kernels::linear(step.pool(), scratch.slice_columns(0, hidden_), down_, down_bias_, out);
   step.lap("mlp", {&gate_, &up_, &down_}, step.row_count());
 }
 

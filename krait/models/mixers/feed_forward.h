@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "krait/kernels/matmul.h"
 #include "krait/models/mixers/mixer.h"
@@ -41,9 +42,14 @@ class FeedForward final : public Mixer {
               kernels::WeightMatrix up, kernels::WeightMatrix down);
 
   void forward(Step& step, kernels::RowsIn u, kernels::RowsOut out) const override;
-  // The same for any rows, with scratch [rows, scratch_columns()].
-  void forward_rows(ThreadPool& pool, kernels::RowsIn u, kernels::RowsOut scratch, kernels::RowsOut out) const;
+  // The parts of forward(), for experts that are multiplied together. Scratch [rows, scratch_columns()] takes what the
+  // input matrices give; its first hidden() columns then hold the input of the down matrix.
+  std::int64_t hidden() const { return hidden_; }
   std::int64_t scratch_columns() const { return form_ == FeedForwardForm::kUngated ? hidden_ : 2 * hidden_; }
+  // Appends the products with rows [first_row, first_row + scratch.rows) of the input.
+  void append_inputs(std::vector<kernels::GroupedProduct>& products, std::int64_t first_row,
+                     kernels::RowsOut scratch) const;
+  void activate(ThreadPool& pool, kernels::RowsOut scratch) const;
 
   const kernels::WeightMatrix& gate() const { return gate_; }
   const kernels::WeightMatrix& up() const { return up_; }

@@ -1,5 +1,6 @@
 #include "krait/models/mixers/gated_delta.h"
 
+#include <array>
 #include <cmath>
 #include <limits>
 
@@ -101,10 +102,11 @@ void GatedDeltaMixer::forward(Step& step, kernels::RowsIn u, kernels::RowsOut ou
   const kernels::RowsOut projected = step.rows(channels);
   const kernels::RowsOut z = step.rows(values());
   const kernels::RowsOut beta = step.rows(d.value_heads), dt = step.rows(d.value_heads);
-  kernels::linear(pool, u, qkv_, nullptr, projected);
-  kernels::linear(pool, u, z_, nullptr, z);
-  kernels::linear(pool, u, beta_, nullptr, beta);
-  kernels::linear(pool, u, dt_, nullptr, dt);
+  const std::array<kernels::GroupedProduct, 4> products = {{{.weight = &qkv_, .bias = nullptr, .y = projected},
+                                                            {.weight = &z_, .bias = nullptr, .y = z},
+                                                            {.weight = &beta_, .bias = nullptr, .y = beta},
+                                                            {.weight = &dt_, .bias = nullptr, .y = dt}}};
+  kernels::linear_group(pool, u, products);
   step.lap("in_proj", {&qkv_, &z_, &beta_, &dt_}, rows);
   kernels::sigmoid(pool, beta, beta);
   kernels::softplus(pool, dt, dt_bias_, 0.0F, std::numeric_limits<float>::infinity(), dt);

@@ -12,13 +12,13 @@ Mamba1Mixer::Mamba1Mixer(const WeightScope& scope, const Mamba1Dimensions& dimen
   in_bias_ = scope.vector_if_present("in_proj.bias", "ssm_in.bias", 2 * inner);
   conv_.width = conv_width;
   conv_.weight = scope.transposed("conv1d.weight", "ssm_conv1d.weight", inner, conv_width);
-  conv_.bias = scope.vector_if_present("conv1d.bias", "ssm_conv1d.bias", inner);
+  conv_.bias = scope.vector_usually("conv1d.bias", "ssm_conv1d.bias", inner);
   x_proj_ = scope.matrix("x_proj.weight", "ssm_x.weight", rank + 2 * states, inner);
   dt_proj_ = scope.matrix("dt_proj.weight", "ssm_dt.weight", inner, rank);
-  if (inner_norms) {
-    dt_norm_ = scope.vector_if_present("dt_layernorm.weight", "ssm_dt_norm.weight", rank);
-    b_norm_ = scope.vector_if_present("b_layernorm.weight", "ssm_b_norm.weight", states);
-    c_norm_ = scope.vector_if_present("c_layernorm.weight", "ssm_c_norm.weight", states);
+  if (inner_norms == Mamba1Dimensions::InnerNorms::kWeighted) {
+    dt_norm_ = scope.vector("dt_layernorm.weight", "ssm_dt_norm.weight", rank);
+    b_norm_ = scope.vector("b_layernorm.weight", "ssm_b_norm.weight", states);
+    c_norm_ = scope.vector("c_layernorm.weight", "ssm_c_norm.weight", states);
   }
   scan_.channels = inner;
   scan_.states = states;
@@ -58,7 +58,7 @@ void Mamba1Mixer::forward(Step& step, kernels::RowsIn u, kernels::RowsOut out) c
   const kernels::RowsOut dt_low = projected.slice_columns(0, rank);
   const kernels::RowsOut b = projected.slice_columns(rank, states);
   const kernels::RowsOut c = projected.slice_columns(rank + states, states);
-  if (dimensions_.inner_norms) {
+  if (dimensions_.inner_norms != Mamba1Dimensions::InnerNorms::kNone) {
     kernels::rms_norm(pool, dt_low, dt_norm_, dimensions_.inner_epsilon, dt_low);
     kernels::rms_norm(pool, b, b_norm_, dimensions_.inner_epsilon, b);
     kernels::rms_norm(pool, c, c_norm_, dimensions_.inner_epsilon, c);

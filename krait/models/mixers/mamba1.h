@@ -20,9 +20,9 @@ struct Mamba1Dimensions {
   std::int64_t states = 16;     // N
   std::int64_t conv_width = 4;  // K
   std::int64_t dt_rank = 0;     // R
-  // RMS norms on dt, B and C before W_dt: none, without weights (FalconMamba), or with weights (Jamba) where the
-  // checkpoint has dt_layernorm, b_layernorm, c_layernorm.
-  bool inner_norms = false;
+  // RMS norms on dt, B and C before W_dt.
+  enum class InnerNorms { kNone, kWeightless /* FalconMamba */, kWeighted /* Jamba */ };
+  InnerNorms inner_norms = InnerNorms::kNone;
   float inner_epsilon = 1e-6F;
 };
 

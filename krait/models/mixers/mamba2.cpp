@@ -40,7 +40,7 @@ Mamba2Mixer::Mamba2Mixer(const WeightScope& scope, const Mamba2Dimensions& dimen
     const std::size_t part = channel < inner() ? 1 : channel < inner() + group_states() ? 2 : 3;
     taps[i] *= dimensions.part_factors[part];
   }
-  conv_.bias = scope.vector_if_present("conv1d.bias", "ssm_conv1d.bias", conv_channels);
+  conv_.bias = scope.vector_usually("conv1d.bias", "ssm_conv1d.bias", conv_channels);
 
   scan_.heads = heads;
   scan_.head_width = dimensions.head_width;

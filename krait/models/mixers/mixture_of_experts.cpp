@@ -146,21 +146,29 @@ void MixtureOfExperts::run_experts(Step& step, kernels::RowsIn u, kernels::RowsO
   for (const Choice& choice : choices) ++ends[static_cast<std::size_t>(choice.expert) + 1];
   std::partial_sum(ends.begin(), ends.end(), ends.begin());
   std::vector<std::int64_t> next(ends.begin(), ends.end() - 1);
-  const kernels::RowsOut gathered = workspace.rows(pairs, inputs.columns);
-  const kernels::RowsOut results = workspace.rows(pairs, inputs.columns);
+  // A single row is all experts' input as it is.
+  const kernels::RowsOut gathered = rows == 1 ? kernels::RowsOut() : workspace.rows(pairs, inputs.columns);
   for (std::int64_t i = 0; i < pairs; ++i) {
     const std::int64_t place = next[static_cast<std::size_t>(choices[static_cast<std::size_t>(i)].expert)]++;
     places[static_cast<std::size_t>(i)] = place;
-    std::copy_n(inputs.row(i / d.chosen), inputs.columns, gathered.row(place));
+    if (rows > 1) std::copy_n(inputs.row(i / d.chosen), inputs.columns, gathered.row(place));
   }
-  const kernels::RowsOut hidden = workspace.rows(pairs, experts_.front().scratch_columns());
+  const FeedForward& any = experts_.front();
+  const kernels::RowsOut hidden = workspace.rows(pairs, any.scratch_columns());
+  const kernels::RowsOut results = workspace.rows(pairs, inputs.columns);
+  std::vector<kernels::GroupedProduct> in, down;
   for (std::int64_t e = 0; e < d.experts; ++e) {
     const std::int64_t first = ends[static_cast<std::size_t>(e)];
     const std::int64_t count = ends[static_cast<std::size_t>(e) + 1] - first;
     if (count == 0) continue;
-    experts_[static_cast<std::size_t>(e)].forward_rows(
-        pool, gathered.slice_rows(first, count), hidden.slice_rows(first, count), results.slice_rows(first, count));
+    const FeedForward& expert = experts_[static_cast<std::size_t>(e)];
+    expert.append_inputs(in, rows == 1 ? 0 : first, hidden.slice_rows(first, count));
+    down.push_back(
+        {.weight = &expert.down(), .bias = nullptr, .y = results.slice_rows(first, count), .first_row = first});
   }
+  kernels::linear_group(pool, rows == 1 ? inputs : kernels::RowsIn(gathered), in);
+  any.activate(pool, hidden);
+  kernels::linear_group(pool, hidden.slice_columns(0, any.hidden()), down);
   const kernels::RowsOut sums = d.latent > 0 ? workspace.rows(rows, d.latent) : out;
   pool.parallel_for(rows, 8, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
@@ -174,9 +182,15 @@ void MixtureOfExperts::run_experts(Step& step, kernels::RowsIn u, kernels::RowsO
     }
   });
   if (d.latent > 0) kernels::linear(pool, sums, latent_out_, nullptr, out);
-  const kernels::WeightMatrix &up = experts_.front().up(), &gate = experts_.front().gate();
-  // As many experts as rows ask for are read; each row multiplies with K of them.
-  step.lap("experts", {&gate, &up, &experts_.front().down()}, pairs);
+  // Every expert that was asked for is read once; each row multiplies with K of them.
+  std::uint64_t bytes = 0, operations = 0;
+  for (const auto* group : {&in, &down}) {
+    for (const kernels::GroupedProduct& product : *group) {
+      bytes += kernels::weight_memory(*product.weight);
+      operations += 2 * static_cast<std::uint64_t>(product.y.rows * product.weight->rows * product.weight->columns);
+    }
+  }
+  step.lap("experts", bytes, operations, !kernels::is_float(any.up().panels));
 }
 
 void MixtureOfExperts::forward(Step& step, kernels::RowsIn u, kernels::RowsOut out) const {
