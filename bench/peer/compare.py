@@ -20,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from interleaved import (MeasurementError, json_of, machine, markdown_table, ratios, run_program, say, speed_of,
                          summary, take_turns, warn_of_load, with_spread)
 
-SHAPES = ("mamba-130m", "mamba2-130m", "mamba-370m", "mamba2-370m")
+SHAPES = ("mamba-130m", "mamba2-130m", "mamba-370m", "mamba2-370m", "jamba-0.4b", "falcon-h1-0.5b",
+          "qwen3-next-1b-a0.3b")
 
 
 @dataclass(frozen=True)

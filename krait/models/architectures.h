@@ -19,6 +19,9 @@ std::unique_ptr<Model> load_bamba(WeightLoader& loader);
 std::unique_ptr<Model> load_granite_hybrid(WeightLoader& loader);
 std::unique_ptr<Model> load_falcon_h1(WeightLoader& loader);
 std::unique_ptr<Model> load_lfm2(WeightLoader& loader);
+std::unique_ptr<Model> load_zamba2(WeightLoader& loader);
+std::unique_ptr<Model> load_samba(WeightLoader& loader);
+std::unique_ptr<Model> load_phi4flash(WeightLoader& loader);   // SambaY
 std::unique_ptr<Model> load_qwen3_next(WeightLoader& loader);  // and Qwen3.5
 
 }  // namespace krait::models

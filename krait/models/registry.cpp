@@ -35,6 +35,9 @@ constexpr std::array kArchitectures = {
     Architecture{"qwen3next", load_qwen3_next},
     Architecture{"qwen3_5", load_qwen3_next},
     Architecture{"qwen3_5_moe", load_qwen3_next},
+    Architecture{"zamba2", load_zamba2},
+    Architecture{"phi4flash", load_phi4flash},
+    Architecture{"samba", load_samba},
 };
 // clang-format on
 
@@ -53,6 +56,8 @@ Result<std::string> architecture_name(const formats::Config& config) {
   // Mistral's params.json of Codestral-Mamba calls a Mamba-2 "mamba".
   if (config.has("dim") && config.has("n_groups")) return "mamba2";
   if (config.has("model_type")) return config.text("model_type");
+  // The configuration keys of lit-gpt, in which Samba's authors wrote it.
+  if (config.has("n_embd") && config.has("mb_per_layer")) return "samba";
   if (config.has("d_model") && config.has("n_layer")) {
     KRAIT_ASSIGN(const std::string layer, config.text_or("ssm_cfg.layer", "Mamba1"));
     if (const auto attention = config.integers("attn_layer_idx"); attention && !attention->empty()) {

@@ -135,6 +135,22 @@ std::span<const kernels::KvSequence> Step::ring_sequences(std::uint64_t offset, 
   return kv_sequences_;
 }
 
+std::span<const kernels::KvSequence> Step::wanted_sequences(std::uint64_t offset) {
+  wanted_sequences_.clear();
+  std::int64_t first_row = 0;
+  for (const Segment& segment : segments_) {
+    KRAIT_CHECK(segment.pages != nullptr, "segment without pages");
+    const auto rows = static_cast<std::int64_t>(segment.tokens.size()) - segment.logits_from;
+    wanted_sequences_.push_back({.first_row = first_row,
+                                 .rows = rows,
+                                 .position = segment.position + segment.logits_from,
+                                 .pages = segment.pages,
+                                 .offset = offset});
+    first_row += rows;
+  }
+  return wanted_sequences_;
+}
+
 kernels::RowsIn Step::rotary_table(const kernels::Rotary& rotary) {
   auto found = std::ranges::find(rotary_tables_, rotary, &RotaryTable::rotary);
   if (found == rotary_tables_.end()) {

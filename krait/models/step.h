@@ -106,6 +106,10 @@ class Step {
   std::span<const kernels::KvSequence> paged_sequences(std::uint64_t offset);
   std::span<const kernels::KvSequence> ring_sequences(std::uint64_t offset, std::int64_t pages);
 
+  // The same as paged_sequences() for the rows whose logits are wanted, counted by themselves: row i of the kernels'
+  // activations is logit_rows()[i]. Nothing may be stored through them.
+  std::span<const kernels::KvSequence> wanted_sequences(std::uint64_t offset);
+
   // The rotary table [M, width] of all rows' positions, computed once for all layers that ask with equal arguments.
   kernels::RowsIn rotary_table(const kernels::Rotary& rotary);
 
@@ -118,7 +122,7 @@ class Step {
   std::vector<std::int64_t> logit_rows_;
   std::vector<std::int64_t> positions_;
   std::vector<kernels::SequenceRows> sequences_;
-  std::vector<kernels::KvSequence> kv_sequences_;
+  std::vector<kernels::KvSequence> kv_sequences_, wanted_sequences_;
   struct RotaryTable {
     kernels::Rotary rotary;
     AlignedBuffer values;

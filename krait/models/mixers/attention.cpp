@@ -24,18 +24,15 @@ AttentionMixer::AttentionMixer(const WeightScope& scope, const AttentionDimensio
                                                        d.rotary.width, d.head_width, loader.config().origin())});
     return;
   }
-  const std::int64_t queries = d.heads * d.head_width, keys = d.key_heads * d.head_width;
-  const std::int64_t query_rows = d.output_gate ? 2 * queries : queries;
-  query_ = scope.matrix(names.query + ".weight", "attn_q.weight", query_rows, d.width);
-  key_ = scope.matrix(names.key + ".weight", "attn_k.weight", keys, d.width);
-  value_ = scope.matrix(names.value + ".weight", "attn_v.weight", keys, d.width);
-  output_ = scope.matrix(names.output + ".weight", "attn_output.weight", d.width, queries);
+  if (dimensions_.input_width == 0) dimensions_.input_width = d.width;
+  load_projections(scope, names);
   query_.scale *= d.input_factor;
   key_.scale *= d.input_factor * d.key_factor;
   value_.scale *= d.input_factor;
   output_.scale *= d.output_factor;
   if (d.biases) {
-    query_bias_ = scope.vector_if_present(names.query + ".bias", "attn_q.bias", query_rows);
+    const std::int64_t keys = d.key_heads * d.head_width;
+    query_bias_ = scope.vector_if_present(names.query + ".bias", "attn_q.bias", query_.rows);
     key_bias_ = scope.vector_if_present(names.key + ".bias", "attn_k.bias", keys);
     value_bias_ = scope.vector_if_present(names.value + ".bias", "attn_v.bias", keys);
     if (d.output_bias) output_bias_ = scope.vector_if_present(names.output + ".bias", "attn_output.bias", d.width);
@@ -56,7 +53,42 @@ AttentionMixer::AttentionMixer(const WeightScope& scope, const AttentionDimensio
   attention_.query_heads = d.heads;
   attention_.scale = d.scale != 0.0F ? d.scale : 1.0F / std::sqrt(static_cast<float>(d.head_width));
   attention_.window = d.window;
-  if (loader.failed()) return;
+  if (!loader.failed()) add_cache(layout, state_name);
+}
+
+void AttentionMixer::load_projections(const WeightScope& scope, const AttentionNames& names) {
+  const auto& d = dimensions_;
+  const std::int64_t queries = d.heads * d.head_width, keys = d.key_heads * d.head_width;
+  const std::int64_t inputs = d.input_width;
+  output_ = scope.matrix(names.output + ".weight", "attn_output.weight", d.width, queries);
+  if (names.fused.empty()) {
+    const std::int64_t query_rows = d.output_gate ? 2 * queries : queries;
+    query_ = scope.matrix(names.query + ".weight", "attn_q.weight", query_rows, inputs);
+    key_ = scope.matrix(names.key + ".weight", "attn_k.weight", keys, inputs);
+    value_ = scope.matrix(names.value + ".weight", "attn_v.weight", keys, inputs);
+    return;
+  }
+  const std::int64_t group = d.heads / d.key_heads;
+  MatrixOptions query, key, value;
+  query.rows.all = key.rows.all = value.rows.all = queries + 2 * keys;
+  for (std::int64_t row = 0; row < queries + 2 * keys; ++row) {
+    const std::int64_t head = row / d.head_width % (group + 2);
+    (head < group ? query : head == group ? key : value).rows.order.push_back(row);
+  }
+  query_ = scope.matrix(names.fused + ".weight", "", queries, inputs, query);
+  key_ = scope.matrix(names.fused + ".weight", "", keys, inputs, key);
+  value_ = scope.matrix(names.fused + ".weight", "", keys, inputs, value);
+}
+
+AttentionMixer AttentionMixer::again(StateLayout& layout, const std::string& state_name) const {
+  AttentionMixer other = *this;
+  other.adapters_.reset();
+  other.add_cache(layout, state_name);
+  return other;
+}
+
+void AttentionMixer::add_cache(StateLayout& layout, const std::string& state_name) {
+  const auto& d = dimensions_;
   offset_ = d.window > 0 ? layout.add_ring(state_name + ".kv", attention_.kv, d.window)
                          : layout.add_paged(state_name + ".kv", attention_.kv);
 }
@@ -75,6 +107,11 @@ void AttentionMixer::forward(Step& step, kernels::RowsIn u, kernels::RowsOut out
                                                             {.weight = &value_, .bias = value_bias_, .y = v}}};
   kernels::linear_group(pool, u, products);
   step.lap("qkv", {&query_, &key_, &value_}, rows);
+  if (adapters_) {
+    (*adapters_)[0].add(step, u, projected);
+    (*adapters_)[1].add(step, u, k);
+    (*adapters_)[2].add(step, u, v);
+  }
 
   // Queries of each head as a row: with a gate, every other P columns.
   const std::int64_t stride = d.output_gate ? 2 * width : width;

@@ -90,13 +90,13 @@ void FeedForward::activate(ThreadPool& pool, kernels::RowsOut scratch) const {
 
 void FeedForward::forward(Step& step, kernels::RowsIn u, kernels::RowsOut out) const {
   const Workspace::Mark mark(step.workspace());
-  const kernels::RowsOut scratch = step.rows(scratch_columns());
+  const kernels::RowsOut scratch = step.workspace().rows(u.rows, scratch_columns());
   std::vector<kernels::GroupedProduct> products;
   append_inputs(products, 0, scratch);
   kernels::linear_group(step.pool(), u, products);
   activate(step.pool(), scratch);
   kernels::linear(step.pool(), scratch.slice_columns(0, hidden_), down_, down_bias_, out);
-  step.lap("mlp", {&gate_, &up_, &down_}, step.row_count());
+  step.lap("mlp", {&gate_, &up_, &down_}, u.rows);
 }
 
 }  // namespace krait::models

@@ -1,5 +1,6 @@
 #include "krait/models/mixers/mamba1.h"
 
+#include "krait/kernels/activation.h"
 #include "krait/kernels/norm.h"
 
 namespace krait::models {
@@ -39,6 +40,10 @@ Mamba1Mixer::Mamba1Mixer(const WeightScope& scope, const Mamba1Dimensions& dimen
 }
 
 void Mamba1Mixer::forward(Step& step, kernels::RowsIn u, kernels::RowsOut out) const {
+  forward_keeping(step, u, out, {});
+}
+
+void Mamba1Mixer::forward_keeping(Step& step, kernels::RowsIn u, kernels::RowsOut out, kernels::RowsOut kept) const {
   const Workspace::Mark scratch(step.workspace());
   ThreadPool& pool = step.pool();
   const std::int64_t inner = dimensions_.inner;
@@ -68,7 +73,12 @@ void Mamba1Mixer::forward(Step& step, kernels::RowsIn u, kernels::RowsOut out) c
   step.lap("dt_proj", dt_proj_);
 
   const kernels::RowsIn z = xz.slice_columns(inner, inner);
-  kernels::selective_scan(pool, scan_, x, dt, b, c, z, step.sequences(state_offset_), x);
+  if (kept.empty()) {
+    kernels::selective_scan(pool, scan_, x, dt, b, c, z, step.sequences(state_offset_), x);
+  } else {
+    kernels::selective_scan(pool, scan_, x, dt, b, c, {}, step.sequences(state_offset_), kept);
+    kernels::silu_gate(pool, kept, z, x);
+  }
   // Of each state: a decay and its exponential (8), a multiply-add, an input and its part of y.
   step.lap_scan("scan", state_bytes_, 4 * inner + 2 * states, 16 * inner * states);
   kernels::linear(pool, x, out_proj_, out_bias_, out);

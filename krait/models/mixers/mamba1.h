@@ -32,6 +32,10 @@ class Mamba1Mixer final : public Mixer {
   Mamba1Mixer(const WeightScope& scope, const Mamba1Dimensions& dimensions, StateLayout& layout,
               const std::string& state_name);
 
+  // The same as forward(), and keeps what the scan gives before the gate (D x included) in `kept` [M, E], where it is
+  // not empty.
+  void forward_keeping(Step& step, kernels::RowsIn u, kernels::RowsOut out, kernels::RowsOut kept) const;
+
   // u [M, D] -> out [M, D]; advances the states of the step's segments.
   void forward(Step& step, kernels::RowsIn u, kernels::RowsOut out) const override;
 
