@@ -77,7 +77,12 @@ std::int64_t WeightLoader::size_or(std::string_view key, std::int64_t fallback) 
 }
 
 std::int64_t WeightLoader::vocabulary(const std::string& embedding) {
-  if (planning()) return size(config().has("text_config.vocab_size") ? "text_config.vocab_size" : "vocab_size");
+  if (planning()) {
+    for (const char* key : {"text_config.vocab_size", "padded_vocab_size"}) {
+      if (config().has(key)) return size(key);
+    }
+    return size("vocab_size");
+  }
   const Shape table = shape(embedding);
   return table.empty() ? 0 : table.front();
 }
