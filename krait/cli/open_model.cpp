@@ -7,6 +7,8 @@
 #include <cstring>
 
 #include "krait/cli/command.h"
+#include "krait/cli/terminal.h"
+#include "krait/core/available_memory.h"
 
 namespace krait::cli {
 
@@ -27,6 +29,9 @@ void ModelOptions::add_engine(CLI::App& command) {
       ->check(CLI::IsMember(kWeightFormats))
       ->type_name("FORMAT");
   command.add_option("--state-dtype", state_dtype, "Keep the states of sequences as f32, bf16 or int8 (default: f32)")
+      ->check(CLI::IsMember({"f32", "bf16", "int8"}))
+      ->type_name("TYPE");
+  command.add_option("--kv-dtype", kv_dtype, "Keep keys and values of attention as f32, bf16 or int8 (default: f32)")
       ->check(CLI::IsMember({"f32", "bf16", "int8"}))
       ->type_name("TYPE");
   command.add_flag("--in-place", in_place,
@@ -53,7 +58,9 @@ models::LoadOptions ModelOptions::load_options() const {
   if (!weights.empty()) options.weights = kernels::parse_panel_format(weights);
   options.in_place = in_place;
   options.exact_activations = exact_activations;
-  if (!state_dtype.empty()) options.state_dtype = state_dtype == "int8" ? DType::kI8 : *parse_dtype(state_dtype);
+  const auto dtype = [](const std::string& name) { return name == "int8" ? DType::kI8 : *parse_dtype(name); };
+  if (!state_dtype.empty()) options.state_dtype = dtype(state_dtype);
+  if (!kv_dtype.empty()) options.kv_dtype = dtype(kv_dtype);
   return options;
 }
 
@@ -72,8 +79,31 @@ fs::path bundled_model() {
       fmt::format("the bundled model is not beside the program ({}): name a model with -m", program.string()));
 }
 
+namespace {
+
+// Loading would end in the system's out-of-memory killer, which says nothing.
+void check_that_it_fits(const std::shared_ptr<const formats::WeightSource>& source, models::LoadOptions options) {
+  const auto available = available_memory();
+  if (!available || options.in_place) return;
+  options.shapes_only = true;
+  const auto needed = [&] {
+    const auto model = models::load_model(source, options);
+    return model ? (*model)->info().weight_bytes : 0;
+  };
+  const std::uint64_t bytes = needed();
+  if (bytes <= *available) return;
+  options.weights = kernels::parse_panel_format("int4");
+  throw CommandError(
+      fmt::format("the weights need {} of memory and {} are left; with --weights int4 they would need {}{} ({})",
+                  bytes_text(bytes), bytes_text(*available), bytes_text(needed()),
+                  source->format() == "gguf" ? "" : ", with --in-place nothing, at a lower speed", source->origin()));
+}
+
+}  // namespace
+
 std::unique_ptr<runtime::Engine> open_engine(const ModelOptions& options, std::int64_t prefill_chunk) {
   std::shared_ptr<const formats::WeightSource> source = value_or_throw(formats::open_weights(options.path()));
+  check_that_it_fits(source, options.load_options());
   auto model = value_or_throw(models::load_model(std::move(source), options.load_options()));
   return std::make_unique<runtime::Engine>(std::move(model), runtime::EngineOptions{options.threads, prefill_chunk});
 }

@@ -23,6 +23,7 @@ struct ModelOptions {
   std::string weights;  // empty: the file's
   bool in_place = false;
   std::string state_dtype;  // empty: f32
+  std::string kv_dtype;     // empty: f32
   bool exact_activations = false;
   std::string tokenizer;  // empty: the model's own
   int threads = 0;

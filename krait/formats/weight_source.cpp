@@ -153,6 +153,20 @@ Result<std::unique_ptr<WeightSource>> open_weights(const fs::path& path) {
               path.string());
 }
 
+Result<CheckpointOutline> read_outline(const fs::path& directory) {
+  KRAIT_ASSIGN(Config config, read_config(directory));
+  CheckpointOutline outline{std::move(config), {}};
+  for (const char* name : {"model.safetensors.index.json", "pytorch_model.bin.index.json"}) {
+    if (!is_there(directory / name)) continue;
+    KRAIT_ASSIGN(const MappedFile file, MappedFile::open(directory / name));
+    const std::string_view text(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
+    KRAIT_ASSIGN(const auto shards, parse_shard_index(text, file.name()));
+    for (const auto& [tensor, shard] : shards) outline.names.push_back(tensor);
+    break;
+  }
+  return outline;
+}
+
 Result<void> read_as_f32(const TensorView& view, std::span<float> out) {
   const auto elements = element_count(view.shape);
   const auto bytes = elements ? bytes_for(view.dtype, *elements) : std::nullopt;

@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "krait/core/error.h"
 #include "krait/core/tensor_view.h"
@@ -53,6 +54,14 @@ class WeightSource {
 //   *.safetensors  that file, with config.json (or params.json) beside it
 //   *.bin, *.pt, *.pth   the same; without either the configuration is empty, since some of them never had one
 Result<std::unique_ptr<WeightSource>> open_weights(const std::filesystem::path& path);
+
+// What a folder says of a checkpoint whose weights need not be there: its configuration, and the names of its tensors
+// where an index of shards has them.
+struct CheckpointOutline {
+  Config config;
+  std::vector<std::string> names;
+};
+Result<CheckpointOutline> read_outline(const std::filesystem::path& directory);
 
 // Converts plain types and dequantises block types. `out` must have as many elements as the view
 // (kInvalidArgument otherwise). Integer and boolean types become their value as a float.

@@ -12,7 +12,7 @@
 namespace krait::kernels {
 namespace {
 
-constexpr std::int64_t kMaxWidth = 16;
+constexpr std::int64_t kMaxWidth = Conv1dCausal::kMostWidth;
 // Rows of one block: the weights of a vector of channels are loaded once for them, and the rows stay in L1/L2
 // while the block walks over the channels.
 constexpr std::int64_t kBlockRows = 8;

@@ -12,7 +12,9 @@
 namespace krait::kernels {
 
 struct Conv1dCausal {
-  std::int64_t width = 4;         // K, 1 … 16
+  static constexpr std::int64_t kMostWidth = 16;
+
+  std::int64_t width = 4;         // K, 1 … kMostWidth
   const float* weight = nullptr;  // [K, C], oldest tap first (checkpoints store [C, 1, K])
   const float* bias = nullptr;    // [C] or null
   bool silu = true;

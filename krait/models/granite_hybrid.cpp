@@ -84,7 +84,7 @@ std::unique_ptr<Mixer> feed_forward(const WeightScope& scope, const GraniteConfi
                                                          .router_bias = "",
                                                          .stacked_in = "block_sparse_moe.input_linear.weight",
                                                          .stacked_down = "block_sparse_moe.output_linear.weight",
-                                                         .planned_stacked = true,
+                                                         .always_stacked = true,
                                                          .shared = "shared_mlp.",
                                                          .shared_form = form,
                                                          .shared_names = names});

@@ -21,7 +21,7 @@ class ShortConvolution final : public Mixer {
     in_proj_ = scope.matrix("in_proj.weight", "shortconv.in_proj.weight", 3 * width, width, how);
     in_bias_ = scope.vector_if_present("in_proj.bias", "shortconv.in_proj.bias", 3 * width);
     conv_.width = conv_width;
-    conv_.weight = scope.transposed("conv.weight", "shortconv.conv.weight", width, conv_width);
+    conv_.weight = scope.taps("conv.weight", "shortconv.conv.weight", width, conv_width);
     conv_.bias = scope.vector_if_present("conv.bias", "shortconv.conv.bias", width);
     conv_.silu = false;
     out_proj_ = scope.matrix("out_proj.weight", "shortconv.out_proj.weight", width, width, how);

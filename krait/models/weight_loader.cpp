@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "krait/kernels/conv1d_causal.h"
 #include "krait/kernels/state_storage.h"
 #include "krait/models/planned_source.h"
 
@@ -263,6 +264,15 @@ float* WeightLoader::transposed(const std::string& name, std::int64_t rows, std:
   }
   buffers_.back() = std::move(turned);
   return out;
+}
+
+float* WeightLoader::taps(const std::string& name, std::int64_t channels, std::int64_t width) {
+  if (width > kernels::Conv1dCausal::kMostWidth) {
+    set_error({ErrorCode::kUnsupported,
+               fmt::format("[models] a convolution over {} tokens: at most {} are supported (tensor {}, {})", width,
+                           kernels::Conv1dCausal::kMostWidth, name, source_->origin())});
+  }
+  return transposed(name, channels, width);
 }
 
 void WeightLoader::add_one(float* values, std::int64_t count) const {

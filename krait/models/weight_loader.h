@@ -98,6 +98,8 @@ class WeightLoader {
   float* transposed(const std::string& name, std::int64_t rows, std::int64_t columns);
   // Adds 1 to `count` values of vector(), which may be null: norms of some models store w - 1.
   void add_one(float* values, std::int64_t count) const;
+  // The taps [K, C] of a causal convolution over C channels, K at most what kernels/conv1d_causal.h takes.
+  float* taps(const std::string& name, std::int64_t channels, std::int64_t width);
   // Says which matrix is the head: streamed once a token, be it the embedding itself (tied) or one of its own.
   void count_head(const kernels::WeightMatrix& head);
 
@@ -164,6 +166,9 @@ class WeightScope {
   float* transposed(std::string_view tensor, std::string_view gguf_tensor, std::int64_t rows,
                     std::int64_t columns) const {
     return loader_.transposed(name(tensor, gguf_tensor), rows, columns);
+  }
+  float* taps(std::string_view tensor, std::string_view gguf_tensor, std::int64_t channels, std::int64_t width) const {
+    return loader_.taps(name(tensor, gguf_tensor), channels, width);
   }
   // The decay A = -exp(A_log) of `count` values; GGUF stores it ready-made.
   void negative_exponential(float* values, std::int64_t count) const;

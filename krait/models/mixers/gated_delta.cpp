@@ -29,7 +29,7 @@ GatedDeltaMixer::GatedDeltaMixer(const WeightScope& scope, const GatedDeltaDimen
   load_projections(scope);
   const std::int64_t channels = 2 * keys() + values();
   conv_.width = d.conv_width;
-  conv_.weight = scope.transposed("conv1d.weight", "ssm_conv1d.weight", channels, d.conv_width);
+  conv_.weight = scope.taps("conv1d.weight", "ssm_conv1d.weight", channels, d.conv_width);
   conv_.bias = scope.vector_if_present("conv1d.bias", "ssm_conv1d.bias", channels);
   dt_bias_ = scope.vector("dt_bias", "ssm_dt.bias", d.value_heads);
   float* a = scope.vector("A_log", "ssm_a", d.value_heads);

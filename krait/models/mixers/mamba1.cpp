@@ -12,7 +12,7 @@ Mamba1Mixer::Mamba1Mixer(const WeightScope& scope, const Mamba1Dimensions& dimen
   in_proj_ = scope.matrix("in_proj.weight", "ssm_in.weight", 2 * inner, width);
   in_bias_ = scope.vector_if_present("in_proj.bias", "ssm_in.bias", 2 * inner);
   conv_.width = conv_width;
-  conv_.weight = scope.transposed("conv1d.weight", "ssm_conv1d.weight", inner, conv_width);
+  conv_.weight = scope.taps("conv1d.weight", "ssm_conv1d.weight", inner, conv_width);
   conv_.bias = scope.vector_usually("conv1d.bias", "ssm_conv1d.bias", inner);
   x_proj_ = scope.matrix("x_proj.weight", "ssm_x.weight", rank + 2 * states, inner);
   dt_proj_ = scope.matrix("dt_proj.weight", "ssm_dt.weight", inner, rank);

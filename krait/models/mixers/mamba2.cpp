@@ -31,7 +31,7 @@ Mamba2Mixer::Mamba2Mixer(const WeightScope& scope, const Mamba2Dimensions& dimen
   in_proj_ = scope.matrix("in_proj.weight", "ssm_in.weight", projected, width);
   in_bias_ = scope.vector_if_present("in_proj.bias", "ssm_in.bias", projected);
   conv_.width = dimensions.conv_width;
-  float* taps = scope.transposed("conv1d.weight", "ssm_conv1d.weight", conv_channels, dimensions.conv_width);
+  float* taps = scope.taps("conv1d.weight", "ssm_conv1d.weight", conv_channels, dimensions.conv_width);
   conv_.weight = taps;
   in_proj_.scale *= dimensions.input_factor;
   // The convolution is linear in x, B and C: their factors are as good on its taps.

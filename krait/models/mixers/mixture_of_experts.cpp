@@ -40,8 +40,7 @@ void MixtureOfExperts::load_experts(const WeightScope& scope, const MixtureNames
   const WeightLoader& loader = scope.loader();
   const std::int64_t width = d.latent > 0 ? d.latent : d.width;
   const bool gated = d.form != FeedForwardForm::kUngated;
-  const bool stacked =
-      loader.is_gguf() || scope.has(names.stacked_in, "") || (loader.planning() && names.planned_stacked);
+  const bool stacked = loader.is_gguf() || scope.has(names.stacked_in, "") || names.always_stacked;
   const bool fused = gated && (loader.is_gguf() ? scope.has("", "ffn_gate_up_exps.weight") : stacked);
   const double share = static_cast<double>(d.chosen) / static_cast<double>(d.experts);
   for (std::int64_t e = 0; e < d.experts && !loader.failed(); ++e) {

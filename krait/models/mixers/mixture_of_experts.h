@@ -43,7 +43,7 @@ struct MixtureNames {
   std::string router_bias = "gate.e_score_correction_bias";  // added for the choice alone; used where it is there
   // Stacked: [E, 2 hidden, D] with the gate above, or [E, hidden, D] ungated; [E, D, hidden].
   std::string stacked_in = "experts.gate_up_proj", stacked_down = "experts.down_proj";
-  bool planned_stacked = false;  // of a checkpoint that is only planned; else the tensors tell
+  bool always_stacked = false;  // else the tensors tell
   std::string shared = "shared_expert.", shared_gate = "shared_expert_gate.weight";
   // The form in which the shared expert stands, and its tensors.
   FeedForwardForm shared_form = FeedForwardForm::kGateUp;
