@@ -11,45 +11,61 @@ namespace krait::models {
 namespace {
 
 struct Architecture {
-  std::string_view name;
+  ArchitectureFacts facts;
   std::unique_ptr<Model> (*load)(WeightLoader&);
 };
 
+// What logits were compared with. Ours: plain float64 loops that share nothing with the engine (tests/golden).
+constexpr std::string_view kTransformers = "transformers, float64";
+constexpr std::string_view kAuthors = "its authors' reference code";
+constexpr std::string_view kLlama = "llama.cpp";
+constexpr std::string_view kLoops = "plain float64 loops";
+constexpr std::string_view kBoth = "transformers, float64; llama.cpp";
+constexpr std::string_view kLoopsAndLlama = "plain float64 loops; llama.cpp";
+
 // clang-format off: a line each
 constexpr std::array kArchitectures = {
-    Architecture{"mamba", load_mamba},
-    Architecture{"falcon_mamba", load_mamba},
-    Architecture{"mamba2", load_mamba2},
-    Architecture{"mamba3", load_mamba3},
-    Architecture{"rwkv7", load_rwkv7},
-    Architecture{"jamba", load_jamba},
-    Architecture{"nemotron_h", load_nemotron_h},
-    Architecture{"nemotron_h_moe", load_nemotron_h},
-    Architecture{"bamba", load_bamba},
-    Architecture{"granitemoehybrid", load_granite_hybrid},
-    Architecture{"granitehybrid", load_granite_hybrid},
-    Architecture{"falcon_h1", load_falcon_h1},
-    Architecture{"falcon-h1", load_falcon_h1},
-    Architecture{"lfm2", load_lfm2},
-    Architecture{"qwen3_next", load_qwen3_next},
-    Architecture{"qwen3next", load_qwen3_next},
-    Architecture{"qwen3_5", load_qwen3_next},
-    Architecture{"qwen3_5_moe", load_qwen3_next},
-    Architecture{"zamba2", load_zamba2},
-    Architecture{"phi4flash", load_phi4flash},
-    Architecture{"samba", load_samba},
+    Architecture{{"mamba", "Mamba", "transformers, original, GGUF", kBoth, ""}, load_mamba},
+    Architecture{{"falcon_mamba", "FalconMamba", "transformers, GGUF", kTransformers, ""}, load_mamba},
+    Architecture{{"mamba2", "Mamba-2, Codestral-Mamba", "transformers, original, Mistral's, GGUF", kBoth, "no d_ssm below the inner width"}, load_mamba2},
+    Architecture{{"mamba3", "Mamba-3", "original", kAuthors, ""}, load_mamba3},
+    Architecture{{"rwkv7", "RWKV-7", "its authors' .pth, GGUF", kLoops, "no names of transformers or fla"}, load_rwkv7},
+    Architecture{{"jamba", "Jamba", "transformers, GGUF", kBoth, ""}, load_jamba},
+    Architecture{{"nemotron_h", "Nemotron-H", "NVIDIA's, transformers, GGUF", kBoth, "multi-token prediction heads are left aside"}, load_nemotron_h},
+    Architecture{{"nemotron_h_moe", "Nemotron-H with experts", "GGUF", kTransformers, ""}, load_nemotron_h},
+    Architecture{{"bamba", "Bamba", "transformers", kLoops, "no scaled positions"}, load_bamba},
+    Architecture{{"granitemoehybrid", "Granite 4 hybrids", "transformers", kLoops, "no scaled positions"}, load_granite_hybrid},
+    Architecture{{"granitehybrid", "Granite 4 hybrids, Bamba", "GGUF", kLoopsAndLlama, ""}, load_granite_hybrid},
+    Architecture{{"falcon_h1", "Falcon-H1", "transformers", kLoops, "no scaled positions"}, load_falcon_h1},
+    Architecture{{"falcon-h1", "Falcon-H1", "GGUF", kLoopsAndLlama, ""}, load_falcon_h1},
+    Architecture{{"lfm2", "LFM2", "transformers, GGUF", kLoopsAndLlama, "no experts"}, load_lfm2},
+    Architecture{{"qwen3_next", "Qwen3-Next", "transformers", kLoops, "experts in all layers or none"}, load_qwen3_next},
+    Architecture{{"qwen3next", "Qwen3-Next", "GGUF", kLlama, ""}, load_qwen3_next},
+    Architecture{{"qwen3_5", "Qwen3.5", "transformers", kTransformers, "text alone; no GGUF"}, load_qwen3_next},
+    Architecture{{"qwen3_5_moe", "Qwen3.5 with experts", "transformers", kTransformers, "text alone; no GGUF"}, load_qwen3_next},
+    Architecture{{"zamba2", "Zamba2", "transformers", kLoops, "no biases, no long-context scaling"}, load_zamba2},
+    Architecture{{"phi4flash", "SambaY, Phi-4-mini-flash", "Microsoft's", kLoops, ""}, load_phi4flash},
+    Architecture{{"samba", "Samba", "its authors' (lit-gpt)", kLoops, "no biases"}, load_samba},
 };
 // clang-format on
 
+constexpr auto kFacts = [] {
+  std::array<ArchitectureFacts, kArchitectures.size()> facts;
+  std::ranges::transform(kArchitectures, facts.begin(), &Architecture::facts);
+  return facts;
+}();
+
 constexpr auto kNames = [] {
   std::array<std::string_view, kArchitectures.size()> names;
-  std::ranges::transform(kArchitectures, names.begin(), &Architecture::name);
+  std::ranges::transform(kFacts, names.begin(), &ArchitectureFacts::name);
   return names;
 }();
 
 }  // namespace
 
 std::span<const std::string_view> architecture_names() { return kNames; }
+
+std::span<const ArchitectureFacts> architecture_facts() { return kFacts; }
 
 Result<std::string> architecture_name(const formats::Config& config) {
   if (config.has("general.architecture")) return config.text("general.architecture");
@@ -85,7 +101,7 @@ Result<std::string> architecture_name(const formats::WeightSource& source) {
 Result<std::unique_ptr<Model>> load_model(std::shared_ptr<const formats::WeightSource> source,
                                           const LoadOptions& options) {
   KRAIT_ASSIGN(const std::string name, architecture_name(*source));
-  const auto* found = std::ranges::find(kArchitectures, name, &Architecture::name);
+  const auto* found = std::ranges::find(kArchitectures, name, [](const Architecture& a) { return a.facts.name; });
   if (found == kArchitectures.end()) {
     return fail(ErrorCode::kUnsupported, "[models] architecture {} is not one of {} ({})", name,
                 fmt::join(kNames, ", "), source->origin());

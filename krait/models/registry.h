@@ -23,6 +23,16 @@ Result<std::string> architecture_name(const formats::Config& config);
 // (RWKV-7's .pth).
 Result<std::string> architecture_name(const formats::WeightSource& source);
 
+// What documentation says of an architecture; docs/models.md is made of it, and of what models answer when asked.
+struct ArchitectureFacts {
+  std::string_view name;         // as configurations have it
+  std::string_view models;       // what people call it
+  std::string_view checkpoints;  // layouts that can be read
+  std::string_view verified;     // what its logits were compared with
+  std::string_view limits;       // what of it is not there
+};
+std::span<const ArchitectureFacts> architecture_facts();
+
 // The architectures that load_model() takes, in the order of the documentation.
 std::span<const std::string_view> architecture_names();
 

@@ -184,6 +184,64 @@ class Inspect(Case):
         self.assertIn("llama", self.fail_with(1, "logits", "-m", folder, "--ids", "1"))
 
 
+    def test_describes_a_model_whose_weights_are_not_there(self):
+        folder = os.path.join(self.folder, "outline")
+        os.mkdir(folder)
+        shutil.copy(os.path.join(GOLDEN, "bamba", "config.json"), folder)
+        about = json.loads(self.succeed("inspect", folder, "--json"))
+        whole = json.loads(self.succeed("inspect", os.path.join(GOLDEN, "bamba"), "--json"))
+        self.assertFalse(about["weights_present"])
+        self.assertEqual(about["parameters"], whole["parameters"])
+        self.assertEqual(about["state"], whole["state"])
+        self.assertEqual({t["name"] for t in about["tensors"]}, {t["name"] for t in whole["tensors"]})
+        self.assertLess(about["memory"]["int4"], about["memory"]["int8"])
+        self.assertIn("for every 64 tokens", self.succeed("inspect", folder))
+        # An index names tensors that a configuration leaves open.
+        names = {t["name"]: "model-1.safetensors" for t in whole["tensors"]}
+        with open(os.path.join(folder, "model.safetensors.index.json"), "w") as stream:
+            json.dump({"weight_map": names}, stream)
+        indexed = json.loads(self.succeed("inspect", folder, "--json"))
+        self.assertEqual(indexed["parameters"], whole["parameters"])
+        self.assertIn("model-1.safetensors", self.fail_with(1, "logits", "-m", folder, "--ids", "1"))
+
+    def test_a_model_that_does_not_fit_says_what_would(self):
+        folder = os.path.join(self.folder, "huge")
+        os.mkdir(folder)
+        config = {"model_type": "mamba2", "hidden_size": 8192, "num_hidden_layers": 1, "num_heads": 256,
+                  "head_dim": 64, "state_size": 16, "n_groups": 1, "vocab_size": 16000000,
+                  "tie_word_embeddings": True, "torch_dtype": "bfloat16"}
+        with open(os.path.join(folder, "config.json"), "w") as stream:
+            json.dump(config, stream)
+        header, at = {}, 0
+        for tensor in json.loads(self.succeed("inspect", folder, "--json"))["tensors"]:
+            header[tensor["name"]] = {"dtype": "BF16", "shape": tensor["shape"],
+                                      "data_offsets": [at, at + tensor["bytes"]]}
+            at += tensor["bytes"]
+        text = json.dumps(header).encode()
+        with open(os.path.join(folder, "model.safetensors"), "wb") as stream:  # holes: nothing is on the disk
+            stream.write(struct.pack("<Q", len(text)) + text)
+            stream.truncate(8 + len(text) + at)
+        message = self.fail_with(1, "logits", "-m", folder, "--ids", "1")
+        self.assertRegex(message, r"need 24\d\.\d GiB of memory and .* are left; with --weights int4 .* 6\d\.\d GiB")
+
+
+class Convert(Case):
+    def test_a_hybrid_as_gguf_has_the_same_logits(self):
+        out = os.path.join(self.folder, "bamba.gguf")
+        self.assertIn("granitehybrid", self.succeed("convert", os.path.join(GOLDEN, "bamba"), out))
+        self.assertIn("--force", self.fail_with(1, "convert", os.path.join(GOLDEN, "bamba"), out))
+        answers = [json.loads(self.succeed("logits", "-m", model, "--ids", "3,1,4,1,5", "--json"))["logits"]
+                   for model in (os.path.join(GOLDEN, "bamba"), out)]
+        scale = max(abs(x) for row in answers[0] for x in row)
+        error = max(abs(a - b) for r, q in zip(*answers) for a, b in zip(r, q))
+        self.assertLess(error / scale, 1e-5)
+
+    def test_refuses_what_has_no_place_there(self):
+        out = os.path.join(self.folder, "z.gguf")
+        self.assertIn("zamba2", self.fail_with(1, "convert", os.path.join(GOLDEN, "zamba2"), out))
+        self.assertIn(".gguf", self.fail_with(1, "convert", os.path.join(GOLDEN, "bamba"), self.folder))
+
+
 class Logits(Case):
     def test_json_has_ids_shape_and_logits_whatever_the_chunk(self):
         whole = json.loads(self.succeed("logits", "--ids", "80,1360,738,259", "--json"))
