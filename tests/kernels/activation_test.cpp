@@ -38,6 +38,46 @@ TEST(Activation, SiluMatchesOracleAtEveryLength) {
   });
 }
 
+TEST(Activation, GatesProductsAndGeluMatchTheirFormulas) {
+  ThreadPool pool(2);
+  on_every_target([&] {
+    Random random(8);
+    for (const std::int64_t columns : tests::kLengths) {
+      Matrix x(5, columns, 3, 1), gate(5, columns, 1), y(5, columns, 2, 1);
+      x.fill_normal(random, 2.0);
+      gate.fill_normal(random, 3.0);
+      const auto gelu_of = [](double v) { return 0.5 * v * std::erfc(-v / std::sqrt(2.0)); };
+      // `roundings` of the result, and `least` of x and gate where a result is a difference of close numbers.
+      const auto expect = [&](auto&& formula, double roundings, double least = 0.0) {
+        Expected expected(5, columns);
+        for (std::int64_t r = 0; r < 5; ++r) {
+          for (std::int64_t c = 0; c < columns; ++c) {
+            expected.out().row(r)[c] = formula(double{x.at(r, c)}, double{gate.at(r, c)});
+          }
+        }
+        tests::expect_near(y, expected, [&](auto r, auto c) {
+          return kRounding * (roundings * std::fabs(expected.at(r, c)) +
+                              least * std::fabs(x.at(r, c)) * (1.0 + std::fabs(gate.at(r, c))));
+        });
+        y.check_gaps();
+      };
+      sigmoid_gate(pool, x.in(), gate.in(), y.out());
+      expect([](double v, double g) { return v * reference::sigmoid(g); }, 7.0);
+      // The argument of erfc is rounded twice, which its slope of at most 2 / sqrt(pi) passes on.
+      gelu(pool, x.in(), y.out());
+      expect([&](double v, double) { return gelu_of(v); }, 4.0, 4.0);
+      gelu_gate(pool, x.in(), gate.in(), y.out());
+      expect([&](double v, double g) { return v * gelu_of(g); }, 5.0, 6.0);
+      for (std::int64_t r = 0; r < 5; ++r) std::copy_n(gate.in().row(r), columns, y.out().row(r));
+      multiply(pool, x.in(), y.out());
+      expect([](double v, double g) { return v * g; }, 1.0);
+      for (std::int64_t r = 0; r < 5; ++r) std::copy_n(x.in().row(r), columns, y.out().row(r));
+      scale(pool, 0.3F, y.out());
+      expect([](double v, double) { return v * double{0.3F}; }, 1.0);
+    }
+  });
+}
+
 TEST(Activation, SigmoidTanhAndSquaredReluMatchTheirFormulas) {
   ThreadPool pool(2);
   on_every_target([&] {

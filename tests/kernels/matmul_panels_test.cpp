@@ -226,6 +226,51 @@ TEST(LinearPanels, ARowHasTheSameBitsAloneAndAmongOthersOnAnyNumberOfThreads) {
   });
 }
 
+// Products that share a loop, of equal or of different rows of x and in different formats, are those that stand alone.
+TEST(LinearGroup, EveryProductHasTheBitsItHasAlone) {
+  on_every_target([] {
+    for (const PanelFormat format : kFormats) {
+      Random random(9);
+      Matrix x(60, 256);
+      x.fill_normal(random);
+      const Panels wide(format, 130, 256, random), narrow(format, 7, 256, random);
+      const Panels other(format == PanelFormat::kF32 ? PanelFormat::kInt8 : PanelFormat::kF32, 20, 256, random);
+      const WeightMatrix a = wide.matrix(), b = narrow.matrix(), c = other.matrix();
+      WeightMatrix scaled = b;
+      scaled.scale = 0.5F;
+      Matrix bias(1, 130);
+      bias.fill_normal(random);
+      for (const bool mixed : {false, true}) {
+        for (const int threads : {1, 3}) {
+          ThreadPool pool(threads);
+          Matrix first(60, 130, 2, 1), second(53, 7, 1), third(0, 7), fifth(60, 7);
+          const WeightMatrix& last = mixed ? c : a;
+          Matrix sixth(1, last.rows);
+          const std::vector<GroupedProduct> products = {
+              {.weight = &a, .bias = bias.data(), .y = first.out()},
+              {.weight = &b, .bias = nullptr, .y = second.out(), .first_row = 4},
+              {.weight = &b, .bias = nullptr, .y = third.out(), .first_row = 60},
+              {.weight = &last, .bias = nullptr, .y = sixth.out(), .first_row = 59},
+              {.weight = &scaled, .bias = nullptr, .y = fifth.out()}};
+          linear_group(pool, x.in(), products);
+          for (const GroupedProduct& product : products) {
+            Matrix alone(product.y.rows, product.y.columns);
+            linear(pool, x.in().slice_rows(product.first_row, product.y.rows), *product.weight, product.bias,
+                   alone.out());
+            for (std::int64_t row = 0; row < alone.rows(); ++row) {
+              for (std::int64_t column = 0; column < alone.columns(); ++column) {
+                ASSERT_EQ(product.y.row(row)[column], alone.at(row, column)) << to_string(format);
+              }
+            }
+          }
+          first.check_gaps();
+          second.check_gaps();
+        }
+      }
+    }
+  });
+}
+
 // Whole numbers are exact, and what is rounded afterwards is rounded alike, except where multiply and add are fused.
 TEST(LinearPanels, TargetsAgree) {
   ThreadPool pool(1);

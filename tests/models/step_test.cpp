@@ -23,6 +23,29 @@ TEST(Workspace, HandsOutAlignedMemoryThatDoesNotOverlap) {
   EXPECT_EQ(second[2'999'999], 2);
 }
 
+TEST(StateLayout, PagesStandBesideTheBundle) {
+  StateLayout layout;
+  EXPECT_EQ(layout.add("a", {3, 5}, DType::kF32, StateKind::kRecurrent), 0U);
+  const kernels::KvShape shape = {.key_heads = 2, .key_width = 8, .value_heads = 1, .value_width = 20};
+  // 64 tokens of 16 key components, and of 20 values padded to 32.
+  const std::uint64_t page = 64 * 4 * (16 + 32);
+  EXPECT_EQ(static_cast<std::uint64_t>(shape.page_bytes()), page);
+  EXPECT_EQ(layout.add_paged("b", shape), 0U);
+  EXPECT_EQ(layout.add_paged("c", shape), page);
+  // A window of 66 tokens looks back over two pages from the first of a third.
+  EXPECT_EQ(layout.add_ring("d", shape, 66), 64U);
+  EXPECT_EQ(layout.bytes(), 64 + 3 * page);
+  EXPECT_EQ(layout.page_bytes(), 2 * page);
+  EXPECT_EQ(layout.pages_at(0), 0);
+  EXPECT_EQ(layout.pages_at(64), 1);
+  EXPECT_EQ(layout.pages_at(65), 2);
+  EXPECT_EQ(layout.bytes_at(65), 64 + 3 * page + 4 * page);
+  EXPECT_EQ(layout.tensors()[1].shape, (Shape{64, 36}));
+  EXPECT_TRUE(layout.tensors()[1].paged);
+  EXPECT_EQ(layout.tensors()[3].shape, (Shape{192, 36}));
+  EXPECT_FALSE(layout.tensors()[3].paged);
+}
+
 TEST(Workspace, AStepOfTheSameSizeReusesTheMemory) {
   Workspace workspace;
   for (int i = 0; i < 4; ++i) workspace.take(1'000'000);

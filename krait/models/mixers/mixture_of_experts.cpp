@@ -78,11 +78,12 @@ void MixtureOfExperts::choose(float* scores, Choice* chosen) const {
   }
   thread_local std::vector<float> worth;
   worth.assign(scores, scores + d.experts);
-  // What is no number has no place in an order.
-  for (float& w : worth) w = std::isnan(w) ? -std::numeric_limits<float>::infinity() : w;
   if (router_bias_ != nullptr) {
     for (std::int64_t e = 0; e < d.experts; ++e) worth[static_cast<std::size_t>(e)] += router_bias_[e];
   }
+  // What is no number, of a row or of a file, has no place in an order.
+  const auto ordered = [](float v) { return std::isnan(v) ? -std::numeric_limits<float>::infinity() : v; };
+  std::ranges::transform(worth, worth.begin(), ordered);
   thread_local std::vector<std::int32_t> order;
   if (d.groups > 1) {
     const std::int64_t size = d.experts / d.groups;
@@ -94,11 +95,14 @@ void MixtureOfExperts::choose(float* scores, Choice* chosen) const {
         second = std::max(second, std::min(first, w));
         first = std::max(first, w);
       }
-      best[static_cast<std::size_t>(g)] = size > 1 ? first + second : first;
+      best[static_cast<std::size_t>(g)] = ordered(size > 1 ? first + second : first);
     }
     order.resize(static_cast<std::size_t>(d.groups));
     std::iota(order.begin(), order.end(), 0);
-    std::ranges::stable_sort(order, std::greater(), [&](std::int32_t g) { return best[static_cast<std::size_t>(g)]; });
+    std::ranges::sort(order, [&](std::int32_t a, std::int32_t b) {
+      const float left = best[static_cast<std::size_t>(a)], right = best[static_cast<std::size_t>(b)];
+      return left > right || (left == right && a < b);
+    });
     for (std::int64_t i = d.chosen_groups; i < d.groups; ++i) {
       const std::int64_t group = order[static_cast<std::size_t>(i)];
       std::fill_n(worth.begin() + group * size, size, -std::numeric_limits<float>::infinity());
