@@ -91,6 +91,7 @@ json case_json(const BenchCase& bench) {
               {"weight_bytes_per_decoded_token", info.decode_weight_bytes},
               {"matmul_flops_per_prefill_token", info.matmul_flops_per_token},
               {"state_bytes_per_sequence", bench.state_bytes},
+              {"state_bytes_per_token", bench.token_bytes},
               {"peak_rss_bytes", bench.peak_bytes}};
   put_samples(out, "prefill_tokens_per_s", bench.result.prefill);
   put_samples(out, "decode_tokens_per_s", bench.result.decode);
@@ -105,7 +106,8 @@ json case_json(const BenchCase& bench) {
   if (!bench.result.decode.empty()) {
     const double steps = bench.result.decode.median() / static_cast<double>(load.batch);
     const double bytes = static_cast<double>(info.decode_weight_bytes) +
-                         2.0 * static_cast<double>(load.batch) * static_cast<double>(bench.state_bytes);
+                         2.0 * static_cast<double>(load.batch) * static_cast<double>(bench.state_bytes) +
+                         static_cast<double>(load.batch * out["position"].get<std::int64_t>()) * bench.token_bytes;
     out["bytes_per_decode_step"] = bytes;
     out["decode_share_of_read_bandwidth"] = steps * bytes / (bench.peak.read_gb_per_s * 1e9);
     out["decode_operators"] = roofline(bench.result.decode_operators, bench.peak);

@@ -44,6 +44,7 @@ void measure_loads(const BenchOptions& options, const ModelOptions& model, std::
         bench.info = engine->model().info();
         bench.state_dtype = model.state_dtype.empty() ? "f32" : model.state_dtype;
         bench.state_bytes = engine->states().bytes_per_state();
+        bench.token_bytes = static_cast<double>(engine->states().page_bytes()) / models::StateLayout::kPageTokens;
         bench.threads = engine->pool().size();
         bench.load = options.load;
         bench.load.batch = batch;
@@ -109,6 +110,10 @@ void add_bench(CLI::App& program, int& status) {
        CLI::IsMember(kWeightFormats));
   list("--state-dtype", options->states, "Formats of the states: f32, bf16, int8 (default: f32)",
        CLI::IsMember({"f32", "bf16", "int8"}));
+  command
+      ->add_option("--kv-dtype", options->model.kv_dtype, "Format of keys and values: f32, bf16, int8 (default: f32)")
+      ->check(CLI::IsMember({"f32", "bf16", "int8"}))
+      ->type_name("TYPE");
   list("-t,--threads", options->threads, "Threads (default: one for each core)", CLI::Range(1, 1024));
   list("-p,--prompt", options->prompts, "Tokens to read at once (default: 512)", CLI::Range(0, 1 << 24));
   list("--batch", options->batches, "Sequences that decode together (default: 1)", CLI::Range(1, 1 << 16));
