@@ -88,22 +88,22 @@ bool is_sentencepiece_name(const std::string& name) {
   return name.ends_with(".model") || name.find(".model.v") != std::string::npos;
 }
 
+bool is_world_name(const std::string& name) { return name.starts_with("rwkv_vocab") && name.ends_with(".txt"); }
+
 Result<fs::path> tokenizer_file(const fs::path& directory) {
   for (const char* name : {"tokenizer.json", "tokenizer.model"}) {
     if (fs::is_regular_file(directory / name)) return directory / name;
   }
-  std::vector<fs::path> found;
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(directory, error)) {
-    if (entry.is_regular_file(error) && is_sentencepiece_name(entry.path().filename().string())) {
-      found.push_back(entry.path());
+  for (const auto& is_one : {is_sentencepiece_name, is_world_name}) {
+    std::vector<fs::path> found;
+    std::error_code error;
+    for (const auto& entry : fs::directory_iterator(directory, error)) {
+      if (entry.is_regular_file(error) && is_one(entry.path().filename().string())) found.push_back(entry.path());
     }
+    if (!found.empty()) return *std::ranges::max_element(found);  // the highest version
   }
-  if (found.empty()) {
-    return fail(ErrorCode::kNotFound, "[tokenizer] neither tokenizer.json nor tokenizer.model in {}",
-                directory.string());
-  }
-  return *std::max_element(found.begin(), found.end());  // the highest version
+  return fail(ErrorCode::kNotFound, "[tokenizer] neither tokenizer.json nor tokenizer.model nor rwkv_vocab*.txt in {}",
+              directory.string());
 }
 
 }  // namespace
@@ -123,6 +123,7 @@ Result<std::unique_ptr<Tokenizer>> open_tokenizer(const fs::path& path) {
   }
   KRAIT_ASSIGN(const std::string bytes, read_file(file));
   std::unique_ptr<Tokenizer> tokenizer;
+  if (is_world_name(name)) return parse_world_vocabulary(bytes, file.string());
   if (is_sentencepiece_name(name)) {
     KRAIT_ASSIGN(tokenizer, parse_sentencepiece_model(bytes, file.string()));
   } else {

@@ -32,7 +32,7 @@ class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
-  virtual std::string_view kind() const = 0;  // "bpe", "unigram", "sentencepiece"
+  virtual std::string_view kind() const = 0;  // "bpe", "unigram", "sentencepiece", "world"
   virtual std::int64_t size() const = 0;      // ids are 0 … size()-1 (there may be holes)
 
   // Added and special tokens that stand in the text are recognised. No token is added at the start or end: callers
@@ -74,13 +74,15 @@ class TokenDecoder {
   bool at_start_ = true;  // start_drop() is still to be dropped
 };
 
-// Opens the tokenizer of a model: a directory (tokenizer.json, else tokenizer.model or *.model.v*), one of those
-// files by name, or a GGUF file.
+// Opens the tokenizer of a model: a directory (tokenizer.json, else tokenizer.model or *.model.v*, else
+// rwkv_vocab_v*.txt), one of those files by name, or a GGUF file.
 Result<std::unique_ptr<Tokenizer>> open_tokenizer(const std::filesystem::path& path);
 
 // The parsers behind it; all take untrusted bytes.
 Result<std::unique_ptr<Tokenizer>> parse_tokenizer_json(std::string_view json, const std::string& origin);
 Result<std::unique_ptr<Tokenizer>> parse_sentencepiece_model(std::string_view bytes, const std::string& origin);
+// rwkv_vocab_v*.txt of RWKV's World models.
+Result<std::unique_ptr<Tokenizer>> parse_world_vocabulary(std::string_view text, const std::string& origin);
 // `metadata`: the keys of a GGUF ("tokenizer.ggml.model", "tokenizer.ggml.tokens", …). kNotFound when the file
 // carries no tokenizer (model "none").
 Result<std::unique_ptr<Tokenizer>> tokenizer_from_gguf(const Config& metadata);

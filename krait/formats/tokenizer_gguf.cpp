@@ -6,6 +6,7 @@
 #include "krait/formats/tokenizer_bpe.h"
 #include "krait/formats/tokenizer_byte_alphabet.h"
 #include "krait/formats/tokenizer_pipeline.h"
+#include "krait/formats/tokenizer_world.h"
 
 namespace krait::formats {
 namespace {
@@ -59,6 +60,7 @@ class GgufReader {
     if (model == "none" || model == "no_vocab") {
       return fail(ErrorCode::kNotFound, "[tokenizer] the file carries no tokenizer ({})", metadata_.origin());
     }
+    if (model == "rwkv") return read_world();
     if (model != "gpt2" && model != "llama") {
       return fail(ErrorCode::kUnsupported, "[tokenizer] tokenizer.ggml.model '{}' is not supported ({})", model,
                   metadata_.origin());
@@ -76,6 +78,19 @@ class GgufReader {
   }
 
  private:
+  Result<std::unique_ptr<Tokenizer>> read_world() {
+    KRAIT_ASSIGN(std::vector<std::string> tokens, metadata_.texts("tokenizer.ggml.tokens"));
+    for (std::size_t id = 1; id < tokens.size(); ++id) {
+      auto bytes = unescape_python(tokens[id], /*bytes=*/true);
+      if (!bytes) {
+        return fail(ErrorCode::kCorrupt, "[tokenizer] token {} is no Python literal of bytes ({})", id,
+                    metadata_.origin());
+      }
+      tokens[id] = *std::move(bytes);
+    }
+    return make_world_tokenizer(std::move(tokens), metadata_.origin());
+  }
+
   Result<void> read_vocabulary() {
     KRAIT_ASSIGN(tokens_, metadata_.texts("tokenizer.ggml.tokens"));
     std::vector<std::int64_t> types;

@@ -1,7 +1,7 @@
 // RWKV-7 (Peng et al. 2025): per layer, x += time_mix(norm1(x)), then x += channel_mix(norm2(x)), with layer norms;
 // another norm follows the embedding. The residual is f32 throughout.
 // Checkpoints: the authors' .pth ("blocks.0.att.r_k", no configuration: all sizes are in the shapes), their small
-// digit-reversal models ("rwkv1.r_k"), GGUF ("rwkv7").
+// digit-reversal models ("rwkv1.r_k"), flash-linear-attention's and transformers' ("model.layers.0.attn.r_k"), GGUF.
 #include <algorithm>
 #include <array>
 #include <string>
@@ -43,13 +43,50 @@ const Names kGguf = {"token_embd.weight", "token_embd_norm", "output_norm", "out
                        return BlockNames{at, at, at + "attn_norm", at + "attn_norm_2", ""};
                      }};
 
+// The names that flash-linear-attention and transformers gave the same tensors: the authors' names stand for them.
+void alias_transformers(WeightLoader& loader) {
+  const auto both = [&](const std::string& name, const std::string& actual) {
+    loader.alias(name + ".weight", actual + ".weight");
+    loader.alias(name + ".bias", actual + ".bias");
+  };
+  loader.alias("emb.weight", "model.embeddings.weight");
+  loader.alias("head.weight", "lm_head.weight");
+  both("blocks.0.ln0", "model.layers.0.pre_norm");
+  both("ln_out", "model.norm");
+  for (std::int64_t i = 0; loader.has(fmt::format("model.layers.{}.attn.r_k", i)); ++i) {
+    const std::string to = fmt::format("model.layers.{}.", i), from = fmt::format("blocks.{}.", i);
+    both(from + "ln1", to + "attn_norm");
+    both(from + "ln2", to + "ffn_norm");
+    both(from + "att.ln_x", to + "attn.g_norm");
+    for (const char* part : {"x_r", "x_w", "x_k", "x_v", "x_a", "x_g", "k_k", "k_a", "r_k"}) {
+      loader.alias(fmt::format("{}att.{}", from, part), fmt::format("{}attn.{}", to, part));
+    }
+    for (const auto& [name, actual] : {std::pair{"receptance", "r"}, {"key", "k"}, {"value", "v"}, {"output", "o"}}) {
+      loader.alias(fmt::format("{}att.{}.weight", from, name), fmt::format("{}attn.{}_proj.weight", to, actual));
+    }
+    for (const char letter : {'w', 'a', 'v', 'g'}) {
+      const std::string lora = fmt::format("{}attn.{}_lora.lora.", to, letter);
+      // With ".weight" they stand like other matrices; the bare names are for messages.
+      for (const char* ending : {".weight", ""}) {
+        loader.alias(fmt::format("{}att.{}1{}", from, letter, ending), lora + "0.weight");
+        loader.alias(fmt::format("{}att.{}2{}", from, letter, ending), lora + "2.weight");
+      }
+      loader.alias(fmt::format("{}att.{}0", from, letter), lora + "2.bias");
+    }
+    for (const char* part : {"x_k", "key.weight", "value.weight"}) {
+      loader.alias(fmt::format("{}ffn.{}", from, part), fmt::format("{}ffn.{}", to, part));
+    }
+  }
+}
+
 const Names* find_names(WeightLoader& loader) {
   if (loader.is_gguf()) return &kGguf;
+  if (loader.has("model.layers.0.attn.r_k")) alias_transformers(loader);
   if (loader.has("blocks.0.att.r_k")) return &kOriginal;
   if (loader.has("rwkv1.r_k")) return &kReversal;
   loader.set_error({ErrorCode::kUnsupported,
-                    fmt::format("[models] an rwkv7 is read from the authors' .pth or from GGUF; this has neither's "
-                                "tensor names: no blocks.0.att.r_k ({})",
+                    fmt::format("[models] an rwkv7 is read under its authors' names, transformers' or GGUF's; this "
+                                "has none of them: no blocks.0.att.r_k ({})",
                                 loader.config().origin())});
   return nullptr;
 }

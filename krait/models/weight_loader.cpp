@@ -109,7 +109,8 @@ std::string WeightLoader::text_or(std::string_view key, std::string fallback) {
   return take<std::string>(config().text_or(key, fallback), fallback);
 }
 
-Shape WeightLoader::shape(const std::string& name) {
+Shape WeightLoader::shape(const std::string& alias) {
+  const std::string name = actual(alias);
   if (const formats::TensorInfo* info = source_->find(name)) return info->shape;
   set_error({ErrorCode::kNotFound, fmt::format("[models] no tensor {} in {}", name, source_->origin())});
   return {};
@@ -138,9 +139,10 @@ std::optional<TensorView> WeightLoader::read(const std::string& name, std::span<
   return *std::move(view);
 }
 
-kernels::WeightMatrix WeightLoader::read_matrix(const std::string& name, std::int64_t rows, std::int64_t columns,
+kernels::WeightMatrix WeightLoader::read_matrix(const std::string& alias, std::int64_t rows, std::int64_t columns,
                                                 const MatrixOptions& how) {
   if (failed()) return {};
+  const std::string name = actual(alias);
   const formats::TensorInfo* info = source_->find(name);
   const bool own = low_bit_ && has(name + ".scale");
   // krait's own low-bit files have two columns to a byte; StoredMatrix checks them.
@@ -239,7 +241,8 @@ float* WeightLoader::widened(const TensorView& view, const std::string& name, st
   return buffer.as<float>().data();
 }
 
-float* WeightLoader::vector(const std::string& name, std::int64_t count) {
+float* WeightLoader::vector(const std::string& alias, std::int64_t count) {
+  const std::string name = actual(alias);
   const auto view = read(name, Shape{count}, /*any_shape=*/true);
   if (!view) return nullptr;
   const std::uint64_t bytes = static_cast<std::uint64_t>(count) * sizeof(float);
@@ -248,7 +251,8 @@ float* WeightLoader::vector(const std::string& name, std::int64_t count) {
   return options_.shapes_only ? nullptr : widened(*view, name, count);
 }
 
-float* WeightLoader::transposed(const std::string& name, std::int64_t rows, std::int64_t columns) {
+float* WeightLoader::transposed(const std::string& alias, std::int64_t rows, std::int64_t columns) {
+  const std::string name = actual(alias);
   const auto view = read(name, Shape{rows, columns});
   if (!view) return nullptr;
   const std::uint64_t bytes = static_cast<std::uint64_t>(rows * columns) * sizeof(float);

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -79,7 +80,9 @@ class WeightLoader {
   std::optional<bool> boolean_if_present(std::string_view key);
   std::string text_or(std::string_view key, std::string fallback);
 
-  bool has(std::string_view name) const { return source_->find(name) != nullptr; }
+  bool has(std::string_view name) const { return source_->find(actual(name)) != nullptr; }
+  // From here on `name` stands for a tensor that the checkpoint calls otherwise: one model, several spellings.
+  void alias(std::string name, std::string actual) { aliases_[std::move(name)] = std::move(actual); }
   // Rows of the embedding: the table's own length counts, not the configured one, since original checkpoints pad it.
   std::int64_t vocabulary(const std::string& embedding);
   // Whether tensors are only planned, and shape() knows nothing.
@@ -111,6 +114,10 @@ class WeightLoader {
   LoadedWeights finish(ModelInfo& info);
 
  private:
+  std::string actual(std::string_view name) const {
+    const auto found = aliases_.find(name);
+    return found == aliases_.end() ? std::string(name) : found->second;
+  }
   kernels::WeightMatrix read_matrix(const std::string& name, std::int64_t rows, std::int64_t columns,
                                     const MatrixOptions& options);
   std::optional<TensorView> read(const std::string& name, std::span<const std::int64_t> expected,
@@ -127,6 +134,7 @@ class WeightLoader {
   WeightArena arena_;
   std::vector<AlignedBuffer> buffers_;
   std::vector<std::string> matrices_;
+  std::map<std::string, std::string, std::less<>> aliases_;
   std::optional<Error> error_;
   std::int64_t parameters_ = 0;
   std::uint64_t weight_bytes_ = 0;

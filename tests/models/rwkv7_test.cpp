@@ -181,6 +181,63 @@ TEST(Rwkv7, GgufNamesAreTheSameModel) {
   EXPECT_LE(relative_error(logits[0], logits[1]), 2e-5);
 }
 
+// The names of flash-linear-attention, whose low-rank factors stand like other matrices.
+TEST(Rwkv7, TransformersNamesAreTheSameModel) {
+  const auto original = std::shared_ptr(models::make_synthetic(kTiny, DType::kF32, 5));
+  auto renamed = std::make_shared<Checkpoint>("safetensors", original->config());
+  const std::map<std::string, std::string> outside = {{"emb.weight", "model.embeddings.weight"},
+                                                      {"blocks.0.ln0.weight", "model.layers.0.pre_norm.weight"},
+                                                      {"blocks.0.ln0.bias", "model.layers.0.pre_norm.bias"},
+                                                      {"ln_out.weight", "model.norm.weight"},
+                                                      {"ln_out.bias", "model.norm.bias"},
+                                                      {"head.weight", "lm_head.weight"}};
+  const std::map<std::string, std::string> inside = {{"ln1", "attn_norm"},          {"ln2", "ffn_norm"},
+                                                     {"att.ln_x", "attn.g_norm"},   {"att.receptance", "attn.r_proj"},
+                                                     {"att.key", "attn.k_proj"},    {"att.value", "attn.v_proj"},
+                                                     {"att.output", "attn.o_proj"}, {"ffn.key", "ffn.key"},
+                                                     {"ffn.value", "ffn.value"}};
+  for (const formats::TensorInfo& info : original->tensors()) {
+    std::vector<float> values = Checkpoint::values_of(*original, info);
+    if (const auto found = outside.find(info.name); found != outside.end()) {
+      renamed->put(found->second, info.shape, std::move(values));
+      continue;
+    }
+    const std::size_t dot = info.name.find('.', 7);  // after "blocks.N"
+    const std::string layer = "model.layers." + info.name.substr(7, dot - 7) + ".", rest = info.name.substr(dot + 1);
+    const std::string parameter = rest.substr(rest.find('.') + 1), stem = rest.substr(0, rest.rfind('.'));
+    if (const auto found = inside.find(stem); found != inside.end()) {
+      renamed->put(layer + found->second + rest.substr(rest.rfind('.')), info.shape, std::move(values));
+    } else if (parameter.size() == 2 && std::string("wavg").find(parameter[0]) != std::string::npos &&
+               std::string("012").find(parameter[1]) != std::string::npos) {
+      const std::string lora = layer + "attn." + parameter[0] + "_lora.lora.";
+      if (parameter[1] == '0') {
+        renamed->put(lora + "2.bias", {24}, std::move(values));
+        continue;
+      }
+      const auto rows = static_cast<std::size_t>(info.shape[0]), columns = static_cast<std::size_t>(info.shape[1]);
+      std::vector<float> turned(values.size());
+      for (std::size_t i = 0; i < values.size(); ++i) turned[i % columns * rows + i / columns] = values[i];
+      renamed->put(lora + (parameter[1] == '1' ? "0.weight" : "2.weight"), {info.shape[1], info.shape[0]},
+                   std::move(turned));
+    } else {
+      renamed->put(layer + (rest.starts_with("att.") ? "attn." : "ffn.") + parameter, info.shape, std::move(values));
+    }
+  }
+  std::vector<std::vector<std::vector<float>>> logits;
+  for (const auto& source : {std::shared_ptr<const formats::WeightSource>(original),
+                             std::shared_ptr<const formats::WeightSource>(renamed)}) {
+    auto model = models::load_model(source);
+    ASSERT_TRUE(model) << model.error().message;
+    runtime::Engine engine(*std::move(model), {.threads = 2});
+    runtime::Session session(engine);
+    const std::vector<std::int32_t> ids = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 66, 0};
+    logits.push_back(all_logits(session, ids));
+  }
+  EXPECT_LE(relative_error(logits[0], logits[1]), 2e-5);
+  renamed->drop("model.layers.1.attn.v_lora.lora.0.weight");
+  EXPECT_NE(load_error(renamed).find("layers.1"), std::string::npos) << load_error(renamed);
+}
+
 TEST(Rwkv7, ACheckpointWithoutConfigurationIsKnownByItsNames) {
   Checkpoint bare("torch", formats::Config("x.pth"));
   EXPECT_FALSE(models::architecture_name(bare));

@@ -11,11 +11,13 @@ namespace {
 // Of the group norm, whatever the width of a head; no configuration names it.
 constexpr float kGroupEpsilon = 64e-5F;
 
-// A low-rank factor as [outputs, inputs]. The original files hold it the other way round: x @ w1.
+// A low-rank factor as [outputs, inputs]. The original files hold it the other way round: x @ w1. Where it stands like
+// other matrices it goes by the name of one.
 kernels::WeightMatrix load_factor(const WeightScope& scope, const std::string& name, std::int64_t outputs,
                                   std::int64_t inputs) {
   const std::string gguf_name = "time_mix_" + name + ".weight";
   if (scope.loader().is_gguf()) return scope.matrix(name, gguf_name, outputs, inputs);
+  if (scope.has(name + ".weight", gguf_name)) return scope.matrix(name + ".weight", gguf_name, outputs, inputs);
   kernels::WeightMatrix factor;
   factor.rows = outputs;
   factor.columns = inputs;
@@ -72,8 +74,9 @@ void Rwkv7TimeMix::load_mixes(const WeightScope& scope) {
 Rwkv7TimeMix::LowRank Rwkv7TimeMix::load_low_rank(const WeightScope& scope, const std::string& letter) const {
   WeightLoader& loader = scope.loader();
   if (loader.failed()) return {};
-  const std::string first = letter + "1";
-  const std::string name = scope.name(first, "time_mix_" + first + ".weight");
+  const std::string first = letter + "1", gguf_name = "time_mix_" + first + ".weight";
+  const bool as_matrix = loader.is_gguf() || scope.has(first + ".weight", gguf_name);
+  const std::string name = scope.name(as_matrix ? first + ".weight" : first, gguf_name);
   const Shape shape = loader.shape(name);
   if (loader.failed()) return {};
   if (shape.size() != 2 || shape[0] < 1 || shape[1] < 1) {
@@ -81,7 +84,7 @@ Rwkv7TimeMix::LowRank Rwkv7TimeMix::load_low_rank(const WeightScope& scope, cons
                       fmt::format("[models] tensor {} has shape {}, expected a matrix", name, to_string(shape))});
     return {};
   }
-  const std::int64_t rank = loader.is_gguf() ? shape[0] : shape[1];
+  const std::int64_t rank = as_matrix ? shape[0] : shape[1];
   return {load_factor(scope, first, rank, width()), load_factor(scope, letter + "2", width(), rank)};
 }
 
