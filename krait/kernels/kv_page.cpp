@@ -47,34 +47,51 @@ float store_scale(DType dtype, const float* from, std::int64_t count, std::byte*
   return scale >= std::numeric_limits<float>::min() ? 1.0F / scale : 0.0F;
 }
 
+// Where a head's rows of keys, or of values, stand in a page.
+struct HeadRows {
+  std::int64_t head, width;
+  std::int64_t values_offset, scales_offset;
+  std::int64_t token_stride, component_stride;  // in elements
+};
+
+void store_rows(const KvShape& shape, const HeadRows& rows, const KvSequence& sequence, std::int64_t first,
+                std::int64_t count, std::int64_t row, RowsIn from) {
+  const std::int64_t element = shape.element_bytes();
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int64_t token = first + i, slot = token % kKvPageTokens;
+    std::byte* const page = sequence.page(token / kKvPageTokens, shape.page_bytes());
+    const float* const values = from.row(row + i) + rows.head * rows.width;
+    const float inverse = store_scale(shape.dtype, values, rows.width,
+                                      page + rows.scales_offset + slot * static_cast<std::int64_t>(sizeof(float)));
+    store_strided(shape.dtype, values, rows.width, page + rows.values_offset + slot * rows.token_stride * element,
+                  rows.component_stride * element, inverse);
+  }
+}
+
 }  // namespace
 
 void store_keys(const KvShape& shape, const KvSequence& sequence, std::int64_t head, std::int64_t first,
                 std::int64_t count, std::int64_t row, RowsIn k) {
-  const std::int64_t element = shape.element_bytes(), width = shape.key_width;
-  for (std::int64_t i = 0; i < count; ++i) {
-    const std::int64_t token = first + i, slot = token % kKvPageTokens;
-    std::byte* const page = sequence.page(token / kKvPageTokens, shape.page_bytes());
-    const float* const from = k.row(row + i) + head * width;
-    const float inverse =
-        store_scale(shape.dtype, from, width, page + shape.key_scales_offset(head) + slot * std::int64_t{4});
-    store_strided(shape.dtype, from, width, page + shape.keys_offset(head) + slot * element, kKvPageTokens * element,
-                  inverse);
-  }
+  store_rows(shape,
+             {.head = head,
+              .width = shape.key_width,
+              .values_offset = shape.keys_offset(head),
+              .scales_offset = shape.key_scales_offset(head),
+              .token_stride = 1,
+              .component_stride = kKvPageTokens},
+             sequence, first, count, row, k);
 }
 
 void store_values(const KvShape& shape, const KvSequence& sequence, std::int64_t head, std::int64_t first,
                   std::int64_t count, std::int64_t row, RowsIn v) {
-  const std::int64_t element = shape.element_bytes(), width = shape.value_width;
-  for (std::int64_t i = 0; i < count; ++i) {
-    const std::int64_t token = first + i, slot = token % kKvPageTokens;
-    std::byte* const page = sequence.page(token / kKvPageTokens, shape.page_bytes());
-    const float* const from = v.row(row + i) + head * width;
-    const float inverse =
-        store_scale(shape.dtype, from, width, page + shape.value_scales_offset(head) + slot * std::int64_t{4});
-    store_strided(shape.dtype, from, width,
-                  page + shape.values_offset(head) + slot * shape.padded_value_width() * element, element, inverse);
-  }
+  store_rows(shape,
+             {.head = head,
+              .width = shape.value_width,
+              .values_offset = shape.values_offset(head),
+              .scales_offset = shape.value_scales_offset(head),
+              .token_stride = shape.padded_value_width(),
+              .component_stride = 1},
+             sequence, first, count, row, v);
 }
 
 }  // namespace krait::kernels

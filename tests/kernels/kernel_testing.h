@@ -163,4 +163,20 @@ void expect_sequences_and_threads_do_not_matter(std::int64_t columns, const Matr
   }
 }
 
+// A sequence cut in two anywhere gives the bits of the whole, in y and in the state.
+// `run(pool, sequence, y)` fills y [rows, columns] from inputs of its own.
+template <class Run>
+void expect_a_cut_changes_no_bit(std::int64_t rows, std::int64_t columns, const Matrix& state, Run&& run) {
+  ThreadPool pool(2);
+  Matrix whole(rows, columns), whole_state = state;
+  run(pool, kernels::SequenceRows{.first_row = 0, .rows = rows, .state = whole_state.bytes()}, whole);
+  for (std::int64_t cut = 0; cut <= rows; ++cut) {
+    Matrix y(rows, columns), cut_state = state;
+    run(pool, kernels::SequenceRows{.first_row = 0, .rows = cut, .state = cut_state.bytes()}, y);
+    run(pool, kernels::SequenceRows{.first_row = cut, .rows = rows - cut, .state = cut_state.bytes()}, y);
+    expect_same_bits(y, whole);
+    expect_same_bits(cut_state, whole_state);
+  }
+}
+
 }  // namespace krait::tests
