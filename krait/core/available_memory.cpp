@@ -16,13 +16,23 @@ std::string read_text(const char* path) {
   return std::move(text).str();
 }
 
-// A number alone in a file; "max" is none.
-std::optional<std::uint64_t> read_number(const char* path) {
-  const std::string text = read_text(path);
+// The number that a text begins with; "max" has none.
+std::optional<std::uint64_t> leading_number(std::string_view text) {
   std::uint64_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end == text.data()) return std::nullopt;
-  return value;
+  return error == std::errc() ? std::optional(value) : std::nullopt;
+}
+
+// Of a line "key value"; 0 when it is not there.
+std::uint64_t statistic(std::string_view text, std::string_view key) {
+  for (std::size_t at = 0; at < text.size();) {
+    const std::string_view line = text.substr(at, text.find('\n', at) - at);
+    if (line.starts_with(key) && line.size() > key.size() && line[key.size()] == ' ') {
+      return leading_number(line.substr(key.size() + 1)).value_or(0);
+    }
+    at += line.size() + 1;
+  }
+  return 0;
 }
 
 }  // namespace
@@ -38,13 +48,20 @@ std::optional<std::uint64_t> parse_meminfo(std::string_view text, std::string_vi
   return kilobytes << 10;
 }
 
+std::optional<std::uint64_t> group_memory(std::string_view limit, std::string_view used, std::string_view statistics) {
+  const auto most = leading_number(limit), current = leading_number(used);
+  if (!most || !current) return std::nullopt;
+  const std::uint64_t files = statistic(statistics, "inactive_file") + statistic(statistics, "active_file");
+  const std::uint64_t held = *current - std::min(*current, files);
+  return *most - std::min(*most, held);
+}
+
 std::optional<std::uint64_t> available_memory() {
   const auto system = parse_meminfo(read_text("/proc/meminfo"), "MemAvailable");
-  const auto limit = read_number("/sys/fs/cgroup/memory.max");
-  const auto used = read_number("/sys/fs/cgroup/memory.current");
-  if (!limit || !used) return system;
-  const std::uint64_t group = *limit > *used ? *limit - *used : 0;
-  return system ? std::min(*system, group) : group;
+  const auto group = group_memory(read_text("/sys/fs/cgroup/memory.max"), read_text("/sys/fs/cgroup/memory.current"),
+                                  read_text("/sys/fs/cgroup/memory.stat"));
+  if (!group) return system;
+  return system ? std::min(*system, *group) : *group;
 }
 
 }  // namespace core

@@ -14,6 +14,16 @@ TEST(AvailableMemory, ReadsTheSystemsWords) {
   EXPECT_EQ(parse_meminfo("MemAvailable: 99999999999999999999 kB", "MemAvailable"), std::nullopt);
 }
 
+TEST(AvailableMemory, OfAControlGroupFilesGiveWay) {
+  constexpr std::string_view kStatistics = "anon 300\nfile 700\ninactive_file 400\nactive_file 250\nslab 5\n";
+  EXPECT_EQ(group_memory("2000\n", "1000\n", kStatistics), 1650U);
+  EXPECT_EQ(group_memory("2000\n", "1000\n", ""), 1000U);
+  EXPECT_EQ(group_memory("500\n", "1000\n", ""), 0U);
+  EXPECT_EQ(group_memory("2000\n", "100\n", kStatistics), 2000U);
+  EXPECT_EQ(group_memory("max\n", "1000\n", kStatistics), std::nullopt);
+  EXPECT_EQ(group_memory("", "", ""), std::nullopt);
+}
+
 TEST(AvailableMemory, ThisMachineHasSome) {
   const auto memory = available_memory();
   ASSERT_TRUE(memory.has_value());
