@@ -279,6 +279,13 @@ float* WeightLoader::taps(const std::string& name, std::int64_t channels, std::i
   return transposed(name, channels, width);
 }
 
+bool WeightLoader::rows_are_sound(const std::string& name, std::int64_t rows) {
+  if (rows >= 1 && rows <= kLargestSize) return true;
+  set_error(
+      {ErrorCode::kCorrupt, fmt::format("[models] tensor {} would have {} rows ({})", name, rows, config().origin())});
+  return false;
+}
+
 void WeightLoader::add_one(float* values, std::int64_t count) const {
   if (values == nullptr) return;
   for (std::int64_t i = 0; i < count; ++i) values[i] += 1.0F;

@@ -99,6 +99,8 @@ class WeightLoader {
   float* vector(const std::string& name, std::int64_t count);
   // A matrix [rows, columns] as f32, transposed to [columns, rows].
   float* transposed(const std::string& name, std::int64_t rows, std::int64_t columns);
+  // Whether a matrix may have so many rows: to be asked before a list of them is made. An error when not.
+  bool rows_are_sound(const std::string& name, std::int64_t rows);
   // Adds 1 to `count` values of vector(), which may be null: norms of some models store w - 1.
   void add_one(float* values, std::int64_t count) const;
   // The taps [K, C] of a causal convolution over C channels, K at most what kernels/conv1d_causal.h takes.

@@ -109,6 +109,8 @@ const std::vector<Case>& config_cases() {
       {"tiny-phi4flash", "num_hidden_layers", 6_i, {"num_hidden_layers is 6", "multiple of 4"}},
       {"tiny-phi4flash", "num_key_value_heads", 3_i, {"6 query heads", "3 key heads"}},
       {"tiny-samba", "n_query_groups", 4_i, {"6 query heads", "4 of keys"}},
+      {"tiny-samba", "head_size", 9000000_i, {"attn.attn.weight", "90000000 rows"}},
+      {"tiny-qwen3-next", "linear_key_head_dim", 16000000_i, {"in_proj_qkvz", "rows"}},
       // Kinds that are not known.
       {"tiny-jamba", "model_type", std::string("llama"), {"llama", "jamba"}},
       {"tiny-nemotron-h", "hybrid_override_pattern", std::string("M*?E"), {"hybrid_override_pattern", "'?'"}},

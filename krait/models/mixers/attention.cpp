@@ -68,6 +68,7 @@ void AttentionMixer::load_projections(const WeightScope& scope, const AttentionN
     value_ = scope.matrix(names.value + ".weight", "attn_v.weight", keys, inputs);
     return;
   }
+  if (!scope.loader().rows_are_sound(scope.name(names.fused + ".weight", ""), queries + 2 * keys)) return;
   const std::int64_t group = d.heads / d.key_heads;
   MatrixOptions query, key, value;
   query.rows.all = key.rows.all = value.rows.all = queries + 2 * keys;

@@ -61,6 +61,8 @@ void GatedDeltaMixer::load_projections(const WeightScope& scope) {
     qkv_ = scope.matrix("in_proj_qkv.weight", "attn_qkv.weight", channels, d.width, whole);
     z_ = scope.matrix("in_proj_z.weight", "attn_gate.weight", values(), d.width, whole);
   } else {
+    const std::string fused = scope.name("in_proj_qkvz.weight", "ssm_in.weight");
+    if (!scope.loader().rows_are_sound(fused, channels + values())) return;
     // For every key head: q [Dk], k [Dk], v [r Dv], z [r Dv].
     const std::int64_t per_head = values() / d.key_heads, stride = 2 * d.key_width + 2 * per_head;
     MatrixOptions qkv = whole, z = whole;
