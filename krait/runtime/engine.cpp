@@ -2,16 +2,26 @@
 
 #include <algorithm>
 
+#include "krait/core/available_memory.h"
 #include "krait/core/error.h"
 #include "krait/runtime/session.h"
 
 namespace krait::runtime {
+namespace {
+
+std::uint64_t memory_for_states(const EngineOptions& options) {
+  if (options.state_memory != 0) return options.state_memory;
+  constexpr std::uint64_t kUnknown = std::uint64_t{4} << 30;  // where the system does not say what is left
+  return available_memory().value_or(2 * kUnknown) / 2;
+}
+
+}  // namespace
 
 Engine::Engine(std::unique_ptr<models::Model> model, EngineOptions options)
     : model_(std::move(model)),
       options_(options),
       pool_(options.threads),
-      states_(model_->state_layout().bytes(), model_->state_layout().page_bytes()) {
+      states_(model_->state_layout().bytes(), model_->state_layout().page_bytes(), memory_for_states(options)) {
   if (options_.prefill_chunk < 1) {
     throw UserError(fmt::format("a prefill chunk of {} tokens is not possible", options_.prefill_chunk),
                     "give at least 1");
@@ -35,12 +45,12 @@ LogitRows Engine::step(std::span<const StepRequest> requests) {
       }
     }
     Session& session = *request.session;
-    session.state_.make_room(session.position_, static_cast<std::int64_t>(request.tokens.size()),
-                             models::StateLayout::kPageTokens);
-    segments.push_back({.state = session.state_.data(),
+    std::byte* const bundle = session.slot_.make_room(
+        session.position_, static_cast<std::int64_t>(request.tokens.size()), models::StateLayout::kPageTokens);
+    segments.push_back({.state = bundle,
                         .tokens = request.tokens,
                         .position = session.position_,
-                        .pages = session.state_.pages().data(),
+                        .pages = session.slot_.pages().data(),
                         .logits_from = request.logits_from});
   }
   models::Step step(pool_, workspace_, segments, profile_);
@@ -51,6 +61,7 @@ LogitRows Engine::step(std::span<const StepRequest> requests) {
   model_->forward(step, {logits_.data(), rows, vocabulary});
   for (const StepRequest& request : requests) {
     request.session->position_ += static_cast<std::int64_t>(request.tokens.size());
+    request.session->prefix_ = extend_prefix(request.session->prefix_, request.tokens);
   }
   return {logits_.data(), rows, vocabulary};
 }

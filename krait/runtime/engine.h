@@ -21,6 +21,9 @@ class Session;
 struct EngineOptions {
   int threads = 0;                   // 0: one for each core the process may use
   std::int64_t prefill_chunk = 512;  // most tokens of one sequence in a step; bounds scratch memory
+  // Bytes that states of sequences may take; 0: half of the memory that is left once the model is loaded. Taken only
+  // as states are used.
+  std::uint64_t state_memory = 0;
 };
 
 // One sequence's part of a step.

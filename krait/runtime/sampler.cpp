@@ -1,6 +1,7 @@
 #include "krait/runtime/sampler.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -37,6 +38,77 @@ Sampler::Sampler(SamplerOptions options, std::int64_t vocabulary)
   }
 }
 
+namespace {
+
+// The options that are numbers, by name: the one list that saving and restoring read.
+template <class Options, class Visit>
+void visit_numbers(Options& options, Visit&& visit) {
+  visit("temperature", options.temperature);
+  visit("top_k", options.top_k);
+  visit("top_p", options.top_p);
+  visit("min_p", options.min_p);
+  visit("repetition_penalty", options.repetition_penalty);
+  visit("presence_penalty", options.presence_penalty);
+  visit("frequency_penalty", options.frequency_penalty);
+}
+
+constexpr std::string_view kBias = "logit_bias.";
+
+}  // namespace
+
+SavedSampler Sampler::save() const {
+  SavedSampler saved;
+  visit_numbers(options_, [&](const char* name, auto value) { saved.options[name] = static_cast<double>(value); });
+  for (const auto& [id, bias] : options_.logit_bias) {
+    // Biases of one token add up.
+    saved.options[fmt::format("{}{}", kBias, id)] += static_cast<double>(bias);
+  }
+  saved.seed = options_.seed;
+  saved.random = random_.state();
+  if (counts_matter()) {
+    std::map<TokenId, Counts> ordered(counts_.begin(), counts_.end());
+    for (const auto& [id, counts] : ordered) {
+      saved.counts.insert(saved.counts.end(), {id, counts.prompt, counts.generated});
+    }
+  }
+  return saved;
+}
+
+Result<Sampler> Sampler::restore(const SavedSampler& saved, std::int64_t vocabulary) {
+  SamplerOptions options;
+  options.seed = saved.seed;
+  std::map<std::string, double> left = saved.options;
+  visit_numbers(options, [&](const char* name, auto& value) {
+    const auto found = left.find(name);
+    if (found == left.end()) return;
+    value = static_cast<std::remove_reference_t<decltype(value)>>(std::clamp(found->second, -1e18, 1e18));
+    left.erase(found);
+  });
+  for (const auto& [name, value] : left) {
+    TokenId id = -1;
+    if (name.starts_with(kBias)) std::from_chars(name.data() + kBias.size(), name.data() + name.size(), id);
+    if (id < 0) return fail(ErrorCode::kCorrupt, "[sampler] there is no option \"{}\"", name);
+    options.logit_bias.emplace_back(id, static_cast<float>(value));
+  }
+  try {
+    Sampler sampler(std::move(options), vocabulary);
+    sampler.random_ = Random(saved.random);
+    if (saved.counts.size() % 3 != 0) {
+      return fail(ErrorCode::kCorrupt, "[sampler] {} counts are no list of three each", saved.counts.size());
+    }
+    for (std::size_t i = 0; i < saved.counts.size(); i += 3) {
+      const std::int64_t id = saved.counts[i];
+      if (id < 0 || id >= vocabulary) {
+        return fail(ErrorCode::kCorrupt, "[sampler] counts of token {}: ids are 0 … {}", id, vocabulary - 1);
+      }
+      sampler.counts_[static_cast<TokenId>(id)] = {saved.counts[i + 1], saved.counts[i + 2]};
+    }
+    return sampler;
+  } catch (const UserError& wrong) {
+    return fail(ErrorCode::kCorrupt, "[sampler] {}", wrong.what());
+  }
+}
+
 void Sampler::observe_prompt(std::span<const TokenId> tokens) {
   for (const TokenId id : tokens) ++counts_[id].prompt;
 }
@@ -58,9 +130,7 @@ void Sampler::adjust(std::span<float> logits) const {
   for (const auto& [id, bias] : options_.logit_bias) {
     if (static_cast<std::size_t>(id) < logits.size()) logits[static_cast<std::size_t>(id)] += bias;
   }
-  const bool penalised =
-      options_.repetition_penalty != 1 || options_.presence_penalty != 0 || options_.frequency_penalty != 0;
-  if (!penalised) return;
+  if (!counts_matter()) return;
   // Each token is treated by itself, so the order of the map does not matter.
   for (const auto& [id, counts] : counts_) {
     if (static_cast<std::size_t>(id) >= logits.size()) continue;
@@ -69,6 +139,10 @@ void Sampler::adjust(std::span<float> logits) const {
     if (counts.generated == 0) continue;
     logit -= options_.presence_penalty + options_.frequency_penalty * static_cast<float>(counts.generated);
   }
+}
+
+bool Sampler::counts_matter() const {
+  return options_.repetition_penalty != 1 || options_.presence_penalty != 0 || options_.frequency_penalty != 0;
 }
 
 TokenId Sampler::draw(std::span<const float> logits) {

@@ -6,11 +6,14 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <span>
+#include <string>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
+#include "krait/core/error.h"
 #include "krait/core/random.h"
 #include "krait/formats/tokenizer.h"
 
@@ -31,11 +34,24 @@ struct SamplerOptions {
   std::uint64_t seed = 0;
 };
 
+// Everything that decides the draws to come, in plain numbers.
+struct SavedSampler {
+  std::map<std::string, double> options;  // the members of SamplerOptions, and "logit_bias.ID"
+  std::uint64_t seed = 0;
+  std::uint64_t random = 0;          // the generator's state
+  std::vector<std::int64_t> counts;  // three numbers a token: id, times in the prompt, times generated
+};
+
 class Sampler {
  public:
   // `vocabulary`: ids from there on are never chosen. The padding rows of an embedding have logits of untrained
   // weights. Throws UserError for options outside their range.
   Sampler(SamplerOptions options, std::int64_t vocabulary);
+
+  // What goes on exactly as this one would.
+  SavedSampler save() const;
+  // kCorrupt for options or counts that no sampler of this vocabulary has.
+  static Result<Sampler> restore(const SavedSampler& saved, std::int64_t vocabulary);
 
   // Tokens of a prompt, for the repetition penalty.
   void observe_prompt(std::span<const TokenId> tokens);
@@ -45,6 +61,7 @@ class Sampler {
   const SamplerOptions& options() const { return options_; }
 
  private:
+  bool counts_matter() const;  // whether any penalty is on
   void adjust(std::span<float> logits) const;
   TokenId draw(std::span<const float> logits);
 

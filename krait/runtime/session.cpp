@@ -2,15 +2,29 @@
 
 #include <algorithm>
 
+#include "krait/core/check.h"
+
 namespace krait::runtime {
 
-Session::Session(Engine& engine) : Session(engine, engine.states().acquire()) {}
+Session::Session(Engine& engine) : engine_(engine), slot_(engine.states().acquire()) {}
 
-Session Session::fork() const {
-  Session copy(engine_, engine_.states().fork(state_));
-  copy.position_ = position_;
-  copy.logits_ = logits_;
-  return copy;
+Session::Session(Engine& engine, const State& state)
+    : engine_(engine),
+      slot_(state.slot_),
+      position_(state.position_),
+      prefix_(state.prefix_),
+      // Never written to while the state holds it.
+      logits_(std::const_pointer_cast<std::vector<float>>(state.logits_)),
+      logits_position_(state.position_) {
+  KRAIT_CHECK(slot_.belongs_to(engine.states()), "a state of another engine's pool cannot go on here");
+}
+
+State Session::snapshot() const { return {slot_, position_, prefix_, has_logits() ? logits_ : nullptr}; }
+
+void Session::keep_logits(std::span<const float> row) {
+  if (!logits_ || logits_.use_count() > 1) logits_ = std::make_shared<std::vector<float>>();
+  logits_->assign(row.begin(), row.end());
+  logits_position_ = position_;
 }
 
 void Session::feed(std::span<const TokenId> tokens) {
@@ -21,7 +35,7 @@ void Session::feed(std::span<const TokenId> tokens) {
     const auto count = static_cast<std::int64_t>(part.size());
     const StepRequest request{this, part, tokens.empty() ? count - 1 : count};
     const LogitRows rows = engine_.step({&request, 1});
-    if (tokens.empty()) logits_.assign(rows.row(0).begin(), rows.row(0).end());
+    if (tokens.empty()) keep_logits(rows.row(0));
   }
 }
 
@@ -33,7 +47,7 @@ void Session::feed_each(std::span<const TokenId> tokens, const Visitor& visit) {
     tokens = tokens.subspan(part.size());
     const StepRequest request{this, part, 0};
     const LogitRows rows = engine_.step({&request, 1});
-    logits_.assign(rows.row(rows.rows - 1).begin(), rows.row(rows.rows - 1).end());
+    keep_logits(rows.row(rows.rows - 1));
     for (std::int64_t row = 0; row < rows.rows; ++row) visit(index++, rows.row(row));
   }
 }

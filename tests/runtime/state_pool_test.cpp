@@ -9,47 +9,48 @@
 namespace krait::runtime {
 namespace {
 
-bool all_zero(const StateSlot& slot, std::size_t bytes) {
-  return std::all_of(slot.data(), slot.data() + bytes, [](std::byte b) { return b == std::byte{0}; });
+constexpr std::uint64_t kMemory = 1 << 20;
+
+bool all_zero(const std::byte* bytes, std::size_t count) {
+  return std::all_of(bytes, bytes + count, [](std::byte b) { return b == std::byte{0}; });
 }
 
-TEST(StatePool, HandsOutZeroedStatesEvenWhenReused) {
-  StatePool pool(256);
-  const std::byte* first = nullptr;
-  {
-    StateSlot slot = pool.acquire();
-    EXPECT_TRUE(all_zero(slot, 256));
-    std::fill_n(slot.data(), 256, std::byte{7});
-    first = slot.data();
-  }
-  const StateSlot again = pool.acquire();
-  EXPECT_EQ(again.data(), first);
-  EXPECT_TRUE(all_zero(again, 256));
+TEST(StatePool, HoldsAsManyStatesAsItsMemory) {
+  const StatePool pool(4096, 0, kMemory);
+  EXPECT_EQ(pool.capacity(), 256U);
+  EXPECT_EQ(pool.bytes_per_state(), 4096U);
+  // A model that has been loaded can be used.
+  EXPECT_GE(StatePool(2 * kMemory, 0, kMemory).capacity(), 1U);
 }
 
-TEST(StatePool, AForkIsACopyOfItsOwn) {
-  StatePool pool(128);
+TEST(StatePool, ACopySharesTheBundleUntilOneWrites) {
+  StatePool pool(128, 0, kMemory);
   StateSlot slot = pool.acquire();
-  slot.data()[5] = std::byte{42};
-  StateSlot copy = pool.fork(slot);
-  slot.data()[5] = std::byte{1};
-  EXPECT_EQ(copy.data()[5], std::byte{42});
-  EXPECT_NE(copy.data(), slot.data());
+  EXPECT_TRUE(all_zero(slot.bundle(), 128));
+  slot.make_room(0, 1, 4)[5] = std::byte{42};
+  StateSlot copy = slot;
+  EXPECT_EQ(copy.bundle(), slot.bundle());
+  EXPECT_EQ(pool.states_in_use(), 1U);
+  slot.make_room(1, 1, 4)[5] = std::byte{1};
+  EXPECT_NE(copy.bundle(), slot.bundle());
+  EXPECT_EQ(copy.bundle()[5], std::byte{42});
+  EXPECT_EQ(slot.bundle()[5], std::byte{1});
+  EXPECT_EQ(pool.states_in_use(), 2U);
 }
 
 // Pages of 4 tokens.
-TEST(StatePool, AForkSharesPagesUntilOneIsWrittenTo) {
-  StatePool pool(64, 128);
+TEST(StatePool, ACopySharesPagesUntilOneIsWrittenTo) {
+  StatePool pool(64, 128, kMemory);
   StateSlot slot = pool.acquire();
   EXPECT_TRUE(slot.pages().empty());
   slot.make_room(0, 6, 4);
   ASSERT_EQ(slot.pages().size(), 2U);
   for (std::byte* page : slot.pages()) {
     EXPECT_EQ(reinterpret_cast<std::uintptr_t>(page) % 64, 0U);
-    EXPECT_TRUE(std::all_of(page, page + 128, [](std::byte b) { return b == std::byte{0}; }));
+    EXPECT_TRUE(all_zero(page, 128));
   }
   slot.pages()[1][7] = std::byte{42};
-  StateSlot copy = pool.fork(slot);
+  StateSlot copy = slot;
   EXPECT_EQ(pool.pages_in_use(), 2U);
   // Two more tokens: the second page belongs to both and is copied, the first is never touched again.
   copy.make_room(6, 1, 4);
@@ -68,35 +69,35 @@ TEST(StatePool, AForkSharesPagesUntilOneIsWrittenTo) {
 }
 
 TEST(StatePool, PagesComeBackEmpty) {
-  StatePool pool(64, 128);
+  StatePool pool(64, 128, kMemory);
   {
     StateSlot slot = pool.acquire();
     slot.make_room(0, 9, 4);
     for (std::byte* page : slot.pages()) std::fill_n(page, 128, std::byte{9});
-    StateSlot copy = pool.fork(slot);
+    const StateSlot copy = slot;
     EXPECT_EQ(pool.pages_in_use(), 3U);
   }
   EXPECT_EQ(pool.pages_in_use(), 0U);
+  EXPECT_EQ(pool.states_in_use(), 0U);
   StateSlot again = pool.acquire();
   again.make_room(0, 12, 4);
-  for (std::byte* page : again.pages()) {
-    EXPECT_TRUE(std::all_of(page, page + 128, [](std::byte b) { return b == std::byte{0}; }));
-  }
+  for (std::byte* page : again.pages()) EXPECT_TRUE(all_zero(page, 128));
   EXPECT_THROW(again.make_room(20, 1, 4), InternalError);
 }
 
 TEST(StatePool, StatesThatDoNotGrowHaveNoPages) {
-  StatePool pool(64);
+  StatePool pool(64, 0, kMemory);
   StateSlot slot = pool.acquire();
   slot.make_room(0, 1000, 4);
   EXPECT_TRUE(slot.pages().empty());
 }
 
-TEST(StatePool, RefusesToForkAStateOfAnotherPool) {
-  StatePool small(64);
-  StatePool large(128);
-  const StateSlot slot = small.acquire();
-  EXPECT_THROW(large.fork(slot), InternalError);
+TEST(StatePool, KnowsItsOwnStates) {
+  StatePool one(64, 0, kMemory);
+  const StatePool other(64, 0, kMemory);
+  const StateSlot slot = one.acquire();
+  EXPECT_TRUE(slot.belongs_to(one));
+  EXPECT_FALSE(slot.belongs_to(other));
 }
 
 }  // namespace
