@@ -8,7 +8,6 @@
 
 #include "krait/cli/command.h"
 #include "krait/cli/terminal.h"
-#include "krait/core/available_memory.h"
 
 namespace krait::cli {
 
@@ -79,33 +78,20 @@ fs::path bundled_model() {
       fmt::format("the bundled model is not beside the program ({}): name a model with -m", program.string()));
 }
 
-namespace {
-
-// Loading would end in the system's out-of-memory killer, which says nothing.
-void check_that_it_fits(const std::shared_ptr<const formats::WeightSource>& source, models::LoadOptions options) {
-  const auto available = available_memory();
-  if (!available || options.in_place) return;
-  options.shapes_only = true;
-  const auto needed = [&] {
-    const auto model = models::load_model(source, options);
-    return model ? (*model)->info().weight_bytes : 0;
-  };
-  const std::uint64_t bytes = needed();
-  if (bytes <= *available) return;
-  options.weights = kernels::parse_panel_format("int4");
-  throw CommandError(
-      fmt::format("the weights need {} of memory and {} are left; with --weights int4 they would need {}{} ({})",
-                  bytes_text(bytes), bytes_text(*available), bytes_text(needed()),
-                  source->format() == "gguf" ? "" : ", with --in-place nothing, at a lower speed", source->origin()));
+runtime::OpenedModel open_model(const ModelOptions& options, std::int64_t prefill_chunk) {
+  std::shared_ptr<const formats::WeightSource> source = value_or_throw(formats::open_weights(options.path()));
+  if (const auto shortfall = runtime::memory_shortfall(source, options.load_options())) {
+    throw CommandError(fmt::format(
+        "the weights need {} of memory and {} are left; with --weights int4 they would need {}{} ({})",
+        bytes_text(shortfall->needed), bytes_text(shortfall->available), bytes_text(shortfall->needed_as_int4),
+        source->format() == "gguf" ? "" : ", with --in-place nothing, at a lower speed", source->origin()));
+  }
+  return value_or_throw(runtime::OpenedModel::open(std::move(source), options.load_options(),
+                                                   {.threads = options.threads, .prefill_chunk = prefill_chunk}));
 }
 
-}  // namespace
-
 std::unique_ptr<runtime::Engine> open_engine(const ModelOptions& options, std::int64_t prefill_chunk) {
-  std::shared_ptr<const formats::WeightSource> source = value_or_throw(formats::open_weights(options.path()));
-  check_that_it_fits(source, options.load_options());
-  auto model = value_or_throw(models::load_model(std::move(source), options.load_options()));
-  return std::make_unique<runtime::Engine>(std::move(model), runtime::EngineOptions{options.threads, prefill_chunk});
+  return open_model(options, prefill_chunk).take_engine();
 }
 
 std::unique_ptr<formats::Tokenizer> open_tokenizer_of(const ModelOptions& options) {

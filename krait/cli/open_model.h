@@ -11,7 +11,7 @@
 
 #include "krait/formats/tokenizer.h"
 #include "krait/models/registry.h"
-#include "krait/runtime/engine.h"
+#include "krait/runtime/open_model.h"
 
 namespace krait::cli {
 
@@ -40,6 +40,7 @@ struct ModelOptions {
 // folder. Throws CommandError when it is in neither.
 std::filesystem::path bundled_model();
 
+runtime::OpenedModel open_model(const ModelOptions& options, std::int64_t prefill_chunk = 512);
 std::unique_ptr<runtime::Engine> open_engine(const ModelOptions& options, std::int64_t prefill_chunk = 512);
 std::unique_ptr<formats::Tokenizer> open_tokenizer_of(const ModelOptions& options);
 

@@ -1,6 +1,6 @@
 // The state of a sequence after exactly position() tokens, kept: a value that nobody changes. Copies share its memory,
-// and so do the sessions that go on from it, until they do. It knows no model; what it belongs to stands in
-// state_identity.h, and how it is written down in state_saving.h.
+// and so do the sessions that go on from it, until they do. It knows no model; what it belongs to, and how it is
+// written down, stands in state_saving.h.
 #pragma once
 
 #include <cstddef>

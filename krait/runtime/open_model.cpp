@@ -1,0 +1,63 @@
+#include "krait/runtime/open_model.h"
+
+#include "krait/core/available_memory.h"
+#include "krait/formats/content_identity.h"
+
+namespace krait::runtime {
+
+std::optional<MemoryShortfall> memory_shortfall(const std::shared_ptr<const formats::WeightSource>& source,
+                                                const models::LoadOptions& options) {
+  const auto available = available_memory();
+  if (!available || options.in_place) return std::nullopt;
+  models::LoadOptions shapes = options;
+  shapes.shapes_only = true;
+  const auto needed = [&] {
+    const auto model = models::load_model(source, shapes);
+    return model ? (*model)->info().weight_bytes : 0;
+  };
+  MemoryShortfall shortfall{.needed = needed(), .available = *available};
+  if (shortfall.needed <= shortfall.available) return std::nullopt;
+  shapes.weights = kernels::parse_panel_format("int4");
+  shortfall.needed_as_int4 = needed();
+  return shortfall;
+}
+
+Result<OpenedModel> OpenedModel::open(const std::filesystem::path& path, const models::LoadOptions& options,
+                                      const EngineOptions& engine) {
+  KRAIT_ASSIGN(std::shared_ptr<const formats::WeightSource> source, formats::open_weights(path));
+  if (const auto shortfall = memory_shortfall(source, options)) {
+    return fail(ErrorCode::kResourceExhausted,
+                "[model] the weights need {} bytes of memory and {} are left; as int4 they would need {} ({})",
+                shortfall->needed, shortfall->available, shortfall->needed_as_int4, source->origin());
+  }
+  return open(std::move(source), options, engine);
+}
+
+Result<OpenedModel> OpenedModel::open(std::shared_ptr<const formats::WeightSource> source,
+                                      const models::LoadOptions& options, const EngineOptions& engine) {
+  KRAIT_ASSIGN(auto model, models::load_model(source, options));
+  OpenedModel opened;
+  opened.engine_ = std::make_unique<Engine>(std::move(model), engine);
+  opened.source_ = std::move(source);
+  return opened;
+}
+
+Result<void> OpenedModel::open_tokenizer(const std::filesystem::path& path) {
+  KRAIT_ASSIGN(tokenizer_, formats::open_tokenizer(path));
+  identity_.reset();
+  return {};
+}
+
+Result<formats::StateIdentity> OpenedModel::identity() {
+  if (!identity_) {
+    formats::StateIdentity identity;
+    identity.architecture = engine_->model().info().architecture;
+    identity.weights = kernels::to_string(engine_->model().info().weights);
+    KRAIT_ASSIGN(identity.model, formats::weights_identity(*source_, engine_->pool()));
+    if (tokenizer_) identity.tokenizer = formats::tokenizer_identity(*tokenizer_);
+    identity_ = std::move(identity);
+  }
+  return *identity_;
+}
+
+}  // namespace krait::runtime
