@@ -19,8 +19,9 @@ ROOMS = {
     "kernels": ["core"],
     "models": ["core", "kernels", "formats/weight_source.h", "formats/config.h"],
     # The sampler needs the probabilities of logits, which are arithmetic on one row and know no model.
+    # States at rest change their dtype, which is arithmetic on rows and knows no model either.
     "runtime": ["core", "formats", "models/model.h", "models/registry.h", "models/state_layout.h",
-                "kernels/distribution.h"],
+                "kernels/distribution.h", "kernels/state_conversion.h", "kernels/state_storage.h"],
     "server": ["core", "formats", "runtime"],
     "fleet": ["core", "runtime", "formats/state_file.h", "server/openai_api.h"],
     "nn": ["core", "kernels"],

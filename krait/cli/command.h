@@ -29,6 +29,8 @@ T value_or_throw(Result<T> result) {
 using AddCommand = void (*)(CLI::App& program, int& status);
 
 void add_run(CLI::App& program, int& status);
+void add_read(CLI::App& program, int& status);
+void add_state(CLI::App& program, int& status);
 void add_inspect(CLI::App& program, int& status);
 void add_logits(CLI::App& program, int& status);
 void add_tokenize(CLI::App& program, int& status);

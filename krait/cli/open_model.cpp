@@ -27,12 +27,7 @@ void ModelOptions::add_engine(CLI::App& command) {
                   "Keep weight matrices in this format, rounded at load where need be (default: as in the file)")
       ->check(CLI::IsMember(kWeightFormats))
       ->type_name("FORMAT");
-  command.add_option("--state-dtype", state_dtype, "Keep the states of sequences as f32, bf16 or int8 (default: f32)")
-      ->check(CLI::IsMember({"f32", "bf16", "int8"}))
-      ->type_name("TYPE");
-  command.add_option("--kv-dtype", kv_dtype, "Keep keys and values of attention as f32, bf16 or int8 (default: f32)")
-      ->check(CLI::IsMember({"f32", "bf16", "int8"}))
-      ->type_name("TYPE");
+  add_state_dtypes(command);
   command.add_flag("--in-place", in_place,
                    "Use 16- and 32-bit weights where the file has them: slower, but no copy in memory");
   command.add_flag("--exact-activations", exact_activations,
@@ -40,6 +35,15 @@ void ModelOptions::add_engine(CLI::App& command) {
   command.add_option("-t,--threads", threads, "Threads (default: one for each core)")
       ->check(CLI::Range(1, 1024))
       ->type_name("T");
+}
+
+void ModelOptions::add_state_dtypes(CLI::App& command) {
+  command.add_option("--state-dtype", state_dtype, "Keep the states of sequences as f32, bf16 or int8 (default: f32)")
+      ->check(CLI::IsMember({"f32", "bf16", "int8"}))
+      ->type_name("TYPE");
+  command.add_option("--kv-dtype", kv_dtype, "Keep keys and values of attention as f32, bf16 or int8 (default: f32)")
+      ->check(CLI::IsMember({"f32", "bf16", "int8"}))
+      ->type_name("TYPE");
 }
 
 void ModelOptions::add_tokenizer(CLI::App& command) {
@@ -94,13 +98,40 @@ std::unique_ptr<runtime::Engine> open_engine(const ModelOptions& options, std::i
   return open_model(options, prefill_chunk).take_engine();
 }
 
-std::unique_ptr<formats::Tokenizer> open_tokenizer_of(const ModelOptions& options) {
-  const fs::path path = options.tokenizer.empty() ? options.path() : fs::path(options.tokenizer);
-  auto tokenizer = formats::open_tokenizer(path);
-  if (!tokenizer && options.tokenizer.empty() && tokenizer.error().code == ErrorCode::kNotFound) {
-    throw CommandError(fmt::format("{}; name one with --tokenizer", tokenizer.error().message));
+namespace {
+
+fs::path tokenizer_place(const ModelOptions& options) {
+  return options.tokenizer.empty() ? options.path() : fs::path(options.tokenizer);
+}
+
+[[noreturn]] void fail_without_tokenizer(const ModelOptions& options, const Error& error) {
+  const bool own = options.tokenizer.empty() && error.code == ErrorCode::kNotFound;
+  throw CommandError(own ? fmt::format("{}; name one with --tokenizer", error.message) : error.message);
+}
+
+}  // namespace
+
+runtime::OpenedModel open_model_with_tokenizer(const ModelOptions& options, std::int64_t prefill_chunk) {
+  runtime::OpenedModel model = open_model(options, prefill_chunk);
+  if (const auto opened = model.open_tokenizer(tokenizer_place(options)); !opened) {
+    fail_without_tokenizer(options, opened.error());
   }
-  return value_or_throw(std::move(tokenizer));
+  return model;
+}
+
+std::unique_ptr<formats::Tokenizer> open_tokenizer_of(const ModelOptions& options) {
+  auto tokenizer = formats::open_tokenizer(tokenizer_place(options));
+  if (!tokenizer) fail_without_tokenizer(options, tokenizer.error());
+  return *std::move(tokenizer);
+}
+
+std::optional<formats::TokenId> start_token(const formats::Tokenizer& tokenizer, const models::ModelInfo& info,
+                                            bool text_is_empty) {
+  if (!text_is_empty && !tokenizer.adds_bos()) return std::nullopt;
+  auto start = tokenizer.bos() ? tokenizer.bos() : info.bos;
+  if (!start) start = tokenizer.eos();
+  if (!start && text_is_empty) throw CommandError("the prompt is empty and the model has no token to start a text");
+  return start;
 }
 
 void TextInput::add(CLI::App& command, const std::string& what) {

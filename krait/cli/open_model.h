@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,9 +29,10 @@ struct ModelOptions {
   std::string tokenizer;  // empty: the model's own
   int threads = 0;
 
-  void add_model(CLI::App& command);      // -m
-  void add_engine(CLI::App& command);     // --weights, --state-dtype, --threads, …
-  void add_tokenizer(CLI::App& command);  // --tokenizer
+  void add_model(CLI::App& command);         // -m
+  void add_engine(CLI::App& command);        // --weights, --state-dtype, --threads, …
+  void add_state_dtypes(CLI::App& command);  // the two of them that states have
+  void add_tokenizer(CLI::App& command);     // --tokenizer
 
   std::filesystem::path path() const;
   models::LoadOptions load_options() const;
@@ -41,8 +43,15 @@ struct ModelOptions {
 std::filesystem::path bundled_model();
 
 runtime::OpenedModel open_model(const ModelOptions& options, std::int64_t prefill_chunk = 512);
+// The same with its tokenizer, for commands that keep states.
+runtime::OpenedModel open_model_with_tokenizer(const ModelOptions& options, std::int64_t prefill_chunk = 512);
 std::unique_ptr<runtime::Engine> open_engine(const ModelOptions& options, std::int64_t prefill_chunk = 512);
 std::unique_ptr<formats::Tokenizer> open_tokenizer_of(const ModelOptions& options);
+
+// The token that starts a text: where the tokenizer asks for one, or the text is empty and something must stand there.
+// Throws CommandError when an empty text has none.
+std::optional<formats::TokenId> start_token(const formats::Tokenizer& tokenizer, const models::ModelInfo& info,
+                                            bool text_is_empty);
 
 // The text a command works on: an argument, a file, or standard input when neither is given.
 struct TextInput {

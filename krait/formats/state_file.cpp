@@ -103,6 +103,10 @@ StateSection section_of(const Json& row, std::uint64_t begin, std::uint64_t end,
     if (text(row, "compression") != "zstd")
       throw wrong(fmt::format("unknown compression {}", text(row, "compression")));
     section.compressed = true;
+    // A zstd block of 128 KiB takes 4 bytes at the least: what claims more cannot be read.
+    if (section.bytes / 32768 > section.stored_bytes) {
+      throw wrong(fmt::format("{} bytes cannot be compressed to {}", section.bytes, section.stored_bytes));
+    }
   } else if (section.stored_bytes != section.bytes) {
     throw wrong(fmt::format("{} bytes are stored as {} without compression", section.bytes, section.stored_bytes));
   }

@@ -39,7 +39,7 @@ std::uint64_t StateLayout::add(std::string name, Shape shape, DType dtype, State
     bytes = static_cast<std::uint64_t>(kernels::state_bytes(dtype, *elements / width, width));
   }
   const std::uint64_t offset = bytes_;
-  tensors_.push_back({std::move(name), std::move(shape), dtype, kind, *bytes, offset});
+  tensors_.push_back({std::move(name), std::move(shape), dtype, kind, *bytes, offset, false, {}});
   bytes_ += aligned(*bytes);
   return offset;
 }
@@ -47,7 +47,7 @@ std::uint64_t StateLayout::add(std::string name, Shape shape, DType dtype, State
 std::uint64_t StateLayout::add_paged(std::string name, const kernels::KvShape& shape) {
   const std::uint64_t offset = page_bytes_;
   const auto bytes = static_cast<std::uint64_t>(shape.page_bytes());
-  tensors_.push_back({std::move(name), kv_rows(shape, 1), shape.dtype, StateKind::kKv, bytes, offset, true});
+  tensors_.push_back({std::move(name), kv_rows(shape, 1), shape.dtype, StateKind::kKv, bytes, offset, true, shape});
   page_bytes_ += aligned(bytes);
   return offset;
 }
@@ -56,7 +56,8 @@ std::uint64_t StateLayout::add_ring(std::string name, const kernels::KvShape& sh
   const std::int64_t pages = kernels::kv_ring_pages(window);
   const std::uint64_t offset = bytes_;
   const auto bytes = static_cast<std::uint64_t>(pages * shape.page_bytes());
-  tensors_.push_back({std::move(name), kv_rows(shape, pages), shape.dtype, StateKind::kKv, bytes, offset});
+  tensors_.push_back(
+      {std::move(name), kv_rows(shape, pages), shape.dtype, StateKind::kKv, bytes, offset, false, shape});
   bytes_ += aligned(bytes);
   return offset;
 }

@@ -35,6 +35,7 @@ struct StateTensor {
   std::uint64_t bytes = 0;   // scales included
   std::uint64_t offset = 0;  // bytes from the start of the bundle or page, a multiple of 64
   bool paged = false;        // stands in every page; shape and bytes are those of one page
+  kernels::KvShape kv = {};  // how the pages of kind kKv are divided
 };
 
 class StateLayout {

@@ -36,7 +36,7 @@ class OpenedModel {
   // From a folder or file; without a call there is none.
   Result<void> open_tokenizer(const std::filesystem::path& path);
 
-  Engine& engine() { return *engine_; }
+  Engine& engine() const { return *engine_; }
   // For those who keep no states: lets go of everything else.
   std::unique_ptr<Engine> take_engine() && { return std::move(engine_); }
   const formats::Tokenizer* tokenizer() const { return tokenizer_.get(); }

@@ -6,10 +6,10 @@
 
 namespace krait::runtime {
 
-Session::Session(Engine& engine) : engine_(engine), slot_(engine.states().acquire()) {}
+Session::Session(Engine& engine) : engine_(&engine), slot_(engine.states().acquire()) {}
 
 Session::Session(Engine& engine, const State& state)
-    : engine_(engine),
+    : engine_(&engine),
       slot_(state.slot_),
       position_(state.position_),
       prefix_(state.prefix_),
@@ -28,25 +28,25 @@ void Session::keep_logits(std::span<const float> row) {
 }
 
 void Session::feed(std::span<const TokenId> tokens) {
-  const auto chunk = static_cast<std::size_t>(engine_.options().prefill_chunk);
+  const auto chunk = static_cast<std::size_t>(engine_->options().prefill_chunk);
   while (!tokens.empty()) {
     const auto part = tokens.first(std::min(chunk, tokens.size()));
     tokens = tokens.subspan(part.size());
     const auto count = static_cast<std::int64_t>(part.size());
     const StepRequest request{this, part, tokens.empty() ? count - 1 : count};
-    const LogitRows rows = engine_.step({&request, 1});
+    const LogitRows rows = engine_->step({&request, 1});
     if (tokens.empty()) keep_logits(rows.row(0));
   }
 }
 
 void Session::feed_each(std::span<const TokenId> tokens, const Visitor& visit) {
-  const auto chunk = static_cast<std::size_t>(engine_.logit_rows_at_once());
+  const auto chunk = static_cast<std::size_t>(engine_->logit_rows_at_once());
   std::int64_t index = 0;
   while (!tokens.empty()) {
     const auto part = tokens.first(std::min(chunk, tokens.size()));
     tokens = tokens.subspan(part.size());
     const StepRequest request{this, part, 0};
-    const LogitRows rows = engine_.step({&request, 1});
+    const LogitRows rows = engine_->step({&request, 1});
     keep_logits(rows.row(rows.rows - 1));
     for (std::int64_t row = 0; row < rows.rows; ++row) visit(index++, rows.row(row));
   }

@@ -19,11 +19,12 @@ class Session {
   // Goes on from a state of the engine's pool. Shares its memory until the first token is fed.
   Session(Engine& engine, const State& state);
   Session(Session&&) = default;
+  Session& operator=(Session&&) = default;
 
   // What it has come to, to be kept. Costs no copy now; the next token fed does.
   State snapshot() const;
   // A second sequence with the same past.
-  Session fork() const { return Session(engine_, snapshot()); }
+  Session fork() const { return Session(*engine_, snapshot()); }
 
   // Reads tokens in chunks of the engine's size. No tokens, no change.
   void feed(std::span<const TokenId> tokens);
@@ -37,9 +38,9 @@ class Session {
   }
   std::int64_t position() const { return position_; }
   Hash128 prefix() const { return prefix_; }  // of the tokens fed (core/hash.h)
-  Engine& engine() const { return engine_; }
+  Engine& engine() const { return *engine_; }
   // The bundle, and the pages of what grows (models/state_layout.h).
-  std::span<const std::byte> state() const { return {slot_.bundle(), engine_.states().bytes_per_state()}; }
+  std::span<const std::byte> state() const { return {slot_.bundle(), engine_->states().bytes_per_state()}; }
   std::span<std::byte* const> pages() const { return slot_.pages(); }
 
  private:
@@ -47,7 +48,7 @@ class Session {
   void keep_logits(std::span<const float> row);
   bool has_logits() const { return logits_ && logits_position_ == position_; }
 
-  Engine& engine_;
+  Engine* engine_;
   StateSlot slot_;
   std::int64_t position_ = 0;
   Hash128 prefix_;
