@@ -149,6 +149,8 @@ def complaints_of(root, path):
             elif header.startswith("tests/"):
                 shared = file.parts[0] == "bench" and header.startswith("tests/support/")
                 complaint = None if shared or file.parts[0] == "tests" else f"{header}: only tests may include tests"
+            elif header.startswith("bench/"):
+                complaint = None if file.parts[0] == "bench" else f"{header}: only bench may include bench"
             else:
                 complaint = complaint_about_header(file, quote, header)
             if complaint:

@@ -19,9 +19,10 @@ std::string panel(const std::vector<std::uint64_t>& capacities, const HitRates& 
   top = std::ceil(top * 10) / 10;
   const double step = kPlotWidth / static_cast<double>(capacities.size() - 1);
   const auto y_of = [&](double rate) { return kTop + kPlotHeight * (1 - rate / top); };
-  std::string svg =
-      fmt::format("<g transform=\"translate({} 0)\">\n<text x=\"{}\" y=\"22\" font-weight=\"bold\">{}</text>\n", x0,
-                  kLeft, rates.trace);
+  std::string svg = fmt::format(
+      "<g transform=\"translate({} 0)\">\n<text x=\"{}\" y=\"22\" font-weight=\"bold\">{}: prompt tokens "
+      "found</text>\n",
+      x0, kLeft, rates.trace);
   for (int tenth = 0; tenth <= static_cast<int>(std::lround(top * 10)); ++tenth) {
     const double y = y_of(tenth / 10.0);
     svg += fmt::format(
@@ -41,6 +42,8 @@ std::string panel(const std::vector<std::uint64_t>& capacities, const HitRates& 
     svg += fmt::format("<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"2\"/>\n", points,
                        kColours[l % kColours.size()]);
   }
+  svg += fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">states kept</text>\n", kLeft + kPlotWidth / 2,
+                     kTop + kPlotHeight + 36);
   return svg + "</g>\n";
 }
 
@@ -51,15 +54,15 @@ std::string hit_rate_chart(const std::vector<std::uint64_t>& capacities, const s
   std::string svg = fmt::format(
       "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {}\" font-family=\"sans-serif\" font-size=\"12\">\n"
       "<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n",
-      width, kPanelHeight + 40);
+      width, kPanelHeight + 50);
   for (std::size_t t = 0; t < traces.size(); ++t)
     svg += panel(capacities, traces[t], kPanelWidth * static_cast<double>(t));
   double x = kLeft;
   for (std::size_t l = 0; l < traces.front().lines.size(); ++l) {
     const std::string& name = traces.front().lines[l].policy;
     svg += fmt::format(
-        "<line x1=\"{}\" x2=\"{}\" y1=\"276\" y2=\"276\" stroke=\"{}\" stroke-width=\"3\"/>"
-        "<text x=\"{}\" y=\"280\">{}</text>\n",
+        "<line x1=\"{}\" x2=\"{}\" y1=\"286\" y2=\"286\" stroke=\"{}\" stroke-width=\"3\"/>"
+        "<text x=\"{}\" y=\"290\">{}</text>\n",
         x, x + 20, kColours[l % kColours.size()], x + 26, name);
     x += 60 + 7.0 * static_cast<double>(name.size());
   }

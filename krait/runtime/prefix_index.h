@@ -98,7 +98,11 @@ class PrefixIndex {
   Admission admit(std::span<const std::int32_t> prefix, StateKind kind, std::uint64_t bytes,
                   StateTier tier = StateTier::memory);
   bool fits(StateTier tier, std::uint64_t bytes) const;
-  // None when nothing but pinned entries is left in the tier. An untouched grid state goes before all others.
+  // None when nothing but pinned entries is left in the tier. An untouched grid state goes before all others. It looks
+  // at the oldest entry of each queue of like weight: Q queues, 2 for each doubling between the lightest and the
+  // heaviest entry, so O(Q * values above an entry) however many entries there are, and O(log entries) for each that
+  // moves to another queue because a state above it came or went. Entries deeper in their queue keep the weight they
+  // had; among those with the right one, the victim's value is at most sqrt(2) times the least.
   std::optional<EntryId> choose_victim(StateTier tier);
   void enter(EntryId id, StateTier tier);
   void leave(EntryId id, StateTier tier);         // an entry that is nowhere any more becomes a ghost
