@@ -13,6 +13,7 @@
 #include "krait/kernels/activation.h"
 #include "krait/kernels/conv1d_causal.h"
 #include "krait/kernels/distribution.h"
+#include "krait/kernels/hax_attention.h"
 #include "krait/kernels/machine_peak.h"
 #include "krait/kernels/matmul.h"
 #include "krait/kernels/norm.h"
@@ -231,6 +232,30 @@ BENCHMARK(SsdScanRows)
     ->ArgsProduct({{512}, {1}, {16, 32, 48, 64, 96, 128}, {kF32}})
     ->ArgsProduct({{1}, {1, 32, 64}, {64}, {kF32, kBF16, kI8}})
     ->UseRealTime();
+
+void HaxAttentionRows(benchmark::State& state) {
+  const std::int64_t rows = state.range(0), width = 128, channels = 1536, hashes = 8;
+  Floats q(rows, width), k(rows, width), centred_q(rows, width), centred_k(rows, width), scores(rows, 1);
+  Floats v(rows, channels), y(rows, channels), projection(width, hashes), scale(1, channels);
+  const HaxAttention hax{.key_width = width,
+                         .value_width = channels,
+                         .hashes = hashes,
+                         .recent = 32,
+                         .selected = 32,
+                         .hash_projection = projection.data(),
+                         .output_scale = scale.data()};
+  AlignedBuffer s(static_cast<std::size_t>(hax.state_words()) * sizeof(float));
+  const SequenceRows sequence{.first_row = 0, .rows = rows, .state = s.data()};
+  const HaxInputs in = {.q = q.rows(),
+                        .k = k.rows(),
+                        .centred_q = centred_q.rows(),
+                        .centred_k = centred_k.rows(),
+                        .scores = scores.rows(),
+                        .v = v.rows()};
+  for (auto _ : state) hax_attention(pool(), hax, in, {&sequence, 1}, y.rows());
+  report_flops(state, 2.0 * static_cast<double>(rows * 64 * (width + channels)));
+}
+BENCHMARK(HaxAttentionRows)->ArgName("T")->Arg(1)->Arg(512)->UseRealTime();
 
 void Distribution(benchmark::State& state) {
   Floats logits(1, 50280, 8.0), p(1, 50280);

@@ -55,6 +55,17 @@ void tanh_row(const float* x, float* y, std::int64_t count) {
 }
 
 template <bool kWhole>
+HWY_INLINE void relu_at(const float* x, float* y, std::size_t count) {
+  store<kWhole>(at_least(hn::Zero(F32()), load<kWhole>(x, count)), y, count);
+}
+
+void relu_row(const float* x, float* y, std::int64_t count) {
+  for_vectors(count, [&](auto whole, std::int64_t i, std::size_t part) {
+    relu_at<decltype(whole)::value>(x + i, y + i, part);
+  });
+}
+
+template <bool kWhole>
 HWY_INLINE void squared_relu_at(const float* x, float* y, std::size_t count) {
   const VecF32 v = at_least(hn::Zero(F32()), load<kWhole>(x, count));
   store<kWhole>(hn::Mul(v, v), y, count);
@@ -146,6 +157,7 @@ namespace {
 HWY_EXPORT(silu_row);
 HWY_EXPORT(sigmoid_row);
 HWY_EXPORT(tanh_row);
+HWY_EXPORT(relu_row);
 HWY_EXPORT(squared_relu_row);
 HWY_EXPORT(silu_gate_row);
 HWY_EXPORT(softplus_row);
@@ -186,6 +198,11 @@ void sigmoid(ThreadPool& pool, RowsIn x, RowsOut y) {
 void hyperbolic_tangent(ThreadPool& pool, RowsIn x, RowsOut y) {
   for_each_row(pool, x, y,
                [&](std::int64_t row) { HWY_DYNAMIC_DISPATCH(tanh_row)(x.row(row), y.row(row), x.columns); });
+}
+
+void relu(ThreadPool& pool, RowsIn x, RowsOut y) {
+  for_each_row(pool, x, y,
+               [&](std::int64_t row) { HWY_DYNAMIC_DISPATCH(relu_row)(x.row(row), y.row(row), x.columns); });
 }
 
 void squared_relu(ThreadPool& pool, RowsIn x, RowsOut y) {

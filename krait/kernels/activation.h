@@ -16,7 +16,8 @@ void sigmoid(ThreadPool& pool, RowsIn x, RowsOut y);
 // The error is a few roundings of 1, not of the result.
 void hyperbolic_tangent(ThreadPool& pool, RowsIn x, RowsOut y);
 
-// y = max(x, 0)^2
+// y = max(x, 0), y = max(x, 0)^2
+void relu(ThreadPool& pool, RowsIn x, RowsOut y);
 void squared_relu(ThreadPool& pool, RowsIn x, RowsOut y);
 
 // y = x * silu(gate): the output gate of Mamba-1 and the gated MLP.

@@ -9,8 +9,8 @@
 
 namespace krait::models {
 
-std::unique_ptr<Model> load_mamba(WeightLoader& loader);  // mamba and falcon_mamba
-std::unique_ptr<Model> load_mamba2(WeightLoader& loader);
+std::unique_ptr<Model> load_mamba(WeightLoader& loader);   // mamba, falcon_mamba and hax_mamba
+std::unique_ptr<Model> load_mamba2(WeightLoader& loader);  // mamba2 and hax_mamba2
 std::unique_ptr<Model> load_mamba3(WeightLoader& loader);
 std::unique_ptr<Model> load_rwkv7(WeightLoader& loader);
 std::unique_ptr<Model> load_jamba(WeightLoader& loader);

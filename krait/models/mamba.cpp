@@ -1,5 +1,7 @@
-// Mamba (Gu & Dao 2023), and FalconMamba, which adds weightless norms on dt, B and C.
-// Checkpoints: state-spaces' original (d_model, ssm_cfg), transformers' (hidden_size), GGUF ("mamba").
+// Mamba (Gu & Dao 2023), FalconMamba, which adds weightless norms on dt, B and C, and HAX on Mamba (Zhan et al. 2025),
+// which adds sparse attention.
+// Checkpoints: state-spaces' original (d_model, ssm_cfg), transformers' (hidden_size; HAX: sparse_arch beside it), GGUF
+// ("mamba").
 #include "krait/models/architectures.h"
 #include "krait/models/backbone.h"
 #include "krait/models/mixers/mamba1.h"
@@ -50,6 +52,7 @@ void read_transformers(WeightLoader& loader, ResidualConfig& backbone, Mamba1Dim
     mixer.inner_norms = Mamba1Dimensions::InnerNorms::kWeightless;
   }
   mixer.inner_epsilon = static_cast<float>(loader.number_or("mixer_rms_eps", 1e-6));
+  mixer.hax = read_hax(loader, mixer.states, mixer.inner);
 }
 
 }  // namespace
@@ -64,7 +67,9 @@ std::unique_ptr<Model> load_mamba(WeightLoader& loader) {
   } else {
     read_transformers(loader, backbone, mixer);
   }
-  backbone.architecture = mixer.inner_norms == Mamba1Dimensions::InnerNorms::kNone ? "mamba" : "falcon_mamba";
+  backbone.architecture = mixer.hax                                                  ? "hax_mamba"
+                          : mixer.inner_norms == Mamba1Dimensions::InnerNorms::kNone ? "mamba"
+                                                                                     : "falcon_mamba";
   backbone.width = mixer.width;
   return load_backbone<Mamba1Mixer>(loader, backbone, mixer);
 }

@@ -1,6 +1,6 @@
-// Mamba-2 (Dao & Gu 2024).
-// Checkpoints: state-spaces' original (d_model, ssm_cfg.layer "Mamba2"), transformers' (hidden_size), Mistral's
-// Codestral-Mamba (dim, names under "model."), GGUF ("mamba2").
+// Mamba-2 (Dao & Gu 2024), and HAX on it (Zhan et al. 2025), which adds sparse attention.
+// Checkpoints: state-spaces' original (d_model, ssm_cfg.layer "Mamba2"), transformers' (hidden_size; HAX: sparse_arch
+// beside it), Mistral's Codestral-Mamba (dim, names under "model."), GGUF ("mamba2").
 #include "krait/models/mixers/mamba2.h"
 #include "krait/models/architectures.h"
 #include "krait/models/backbone.h"
@@ -59,6 +59,7 @@ void read_transformers(WeightLoader& loader, ResidualConfig& backbone, Mamba2Dim
   backbone.epsilon = static_cast<float>(loader.number_or("layer_norm_epsilon", 1e-5));
   backbone.tied = loader.boolean_if_present("tie_word_embeddings");
   mixer = read_mamba2_transformers(loader);
+  mixer.hax = read_hax(loader, mixer.states, mixer.heads * mixer.head_width);
 }
 
 }  // namespace
@@ -90,7 +91,7 @@ std::unique_ptr<Model> load_mamba2(WeightLoader& loader) {
   } else {
     read_transformers(loader, backbone, mixer);
   }
-  backbone.architecture = "mamba2";
+  backbone.architecture = mixer.hax ? "hax_mamba2" : "mamba2";
   backbone.width = mixer.width;
   mixer.epsilon = backbone.epsilon;
   return load_backbone<Mamba2Mixer>(loader, backbone, mixer);

@@ -29,6 +29,8 @@ constexpr std::array kArchitectures = {
     Architecture{{"falcon_mamba", "FalconMamba", "transformers, GGUF", kTransformers, ""}, load_mamba},
     Architecture{{"mamba2", "Mamba-2, Codestral-Mamba", "transformers, original, Mistral's, GGUF", kBoth, "no d_ssm below the inner width"}, load_mamba2},
     Architecture{{"mamba3", "Mamba-3", "original", kAuthors, ""}, load_mamba3},
+    Architecture{{"hax_mamba", "HAX on Mamba", "transformers, with hash_projection", kLoops, "no sliding, dilated or sink patterns"}, load_mamba},
+    Architecture{{"hax_mamba2", "HAX on Mamba-2", "transformers, with hash_projection", kLoops, "no sliding, dilated or sink patterns"}, load_mamba2},
     Architecture{{"rwkv7", "RWKV-7", "its authors' .pth, transformers, GGUF", kLoops, ""}, load_rwkv7},
     Architecture{{"jamba", "Jamba", "transformers, GGUF", kBoth, ""}, load_jamba},
     Architecture{{"nemotron_h", "Nemotron-H", "NVIDIA's, transformers, GGUF", kBoth, "multi-token prediction heads are left aside"}, load_nemotron_h},
@@ -71,7 +73,12 @@ Result<std::string> architecture_name(const formats::Config& config) {
   if (config.has("general.architecture")) return config.text("general.architecture");
   // Mistral's params.json of Codestral-Mamba calls a Mamba-2 "mamba".
   if (config.has("dim") && config.has("n_groups")) return "mamba2";
-  if (config.has("model_type")) return config.text("model_type");
+  if (config.has("model_type")) {
+    KRAIT_ASSIGN(std::string type, config.text("model_type"));
+    // HAX's authors leave model_type what it was.
+    const bool hax = config.has("sparse_arch") && (type == "mamba" || type == "mamba2");
+    return hax ? "hax_" + type : type;
+  }
   // The configuration keys of lit-gpt, in which Samba's authors wrote it.
   if (config.has("n_embd") && config.has("mb_per_layer")) return "samba";
   if (config.has("d_model") && config.has("n_layer")) {

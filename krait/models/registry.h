@@ -17,7 +17,7 @@ Result<std::unique_ptr<Model>> load_model(std::shared_ptr<const formats::WeightS
                                           const LoadOptions& options = {});
 
 // What the configuration calls itself ("mamba2", "jamba", …), whether krait knows it or not; the original
-// state-spaces layout, which has no such word, is recognised by its keys. kCorrupt when it cannot be told.
+// state-spaces layout, which has no such word, and HAX are recognised by their keys. kCorrupt when it cannot be told.
 Result<std::string> architecture_name(const formats::Config& config);
 // The same for a checkpoint. One without any configuration is recognised by its tensors' names, where that is possible
 // (RWKV-7's .pth).

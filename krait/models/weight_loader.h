@@ -67,6 +67,7 @@ class WeightLoader {
 
   bool is_gguf() const { return source_->format() == "gguf"; }
   const formats::Config& config() const { return source_->config(); }
+  std::string origin() const { return source_->origin(); }
   DType state_dtype() const { return options_.state_dtype; }
   DType kv_dtype() const { return options_.kv_dtype; }
 

@@ -102,6 +102,9 @@ TEST(Activation, SigmoidTanhAndSquaredReluMatchTheirFormulas) {
         const double u = std::exp(-2.0 * std::fabs(x.at(r, c)));
         return kRounding * (8.0 * u / ((1.0 + u) * (1.0 + u)) + 3.0 * std::fabs(expected.at(r, c)));
       });
+      relu(pool, x.in(), y.out());
+      expect([](double v) { return std::max(v, 0.0); });
+      tests::expect_near(y, expected, [](auto, auto) { return 0.0; });
       squared_relu(pool, x.in(), y.out());
       expect([](double v) { return v > 0.0 ? v * v : 0.0; });
       tests::expect_near(y, expected, [&](auto r, auto c) { return kRounding * expected.at(r, c); });

@@ -69,7 +69,15 @@ const std::vector<Case>& config_cases() {
       {"tiny-phi4flash", "sliding_window", std::nullopt, {"sliding_window"}},
       {"tiny-samba", "n_head", std::nullopt, {"n_head"}},
       {"tiny-samba", "n_layer", std::nullopt, {"n_layer"}},
+      {"tiny-hax-mamba", "num_hash", std::nullopt, {"num_hash"}},
+      {"tiny-hax-mamba", "state_size", 9000000_i, {"state of more than 1073741824 bytes a layer"}},
       // Of the wrong type, or no size.
+      {"tiny-hax-mamba", "sparse_arch", true, {"sparse_arch", "config.json"}},
+      {"tiny-hax-mamba", "sparse_keys", 0_i, {"sparse_keys is 0"}},
+      {"tiny-hax-mamba", "sparse_keys", 1_i, {"sparse_keys is 1", "2 … 4096"}},
+      {"tiny-hax-mamba2", "sparse_keys", 5000_i, {"sparse_keys is 5000", "4096"}},
+      {"tiny-hax-mamba2", "num_hash", 17_i, {"num_hash is 17", "16"}},
+      {"tiny-hax-mamba2", "num_heads", 9000000_i, {"state of more than 1073741824 bytes a layer"}},
       {"tiny-jamba", "hidden_size", std::string("40"), {"hidden_size", "config.json"}},
       {"tiny-jamba", "hidden_size", 0_i, {"hidden_size is 0"}},
       {"tiny-jamba", "num_hidden_layers", std::int64_t{-2}, {"num_hidden_layers is -2"}},
@@ -123,6 +131,8 @@ const std::vector<Case>& config_cases() {
       {"tiny-zamba2", "hidden_act", std::string("relu"), {"hidden_act is relu"}},
       {"tiny-phi4flash", "mb_per_layer", 3_i, {"mb_per_layer is 3"}},
       {"tiny-samba", "bias", true, {"bias"}},
+      {"tiny-hax-mamba", "sparse_arch", std::string("sliding_window+sink"), {"sparse_arch is sliding_window+sink"}},
+      {"tiny-hax-mamba2", "sparse_arch", std::string("none"), {"sparse_arch is none", "sign_bin_lsh"}},
   };
   return cases;
 }

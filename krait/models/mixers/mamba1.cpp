@@ -8,7 +8,7 @@ namespace krait::models {
 Mamba1Mixer::Mamba1Mixer(const WeightScope& scope, const Mamba1Dimensions& dimensions, StateLayout& layout,
                          const std::string& state_name)
     : dimensions_(dimensions) {
-  const auto [width, inner, states, conv_width, rank, inner_norms, epsilon] = dimensions;
+  const auto [width, inner, states, conv_width, rank, inner_norms, epsilon, hax] = dimensions;
   in_proj_ = scope.matrix("in_proj.weight", "ssm_in.weight", 2 * inner, width);
   in_bias_ = scope.vector_if_present("in_proj.bias", "ssm_in.bias", 2 * inner);
   conv_.width = conv_width;
@@ -37,6 +37,7 @@ Mamba1Mixer::Mamba1Mixer(const WeightScope& scope, const Mamba1Dimensions& dimen
   state_offset_ = layout.add(state_name + ".ssm", {states, inner}, scan_.state_dtype, StateKind::kRecurrent);
   window_bytes_ = state_offset_ - window_offset_;
   state_bytes_ = layout.bytes() - state_offset_;
+  if (hax) hax_.emplace(scope, *hax, inner, states, layout, state_name);
 }
 
 void Mamba1Mixer::forward(Step& step, kernels::RowsIn u, kernels::RowsOut out) const {
@@ -73,14 +74,17 @@ void Mamba1Mixer::forward_keeping(Step& step, kernels::RowsIn u, kernels::RowsOu
   step.lap("dt_proj", dt_proj_);
 
   const kernels::RowsIn z = xz.slice_columns(inner, inner);
-  if (kept.empty()) {
-    kernels::selective_scan(pool, scan_, x, dt, b, c, z, step.sequences(state_offset_), x);
-  } else {
-    kernels::selective_scan(pool, scan_, x, dt, b, c, {}, step.sequences(state_offset_), kept);
-    kernels::silu_gate(pool, kept, z, x);
-  }
+  const bool gate_in_scan = kept.empty() && !hax_;
+  const kernels::RowsOut y = gate_in_scan ? x : kept.empty() ? step.rows(inner) : kept;
+  kernels::selective_scan(pool, scan_, x, dt, b, c, gate_in_scan ? z : kernels::RowsIn(), step.sequences(state_offset_),
+                          y);
   // Of each state: a decay and its exponential (8), a multiply-add, an input and its part of y.
   step.lap_scan("scan", state_bytes_, 4 * inner + 2 * states, 16 * inner * states);
+  if (hax_) hax_->add(step, x, y);
+  if (!gate_in_scan) {
+    kernels::silu_gate(pool, y, z, x);
+    step.lap_rows("gate", 2 * inner);
+  }
   kernels::linear(pool, x, out_proj_, out_bias_, out);
   step.lap("out_proj", out_proj_);
 }

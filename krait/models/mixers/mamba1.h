@@ -1,13 +1,16 @@
 // The Mamba mixer (Gu & Dao 2023), with the inner norms that FalconMamba and Jamba add.
 //   [x; z] = W_in u,  x = silu(conv(x)),  [dt; B; C] = W_x x,  dt = softplus(W_dt dt + b)
-//   y = selective_scan(x, dt, A, B, C, D) * silu(z),  out = W_out y
+//   y = selective_scan(x, dt, A, B, C, D),  out = W_out (y * silu(z))
+// HAX adds sparse attention over x to y before the gate (hax.h).
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "krait/kernels/conv1d_causal.h"
 #include "krait/kernels/matmul.h"
 #include "krait/kernels/scan_selective.h"
+#include "krait/models/mixers/hax.h"
 #include "krait/models/mixers/mixer.h"
 #include "krait/models/state_layout.h"
 #include "krait/models/weight_loader.h"
@@ -24,15 +27,17 @@ struct Mamba1Dimensions {
   enum class InnerNorms { kNone, kWeightless /* FalconMamba */, kWeighted /* Jamba */ };
   InnerNorms inner_norms = InnerNorms::kNone;
   float inner_epsilon = 1e-6F;
+  std::optional<HaxDimensions> hax = std::nullopt;
 };
 
 class Mamba1Mixer final : public Mixer {
  public:
-  // Loads the tensors of `scope` and adds two tensors to the layout: the window [K-1, E] and the state [N, E].
+  // Loads the tensors of `scope` and adds two tensors to the layout: the window [K-1, E] and the state [N, E];
+  // with HAX, those of its attention as well.
   Mamba1Mixer(const WeightScope& scope, const Mamba1Dimensions& dimensions, StateLayout& layout,
               const std::string& state_name);
 
-  // The same as forward(), and keeps what the scan gives before the gate (D x included) in `kept` [M, E], where it is
+  // The same as forward(), and keeps what goes through the gate (D x included) in `kept` [M, E], where it is
   // not empty.
   void forward_keeping(Step& step, kernels::RowsIn u, kernels::RowsOut out, kernels::RowsOut kept) const;
 
@@ -52,6 +57,7 @@ class Mamba1Mixer final : public Mixer {
   const float* c_norm_ = nullptr;
   kernels::Conv1dCausal conv_;
   kernels::SelectiveScan scan_;
+  std::optional<Hax> hax_;
   std::uint64_t window_offset_ = 0;
   std::uint64_t state_offset_ = 0;
   std::uint64_t window_bytes_ = 0;

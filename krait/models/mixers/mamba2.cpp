@@ -70,6 +70,7 @@ Mamba2Mixer::Mamba2Mixer(const WeightScope& scope, const Mamba2Dimensions& dimen
                              StateKind::kRecurrent);
   window_bytes_ = state_offset_ - window_offset_;
   state_bytes_ = layout.bytes() - state_offset_;
+  if (dimensions.hax) hax_.emplace(scope, *dimensions.hax, inner(), dimensions.states, layout, state_name);
 }
 
 void Mamba2Mixer::forward(Step& step, kernels::RowsIn u, kernels::RowsOut out) const {
@@ -97,6 +98,7 @@ void Mamba2Mixer::forward(Step& step, kernels::RowsIn u, kernels::RowsOut out) c
   kernels::ssd_scan(pool, scan_, x, dt, b, c, step.sequences(state_offset_), y);
   // Of each state of the plain recurrence: a decay, an input, a part of y.
   step.lap_scan("scan", state_bytes_, conv_channels + inner(), 5 * inner() * dimensions_.states);
+  if (hax_) hax_->add(step, x, y);
   if (dimensions_.gated_norm) {
     kernels::gated_rms_norm(pool, y, z, norm_, dimensions_.epsilon, dimensions_.groups, dimensions_.gate_order, y);
   } else {

@@ -1,16 +1,19 @@
 // The Mamba-2 mixer (Dao & Gu 2024).
 //   [z; x; B; C; dt] = W_in u,  [x; B; C] = silu(conv([x; B; C]))
 //   y = ssd_scan(x, dt, A, B, C, D),  out = W_out norm(y, z)
+// HAX adds sparse attention over x to y before the norm (hax.h).
 #pragma once
 
 #include <array>
 #include <limits>
+#include <optional>
 #include <string>
 
 #include "krait/kernels/conv1d_causal.h"
 #include "krait/kernels/matmul.h"
 #include "krait/kernels/norm.h"
 #include "krait/kernels/scan_ssd.h"
+#include "krait/models/mixers/hax.h"
 #include "krait/models/mixers/mixer.h"
 #include "krait/models/state_layout.h"
 #include "krait/models/weight_loader.h"
@@ -33,6 +36,7 @@ struct Mamba2Dimensions {
   // Falcon-H1's multipliers: of u, of the result, and of z, x, B, C and dt.
   float input_factor = 1.0F, output_factor = 1.0F;
   std::array<float, 5> part_factors = {1.0F, 1.0F, 1.0F, 1.0F, 1.0F};
+  std::optional<HaxDimensions> hax = std::nullopt;
 };
 
 // time_step_limit, a pair of numbers, under `key`; nothing changes where it is missing.
@@ -41,7 +45,7 @@ void read_dt_limits(WeightLoader& loader, std::string_view key, Mamba2Dimensions
 class Mamba2Mixer final : public Mixer {
  public:
   // Loads the tensors of `scope` and adds two tensors to the layout: the window [K-1, H*P+2*G*N] and the state
-  // [H, N, P].
+  // [H, N, P]; with HAX, those of its attention as well.
   Mamba2Mixer(const WeightScope& scope, const Mamba2Dimensions& dimensions, StateLayout& layout,
               const std::string& state_name);
 
@@ -60,6 +64,7 @@ class Mamba2Mixer final : public Mixer {
   const float* norm_ = nullptr;  // [HP]
   kernels::Conv1dCausal conv_;
   kernels::SsdScan scan_;
+  std::optional<Hax> hax_;
   std::uint64_t window_offset_ = 0;
   std::uint64_t state_offset_ = 0;
   std::uint64_t window_bytes_ = 0;

@@ -51,8 +51,8 @@ def convolution(w, p, past, x, activation=True):
     return silu(y) if activation else y
 
 
-def mamba1(w, p, past, u, keep_ungated=False):
-    """Mamba. With keep_ungated also what the scan gives before the gate."""
+def mamba1(w, p, past, u, keep_ungated=False, addition=None):
+    """Mamba. With keep_ungated also what the scan gives before the gate; addition(x) is added to it."""
     inner, states = w[p + "A_log"].shape
     rank = w[p + "dt_proj.weight"].shape[1]
     both = w[p + "in_proj.weight"] @ u
@@ -66,12 +66,16 @@ def mamba1(w, p, past, u, keep_ungated=False):
     h = np.exp(dt[:, None] * a) * h + (dt * x)[:, None] * b[None, :]
     past[p + "h"] = h
     y = h @ c + w[p + "D"] * x
+    if addition:
+        y = y + addition(x)
     out = w[p + "out_proj.weight"] @ (y * silu(z))
     return (out, y) if keep_ungated else out
 
 
-def mamba2(w, p, past, u, heads, head_dim, states, groups, epsilon=1e-5, norm="gate_first", factors=(1, 1, 1, 1, 1)):
-    """Mamba-2. norm: gate_first (norm(y silu(z))), norm_first (norm(y) silu(z)) or none; statistics by group."""
+def mamba2(w, p, past, u, heads, head_dim, states, groups, epsilon=1e-5, norm="gate_first", factors=(1, 1, 1, 1, 1),
+           addition=None):
+    """Mamba-2. norm: gate_first (norm(y silu(z))), norm_first (norm(y) silu(z)) or none; statistics by group.
+    addition(x) is added to y before that."""
     inner = heads * head_dim
     projected = w[p + "in_proj.weight"] @ u
     sizes = np.cumsum([inner, inner, groups * states, groups * states])
@@ -88,6 +92,8 @@ def mamba2(w, p, past, u, heads, head_dim, states, groups, epsilon=1e-5, norm="g
         state[h] = math.exp(-math.exp(w[p + "A_log"][h]) * dt[h]) * state[h] + dt[h] * np.outer(xh, bh)
         y[h * head_dim:(h + 1) * head_dim] = state[h] @ ch + w[p + "D"][h] * xh
     past[p + "h"] = state
+    if addition:
+        y = y + addition(x)
     if norm == "gate_first":
         y = y * silu(z)
     if norm != "none":
