@@ -111,6 +111,11 @@ HybridQwen3Config read_config(WeightLoader& loader) {
   AttentionDimensions& attention = config.attention;
   attention = read_attention(loader, config.residual.width);
   if (!loader.config().has("head_dim")) attention.head_width = 128;  // not the width divided, here
+  // Heads as large as sizes may be, and as many, would make states of which no number of bytes can be told.
+  if (attention.heads * attention.head_width > (std::int64_t{1} << 24)) {
+    loader.set_error({ErrorCode::kCorrupt, fmt::format("[models] {} heads of {} are no width ({})", attention.heads,
+                                                       attention.head_width, loader.config().origin())});
+  }
   attention.rotary = read_rotary(loader, attention.head_width, 1.0, 1e4);
   attention.norms = true;
   attention.norm_epsilon = config.residual.epsilon;

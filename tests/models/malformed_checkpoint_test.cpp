@@ -118,6 +118,8 @@ const std::vector<Case>& config_cases() {
       {"tiny-samba", "head_size", 9000000_i, {"attn.attn.weight", "90000000 rows"}},
       {"tiny-qwen3-next", "linear_key_head_dim", 16000000_i, {"in_proj_qkvz", "rows"}},
       {"tiny-hybrid-qwen3", "num_key_value_heads", 3_i, {"4 heads", "share 3"}},
+      {"tiny-hybrid-qwen3", "head_dim", 16000000_i, {"4 heads of 16000000"}},
+      {"tiny-hybrid-qwen3", "num_key_value_heads", 8_i, {"4 heads", "share 8"}},
       {"tiny-bmojo-eidetic", "num_key_value_heads", 4_i, {"6 heads", "share 4"}},
       {"tiny-hybrid-qwen3", "hybrid_override_pattern", std::string("M2-BMF"), {"2 layers", "num_hidden_layers is 4"}},
       // Kinds that are not known.

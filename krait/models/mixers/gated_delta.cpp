@@ -21,7 +21,7 @@ GatedDeltaMixer::GatedDeltaMixer(const WeightScope& scope, const GatedDeltaDimen
                                                        d.value_heads, d.key_heads, loader.config().origin())});
     return;
   }
-  if (shares() && (d.key_heads % d.shared_heads != 0 || d.value_heads != d.key_heads)) {
+  if (d.shared_heads > 0 && (d.key_heads % d.shared_heads != 0 || d.value_heads != d.key_heads)) {
     loader.set_error({ErrorCode::kCorrupt, fmt::format("[models] {} heads cannot share {} of keys and values ({})",
                                                        d.key_heads, d.shared_heads, loader.config().origin())});
     return;

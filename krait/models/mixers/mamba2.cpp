@@ -27,7 +27,7 @@ Mamba2Mixer::Mamba2Mixer(const WeightScope& scope, const Mamba2Dimensions& dimen
         {ErrorCode::kCorrupt, fmt::format("[models] {} heads do not divide into {} groups", heads, dimensions.groups)});
     return;
   }
-  if (shares() && (heads % dimensions.shared_heads != 0 || dimensions.groups != heads)) {
+  if (dimensions.shared_heads > 0 && (heads % dimensions.shared_heads != 0 || dimensions.groups != heads)) {
     scope.loader().set_error(
         {ErrorCode::kCorrupt, fmt::format("[models] {} heads in {} groups cannot share {} of x and B", heads,
                                           dimensions.groups, dimensions.shared_heads)});
