@@ -263,5 +263,19 @@ void add(ThreadPool& pool, RowsIn x, RowsOut y) {
   for_each_row(pool, x, y, [&](std::int64_t row) { HWY_DYNAMIC_DISPATCH(add_row)(x.row(row), y.row(row), x.columns); });
 }
 
+void repeat_heads(ThreadPool& pool, RowsIn x, std::int64_t width, RowsOut y) {
+  KRAIT_CHECK(x.rows == y.rows && x.columns % width == 0 && y.columns % x.columns == 0, "{} columns to {}, heads of {}",
+              x.columns, y.columns, width);
+  const std::int64_t repeats = y.columns / x.columns;
+  pool.parallel_for(x.rows, rows_per_task(y.columns), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      float* to = y.row(row);
+      for (std::int64_t head = 0; head < x.columns; head += width) {
+        for (std::int64_t i = 0; i < repeats; ++i) to = std::copy_n(x.row(row) + head, width, to);
+      }
+    }
+  });
+}
+
 }  // namespace krait::kernels
 #endif

@@ -40,4 +40,7 @@ void scale(ThreadPool& pool, float factor, RowsOut y);
 // y += x.
 void add(ThreadPool& pool, RowsIn x, RowsOut y);
 
+// y [M, R * D] from x [M, D]: each head of x, `width` columns, R times one after the other (heads that share keys).
+void repeat_heads(ThreadPool& pool, RowsIn x, std::int64_t width, RowsOut y);
+
 }  // namespace krait::kernels

@@ -31,32 +31,47 @@ struct Parts {
   std::size_t first_task = 0, tasks = 0;
 };
 
-// All that is in view of the rows' first and last queries.
-void cut(const Attention& attention, const KvSequence& sequence, RowsIn q, std::vector<AttentionTask>& tasks,
-         std::vector<Parts>& results) {
+// Pages [first, end) of a source that rows [query, query + count) of a sequence see.
+struct PageRange {
+  std::int64_t first = 0, end = 0;
+};
+
+PageRange pages_in_view(const Attention& attention, const AttentionSource& source, const KvSequence& sequence,
+                        std::int64_t query, std::int64_t count) {
+  if (sequence.lifetimes != nullptr) return {0, sequence.chosen_pages};
+  const std::int64_t first = sequence.position + query - source.delay;  // the youngest token that the first row sees
+  const std::int64_t oldest = attention.window > 0 ? std::max<std::int64_t>(0, first + 1 - attention.window) : 0;
+  return {oldest / kKvPageTokens, kv_pages(std::max<std::int64_t>(0, first + count))};
+}
+
+// All that is in view of the rows' first and last queries, in all sources.
+void cut(const Attention& attention, std::span<const AttentionSource> sources, std::size_t index,
+         std::vector<AttentionTask>& tasks, std::vector<Parts>& results) {
   const std::int64_t queries = std::max<std::int64_t>(1, kAttentionRows / attention.queries_per_key());
+  const std::int64_t rows = sources.front().sequences[index].rows;
   for (std::int64_t key_head = 0; key_head < attention.kv.key_heads; ++key_head) {
-    for (std::int64_t query = 0; query < sequence.rows; query += queries) {
-      const std::int64_t count = std::min(queries, sequence.rows - query);
-      const std::int64_t first_token =
-          attention.window > 0 ? std::max<std::int64_t>(0, sequence.position + query + 1 - attention.window) : 0;
-      const std::int64_t first_page = first_token / kKvPageTokens;
-      const std::int64_t end_page = kv_pages(sequence.position + query + count);
-      const std::int64_t part = sequence.rows == 1 ? kPagesPerPart : end_page - first_page;
+    for (std::int64_t query = 0; query < rows; query += queries) {
+      const std::int64_t count = std::min(queries, rows - query);
       Parts& result = results.emplace_back(Parts{tasks.size(), 0});
-      // Parts begin at multiples of their length: the same pages are put together as the sequence grows.
-      for (std::int64_t page = first_page; page < end_page;) {
-        const std::int64_t end = sequence.rows == 1 ? std::min((page / part + 1) * part, end_page) : end_page;
-        tasks.push_back({.attention = &attention,
-                         .sequence = &sequence,
-                         .q = q,
-                         .key_head = key_head,
-                         .first_query = query,
-                         .queries = count,
-                         .first_page = page,
-                         .pages = end - page});
-        ++result.tasks;
-        page = end;
+      for (const AttentionSource& source : sources) {
+        const KvSequence& sequence = source.sequences[index];
+        const PageRange range = pages_in_view(attention, source, sequence, query, count);
+        // Parts begin at multiples of their length: the same pages are put together as the sequence grows.
+        for (std::int64_t page = range.first; page < range.end;) {
+          const std::int64_t end =
+              rows == 1 ? std::min((page / kPagesPerPart + 1) * kPagesPerPart, range.end) : range.end;
+          tasks.push_back({.attention = &attention,
+                           .sequence = &sequence,
+                           .q = source.q,
+                           .delay = source.delay,
+                           .key_head = key_head,
+                           .first_query = query,
+                           .queries = count,
+                           .first_page = page,
+                           .pages = end - page});
+          ++result.tasks;
+          page = end;
+        }
       }
     }
   }
@@ -84,11 +99,10 @@ void join(std::span<const AttentionTask> parts, RowsOut out) {
   }
 }
 
-void read_pages(ThreadPool& pool, const Attention& attention, RowsIn q, std::span<const KvSequence> sequences,
-                RowsOut out) {
+void read_pages(ThreadPool& pool, const Attention& attention, std::span<const AttentionSource> sources, RowsOut out) {
   std::vector<AttentionTask> tasks;
   std::vector<Parts> results;
-  for (const KvSequence& sequence : sequences) cut(attention, sequence, q, tasks, results);
+  for (std::size_t i = 0; i < sources.front().sequences.size(); ++i) cut(attention, sources, i, tasks, results);
   thread_local AlignedBuffer partial;
   for (std::size_t first = 0; first < results.size();) {
     std::size_t end = first, count = 0;
@@ -122,66 +136,109 @@ void read_pages(ThreadPool& pool, const Attention& attention, RowsIn q, std::spa
   }
 }
 
-void store_pages(ThreadPool& pool, const KvShape& shape, RowsIn k, RowsIn v, std::span<const KvSequence> sequences) {
+void store_pages(ThreadPool& pool, const KvShape& shape, const AttentionSource& source) {
+  if (source.k.empty()) return;
   const std::int64_t pieces = shape.key_heads + shape.value_heads;
-  pool.parallel_for(static_cast<std::int64_t>(sequences.size()) * pieces, 1, [&](std::int64_t begin, std::int64_t end) {
+  const auto count = static_cast<std::int64_t>(source.sequences.size()) * pieces;
+  pool.parallel_for(count, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
-      const KvSequence& sequence = sequences[static_cast<std::size_t>(i / pieces)];
+      const KvSequence& sequence = source.sequences[static_cast<std::size_t>(i / pieces)];
       const std::int64_t head = i % pieces;
       if (head < shape.key_heads) {
-        store_keys(shape, sequence, head, sequence.position, sequence.rows, sequence.first_row, k);
+        store_keys(shape, sequence, head, sequence.position, sequence.rows, sequence.first_row, source.k);
       } else {
-        store_values(shape, sequence, head - shape.key_heads, sequence.position, sequence.rows, sequence.first_row, v);
+        store_values(shape, sequence, head - shape.key_heads, sequence.position, sequence.rows, sequence.first_row,
+                     source.v);
       }
     }
   });
 }
 
+void check_source(const Attention& attention, const AttentionSource& source, const AttentionSource& first,
+                  RowsOut out) {
+  const KvShape& kv = attention.kv;
+  KRAIT_CHECK_EQ(source.q.columns, attention.query_heads * kv.key_width);
+  KRAIT_CHECK_EQ(source.q.rows, out.rows);
+  KRAIT_CHECK_EQ(source.sequences.size(), first.sequences.size());
+  KRAIT_CHECK(source.delay >= 0 && (source.delay == 0 || attention.window > 0), "a delay of {} with a window of {}",
+              source.delay, attention.window);
+  if (!source.k.empty()) {
+    KRAIT_CHECK_EQ(source.k.columns, kv.key_heads * kv.key_width);
+    KRAIT_CHECK_EQ(source.v.columns, kv.value_heads * kv.value_width);
+  }
+  for (std::size_t i = 0; i < source.sequences.size(); ++i) {
+    const KvSequence& sequence = source.sequences[i];
+    KRAIT_CHECK(sequence.first_row >= 0 && sequence.rows >= 0 && sequence.first_row + sequence.rows <= source.q.rows,
+                "rows {} + {} of {}", sequence.first_row, sequence.rows, source.q.rows);
+    KRAIT_CHECK(sequence.first_row == first.sequences[i].first_row && sequence.rows == first.sequences[i].rows &&
+                    sequence.position == first.sequences[i].position,
+                "sources whose sequence {} has other rows", i);
+    if (sequence.ring == nullptr) continue;
+    KRAIT_CHECK(attention.window > 0 && sequence.ring_pages >= kv_ring_pages(attention.window + source.delay),
+                "a ring of {} pages for a window of {} and a delay of {}", sequence.ring_pages, attention.window,
+                source.delay);
+  }
+}
+
+// Cuts the rows so that none of a sequence's shares crosses a page, and hands each cut of all sources to
+// `work(sources)`: a page of a ring may be overwritten only when no row looks back to it any more.
+template <class Work>
+void for_cuts_at_pages(std::span<const AttentionSource> sources, Work&& work) {
+  std::vector<AttentionSource> now(sources.begin(), sources.end());
+  std::vector<std::vector<KvSequence>> left, parts(sources.size());
+  for (const AttentionSource& source : sources) left.emplace_back(source.sequences.begin(), source.sequences.end());
+  for (;;) {
+    bool any = false;
+    for (std::size_t s = 0; s < sources.size(); ++s) {
+      parts[s] = left[s];
+      for (std::size_t i = 0; i < left[s].size(); ++i) {
+        KvSequence& sequence = left[s][i];
+        const std::int64_t rows = std::min(sequence.rows, kKvPageTokens - sequence.position % kKvPageTokens);
+        parts[s][i].rows = rows;
+        sequence.first_row += rows;
+        sequence.position += rows;
+        sequence.rows -= rows;
+        any = any || rows > 0;
+      }
+      now[s].sequences = parts[s];
+    }
+    if (!any) return;
+    work(std::span<const AttentionSource>(now), parts);
+  }
+}
+
 }  // namespace
 
-void attention(ThreadPool& pool, const Attention& attention, RowsIn q, RowsIn k, RowsIn v,
-               std::span<const KvSequence> sequences, RowsOut out) {
+void attention(ThreadPool& pool, const Attention& attention, std::span<const AttentionSource> sources, RowsOut out) {
   const KvShape& kv = attention.kv;
   KRAIT_CHECK(kv.value_heads > 0 && kv.key_heads % kv.value_heads == 0 && attention.query_heads % kv.key_heads == 0,
               "{} query heads, {} of keys, {} of values", attention.query_heads, kv.key_heads, kv.value_heads);
-  KRAIT_CHECK_EQ(q.columns, attention.query_heads * kv.key_width);
+  KRAIT_CHECK(!sources.empty(), "attention without a source");
   KRAIT_CHECK_EQ(out.columns, attention.query_heads * kv.value_width);
-  KRAIT_CHECK_EQ(out.rows, q.rows);
-  const bool stores = !k.empty();
-  if (stores) {
-    KRAIT_CHECK_EQ(k.columns, kv.key_heads * kv.key_width);
-    KRAIT_CHECK_EQ(v.columns, kv.value_heads * kv.value_width);
+  bool whole = true;
+  for (const AttentionSource& source : sources) {
+    check_source(attention, source, sources.front(), out);
+    const bool rings = std::ranges::any_of(source.sequences, [](const KvSequence& s) { return s.ring != nullptr; });
+    whole = whole && !rings && source.choose == nullptr;
   }
-  bool rings = false;
-  for (const KvSequence& sequence : sequences) {
-    KRAIT_CHECK(sequence.first_row >= 0 && sequence.rows >= 0 && sequence.first_row + sequence.rows <= q.rows,
-                "rows {} + {} of {}", sequence.first_row, sequence.rows, q.rows);
-    if (sequence.ring == nullptr) continue;
-    rings = true;
-    KRAIT_CHECK(attention.window > 0 && sequence.ring_pages >= kv_ring_pages(attention.window),
-                "a ring of {} pages for a window of {}", sequence.ring_pages, attention.window);
-  }
-  if (!rings) {
-    if (stores) store_pages(pool, kv, k, v, sequences);
-    read_pages(pool, attention, q, sequences, out);
+  if (whole) {
+    for (const AttentionSource& source : sources) store_pages(pool, kv, source);
+    read_pages(pool, attention, sources, out);
     return;
   }
-  // A page may be overwritten only when no row looks back to it any more.
-  std::vector<KvSequence> left(sequences.begin(), sequences.end()), now;
-  for (;;) {
-    now.clear();
-    for (KvSequence& sequence : left) {
-      if (sequence.rows == 0) continue;
-      KvSequence& part = now.emplace_back(sequence);
-      part.rows = std::min(sequence.rows, kKvPageTokens - sequence.position % kKvPageTokens);
-      sequence.first_row += part.rows;
-      sequence.position += part.rows;
-      sequence.rows -= part.rows;
+  for_cuts_at_pages(sources, [&](std::span<const AttentionSource> now, std::vector<std::vector<KvSequence>>& parts) {
+    for (const AttentionSource& source : now) store_pages(pool, kv, source);
+    for (std::size_t s = 0; s < now.size(); ++s) {
+      if (now[s].choose) now[s].choose(parts[s]);
     }
-    if (now.empty()) return;
-    if (stores) store_pages(pool, kv, k, v, now);
-    read_pages(pool, attention, q, now, out);
-  }
+    read_pages(pool, attention, now, out);
+  });
+}
+
+void attention(ThreadPool& pool, const Attention& attention, RowsIn q, RowsIn k, RowsIn v,
+               std::span<const KvSequence> sequences, RowsOut out) {
+  const AttentionSource source = {.q = q, .k = k, .v = v, .sequences = sequences};
+  kernels::attention(pool, attention, {&source, 1}, out);
 }
 
 }  // namespace krait::kernels

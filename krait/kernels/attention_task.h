@@ -13,6 +13,7 @@ struct AttentionTask {
   const Attention* attention = nullptr;
   const KvSequence* sequence = nullptr;
   RowsIn q;
+  std::int64_t delay = 0;
   std::int64_t key_head = 0;
   std::int64_t first_query = 0, queries = 0;  // rows of the sequence
   std::int64_t first_page = 0, pages = 0;

@@ -68,30 +68,59 @@ void store_rows(const KvShape& shape, const HeadRows& rows, const KvSequence& se
   }
 }
 
+HeadRows key_rows(const KvShape& shape, std::int64_t head) {
+  return {.head = head,
+          .width = shape.key_width,
+          .values_offset = shape.keys_offset(head),
+          .scales_offset = shape.key_scales_offset(head),
+          .token_stride = 1,
+          .component_stride = kKvPageTokens};
+}
+
+HeadRows value_rows(const KvShape& shape, std::int64_t head) {
+  return {.head = head,
+          .width = shape.value_width,
+          .values_offset = shape.values_offset(head),
+          .scales_offset = shape.value_scales_offset(head),
+          .token_stride = shape.padded_value_width(),
+          .component_stride = 1};
+}
+
+void copy_rows(const KvShape& shape, const HeadRows& rows, const std::byte* from_page, std::int64_t from_slot,
+               std::byte* to_page, std::int64_t to_slot) {
+  const std::int64_t element = shape.element_bytes();
+  const std::byte* from = from_page + rows.values_offset + from_slot * rows.token_stride * element;
+  std::byte* to = to_page + rows.values_offset + to_slot * rows.token_stride * element;
+  for (std::int64_t i = 0; i < rows.width; ++i) {
+    const std::int64_t at = i * rows.component_stride * element;
+    std::memcpy(to + at, from + at, static_cast<std::size_t>(element));
+  }
+  if (shape.dtype != DType::kI8) return;
+  constexpr auto kScale = static_cast<std::int64_t>(sizeof(float));
+  std::memcpy(to_page + rows.scales_offset + to_slot * kScale, from_page + rows.scales_offset + from_slot * kScale,
+              sizeof(float));
+}
+
 }  // namespace
 
 void store_keys(const KvShape& shape, const KvSequence& sequence, std::int64_t head, std::int64_t first,
                 std::int64_t count, std::int64_t row, RowsIn k) {
-  store_rows(shape,
-             {.head = head,
-              .width = shape.key_width,
-              .values_offset = shape.keys_offset(head),
-              .scales_offset = shape.key_scales_offset(head),
-              .token_stride = 1,
-              .component_stride = kKvPageTokens},
-             sequence, first, count, row, k);
+  store_rows(shape, key_rows(shape, head), sequence, first, count, row, k);
 }
 
 void store_values(const KvShape& shape, const KvSequence& sequence, std::int64_t head, std::int64_t first,
                   std::int64_t count, std::int64_t row, RowsIn v) {
-  store_rows(shape,
-             {.head = head,
-              .width = shape.value_width,
-              .values_offset = shape.values_offset(head),
-              .scales_offset = shape.value_scales_offset(head),
-              .token_stride = shape.padded_value_width(),
-              .component_stride = 1},
-             sequence, first, count, row, v);
+  store_rows(shape, value_rows(shape, head), sequence, first, count, row, v);
+}
+
+void copy_token(const KvShape& shape, const std::byte* from_page, std::int64_t from_slot, std::byte* to_page,
+                std::int64_t to_slot) {
+  for (std::int64_t head = 0; head < shape.key_heads; ++head) {
+    copy_rows(shape, key_rows(shape, head), from_page, from_slot, to_page, to_slot);
+  }
+  for (std::int64_t head = 0; head < shape.value_heads; ++head) {
+    copy_rows(shape, value_rows(shape, head), from_page, from_slot, to_page, to_slot);
+  }
 }
 
 }  // namespace krait::kernels

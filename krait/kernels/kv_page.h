@@ -43,7 +43,8 @@ struct KvShape {
 
 // One sequence's share of a call: its new rows, how many tokens stood in the cache before them, and where the pages
 // are. Either `pages`, one for every 64 tokens of the sequence from its first on, in each of which this layer's part
-// begins at `offset`; or a ring of `ring_pages` pages one after the other, which keeps what a sliding window needs.
+// begins at `offset`; or a ring of `ring_pages` pages one after the other, which keeps what a sliding window needs; or
+// `pages` of chosen tokens in any order (`lifetimes`).
 struct KvSequence {
   std::int64_t first_row = 0;
   std::int64_t rows = 0;
@@ -52,6 +53,10 @@ struct KvSequence {
   std::uint64_t offset = 0;
   std::byte* ring = nullptr;
   std::int64_t ring_pages = 0;
+  // Not null: pages of chosen tokens, `chosen_pages` of them. For each page 64 first rows, then 64 end rows: row r of
+  // this sequence's share sees the slots with first <= r < end, wherever the slots' tokens stood.
+  const float* lifetimes = nullptr;
+  std::int64_t chosen_pages = 0;
 
   std::byte* page(std::int64_t index, std::int64_t page_bytes) const {
     return ring != nullptr ? ring + (index % ring_pages) * page_bytes : pages[index] + offset;
@@ -70,5 +75,10 @@ void store_keys(const KvShape& shape, const KvSequence& sequence, std::int64_t h
                 std::int64_t count, std::int64_t row, RowsIn k);
 void store_values(const KvShape& shape, const KvSequence& sequence, std::int64_t head, std::int64_t first,
                   std::int64_t count, std::int64_t row, RowsIn v);
+
+// Copies the keys and values of one token, as they are stored, from a slot of one page to a slot of another (or of the
+// same).
+void copy_token(const KvShape& shape, const std::byte* from_page, std::int64_t from_slot, std::byte* to_page,
+                std::int64_t to_slot);
 
 }  // namespace krait::kernels

@@ -23,5 +23,6 @@ std::unique_ptr<Model> load_zamba2(WeightLoader& loader);
 std::unique_ptr<Model> load_samba(WeightLoader& loader);
 std::unique_ptr<Model> load_phi4flash(WeightLoader& loader);   // SambaY
 std::unique_ptr<Model> load_qwen3_next(WeightLoader& loader);  // and Qwen3.5
+std::unique_ptr<Model> load_hybrid_qwen3(WeightLoader& loader);
 
 }  // namespace krait::models

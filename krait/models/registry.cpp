@@ -45,6 +45,7 @@ constexpr std::array kArchitectures = {
     Architecture{{"qwen3next", "Qwen3-Next", "GGUF", kLlama, ""}, load_qwen3_next},
     Architecture{{"qwen3_5", "Qwen3.5", "transformers", kTransformers, "text alone; no GGUF"}, load_qwen3_next},
     Architecture{{"qwen3_5_moe", "Qwen3.5 with experts", "transformers", kTransformers, "text alone; no GGUF"}, load_qwen3_next},
+    Architecture{{"hybrid_qwen3", "Qwen3 with B'MOJO-F, Mamba-2, Gated DeltaNet", "Hybrid Model Factory's", kLoops, "no Gated KalmaNet; the eidetic store is krait's own"}, load_hybrid_qwen3},
     Architecture{{"zamba2", "Zamba2", "transformers", kLoops, "no biases, no long-context scaling"}, load_zamba2},
     Architecture{{"phi4flash", "SambaY, Phi-4-mini-flash", "Microsoft's", kLoops, ""}, load_phi4flash},
     Architecture{{"samba", "Samba", "its authors' (lit-gpt)", kLoops, "no biases"}, load_samba},

@@ -52,14 +52,17 @@ std::uint64_t StateLayout::add_paged(std::string name, const kernels::KvShape& s
   return offset;
 }
 
-std::uint64_t StateLayout::add_ring(std::string name, const kernels::KvShape& shape, std::int64_t window) {
-  const std::int64_t pages = kernels::kv_ring_pages(window);
+std::uint64_t StateLayout::add_bundled(std::string name, const kernels::KvShape& shape, std::int64_t pages) {
   const std::uint64_t offset = bytes_;
   const auto bytes = static_cast<std::uint64_t>(pages * shape.page_bytes());
   tensors_.push_back(
       {std::move(name), kv_rows(shape, pages), shape.dtype, StateKind::kKv, bytes, offset, false, shape});
   bytes_ += aligned(bytes);
   return offset;
+}
+
+std::uint64_t StateLayout::add_ring(std::string name, const kernels::KvShape& shape, std::int64_t window) {
+  return add_bundled(std::move(name), shape, kernels::kv_ring_pages(window));
 }
 
 }  // namespace krait::models

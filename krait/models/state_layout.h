@@ -47,7 +47,8 @@ class StateLayout {
 
   // Appends the keys and values of a layer that sees all tokens, to every page; returns their offset in a page.
   std::uint64_t add_paged(std::string name, const kernels::KvShape& shape);
-  // Appends the ring of a layer that sees `window` tokens, to the bundle.
+  // Appends the keys and values of so many pages to the bundle, and the ring of a layer that sees `window` tokens.
+  std::uint64_t add_bundled(std::string name, const kernels::KvShape& shape, std::int64_t pages);
   std::uint64_t add_ring(std::string name, const kernels::KvShape& shape, std::int64_t window);
 
   std::span<const StateTensor> tensors() const { return tensors_; }

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-MODULES = ("bamba", "granite_hybrid", "falcon_h1", "zamba2", "phi4flash", "samba", "lfm2", "qwen3_next", "hax")
+MODULES = ("bamba", "granite_hybrid", "falcon_h1", "zamba2", "phi4flash", "samba", "lfm2", "qwen3_next", "hax",
+           "hybrid_qwen3")
 
 
 def draw(name, shape, random, from_one, gain):

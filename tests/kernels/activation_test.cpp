@@ -1,5 +1,7 @@
 #include "krait/kernels/activation.h"
 
+#include <array>
+
 #include "krait/kernels/reference/elementwise.h"
 #include "krait/kernels/reference/rwkv7.h"
 #include "tests/kernels/kernel_testing.h"
@@ -214,6 +216,22 @@ TEST(Activation, AddAccumulates) {
       }
     }
   });
+}
+
+TEST(Activation, HeadsAreRepeatedOneAfterTheOther) {
+  ThreadPool pool(2);
+  Random random(5);
+  for (const auto& [heads, width, repeats] : {std::array<std::int64_t, 3>{1, 1, 4}, {3, 5, 2}, {2, 16, 1}, {4, 7, 3}}) {
+    Matrix x(40, heads * width, 2, 1), y(40, heads * width * repeats, 1);
+    x.fill_normal(random);
+    repeat_heads(pool, x.in(), width, y.out());
+    y.check_gaps();
+    for (std::int64_t r = 0; r < 40; ++r) {
+      for (std::int64_t c = 0; c < y.columns(); ++c) {
+        ASSERT_EQ(y.at(r, c), x.at(r, c / width / repeats * width + c % width)) << "column " << c;
+      }
+    }
+  }
 }
 
 }  // namespace

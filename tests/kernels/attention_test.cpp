@@ -1,54 +1,19 @@
 #include "krait/kernels/attention.h"
 
-#include <algorithm>
-#include <array>
-#include <cstring>
-
-#include "krait/core/aligned_buffer.h"
 #include "krait/kernels/reference/attention.h"
-#include "tests/kernels/kernel_testing.h"
+#include "tests/kernels/attention_testing.h"
 
 namespace krait::kernels {
 namespace {
 
+using tests::Cache;
 using tests::Expected;
+using tests::kDtypes;
 using tests::kRounding;
 using tests::Matrix;
 using tests::on_every_target;
-
-// A sequence's cache: pages of its own, each with other bytes in front of this layer's part, or a ring.
-class Cache {
- public:
-  Cache(const Attention& attention, std::int64_t tokens, bool ring) : shape_(attention.kv) {
-    if (ring) {
-      ring_pages_ = kv_ring_pages(attention.window);
-      buffers_.emplace_back(static_cast<std::size_t>(ring_pages_ * shape_.page_bytes()));
-      return;
-    }
-    for (std::int64_t i = 0; i < kv_pages(tokens); ++i) {
-      buffers_.emplace_back(static_cast<std::size_t>(kOffset + shape_.page_bytes()));
-      pages_.push_back(buffers_.back().data());
-    }
-  }
-  KvSequence sequence(std::int64_t first_row, std::int64_t rows, std::int64_t position) {
-    KvSequence result{.first_row = first_row, .rows = rows, .position = position};
-    if (ring_pages_ > 0) {
-      result.ring = buffers_.front().data();
-      result.ring_pages = ring_pages_;
-    } else {
-      result.pages = pages_.data();
-      result.offset = kOffset;
-    }
-    return result;
-  }
-
- private:
-  static constexpr std::int64_t kOffset = 128;
-  KvShape shape_;
-  std::int64_t ring_pages_ = 0;
-  std::vector<AlignedBuffer> buffers_;
-  std::vector<std::byte*> pages_;
-};
+using tests::shape;
+using tests::stored;
 
 struct Case {
   Attention attention;
@@ -81,29 +46,6 @@ struct Case {
     return out;
   }
 
-  // What an int8 or bf16 page gives back of these rows, heads of so many columns.
-  static Matrix stored(const Matrix& rows, std::int64_t width, DType dtype) {
-    Matrix result(rows.rows(), rows.columns());
-    for (std::int64_t r = 0; r < rows.rows(); ++r) {
-      for (std::int64_t first = 0; first < rows.columns(); first += width) {
-        float largest = 0.0F;
-        for (std::int64_t c = first; c < first + width; ++c) largest = std::max(largest, std::fabs(rows.at(r, c)));
-        for (std::int64_t c = first; c < first + width; ++c) {
-          const float value = rows.at(r, c);
-          const float scale = largest / 127.0F;
-          result.at(r, c) = dtype == DType::kF32    ? value
-                            : dtype == DType::kBF16 ? bf16_to_f32(f32_to_bf16(value))
-                                                    : std::nearbyint(value * (1.0F / scale)) * scale;
-        }
-      }
-    }
-    return result;
-  }
-
-  // Scores are sums of Dk products (and of the scaled query, and of int8's scale): their error e is at most
-  // (Dk + 3) roundings of scale sum |q||k|, plus a rounding of the largest score when the maximum is taken away. It
-  // changes a weight by a factor of at most 1 + 2e, as do the exponential (|x| + 3 roundings) and the joining of parts.
-  // The weighted mean of v is a sum of T products, numerator and denominator alike.
   void expect_right(const Matrix& out) const {
     const Matrix keys = stored(k, attention.kv.key_width, attention.kv.dtype);
     const Matrix values = stored(v, attention.kv.value_width, attention.kv.dtype);
@@ -111,44 +53,10 @@ struct Case {
     reference::attention(attention, q.in(), 0, keys.in(), values.in(), expected.out());
     Expected size(out.rows(), out.columns());
     reference::attention(attention, q.in(), 0, keys.in(), values.absolute().in(), size.out());
-    double score = 0.0;
-    for (std::int64_t r = 0; r < q.rows(); ++r) {
-      for (std::int64_t h = 0; h < attention.query_heads; ++h) {
-        double query = 0.0;
-        for (std::int64_t c = 0; c < attention.kv.key_width; ++c) {
-          query = std::max(query, std::fabs(double{q.at(r, h * attention.kv.key_width + c)}));
-        }
-        for (std::int64_t j = 0; j < keys.rows(); ++j) {
-          for (std::int64_t g = 0; g < attention.kv.key_heads; ++g) {
-            double sum = 0.0;
-            for (std::int64_t c = 0; c < attention.kv.key_width; ++c) {
-              sum += query * std::fabs(double{keys.at(j, g * attention.kv.key_width + c)});
-            }
-            score = std::max(score, sum * attention.scale);
-          }
-        }
-      }
-    }
-    const auto width = static_cast<double>(attention.kv.key_width);
-    const double weight = 2.0 * kRounding * ((width + 5.0) * score + 8.0);
-    const double bound = 2.0 * weight + 2.0 * kRounding * (static_cast<double>(q.rows()) + 4.0);
-    tests::expect_near(out, expected, [&](auto r, auto c) { return bound * size.at(r, c); });
+    const double error = tests::attention_error(attention, tests::largest_score(attention, q, keys), q.rows());
+    tests::expect_near(out, expected, [&](auto r, auto c) { return error * size.at(r, c); });
   }
 };
-
-Attention shape(std::int64_t query_heads, std::int64_t key_heads, std::int64_t value_heads, std::int64_t key_width,
-                std::int64_t value_width, DType dtype, std::int64_t window = 0) {
-  return {.kv = {.key_heads = key_heads,
-                 .key_width = key_width,
-                 .value_heads = value_heads,
-                 .value_width = value_width,
-                 .dtype = dtype},
-          .query_heads = query_heads,
-          .scale = 1.0F / std::sqrt(static_cast<float>(key_width)),
-          .window = window};
-}
-
-constexpr std::array kDtypes = {DType::kF32, DType::kBF16, DType::kI8};
 
 TEST(Attention, MatchesTheOracle) {
   on_every_target([] {

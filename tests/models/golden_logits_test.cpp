@@ -62,7 +62,7 @@ INSTANTIATE_TEST_SUITE_P(Models, ShippedGolden,
                                          "mamba3_siso_rope1", "mamba3_mimo", "rwkv7", "bamba", "granite_hybrid",
                                          "granite_hybrid_rope", "falcon_h1", "falcon_h1_norm", "zamba2",
                                          "zamba2_adapters", "phi4flash", "samba", "lfm2", "qwen3_next", "hax_mamba",
-                                         "hax_mamba2"));
+                                         "hax_mamba2", "hybrid_qwen3_bmojo", "hybrid_qwen3_eidetic"));
 
 class SharedGolden : public testing::TestWithParam<const char*> {};
 TEST_P(SharedGolden, LogitsAndGreedyContinuationMatch) {

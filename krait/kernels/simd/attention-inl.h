@@ -62,10 +62,17 @@ HWY_NOINLINE void page_product(std::int64_t rows, std::int64_t columns, std::int
   });
 }
 
-// Softmax of one row of scores brought up to date: slots [from, to) of the page count. Leaves e^(score - maximum) in
-// `scores`, times `value_scales` where there are any, and multiplies the row's sums by what the maximum grew.
-HWY_INLINE void update_row(float* scores, std::int64_t from, std::int64_t to, const float* key_scales,
-                           const float* value_scales, float* sums, std::int64_t width, float& maximum, float& sum) {
+// Slots of a page that a row sees: [from, to), or of chosen tokens those that live in this row.
+struct SlotsInView {
+  std::int64_t from = 0, to = kKvPageTokens;
+  const float* lifetimes = nullptr;  // 64 first rows, 64 end rows
+  float row = 0.0F;
+};
+
+// Softmax of one row of scores brought up to date by the slots in view. Leaves e^(score - maximum) in `scores`, times
+// `value_scales` where there are any, and multiplies the row's sums by what the maximum grew.
+HWY_INLINE void update_row(float* scores, const SlotsInView& view, const float* key_scales, const float* value_scales,
+                           float* sums, std::int64_t width, float& maximum, float& sum) {
   const F32 d;
   VecF32 s[kPageVectors];
   VecF32 largest = hn::Set(d, maximum);
@@ -73,13 +80,19 @@ HWY_INLINE void update_row(float* scores, std::int64_t from, std::int64_t to, co
     s[j] = hn::LoadU(d, scores + j * kLanes);
     if (key_scales != nullptr) s[j] = hn::Mul(s[j], hn::LoadU(d, key_scales + j * kLanes));
   }
-  const bool all = from <= 0 && to >= kKvPageTokens;
-  if (!all) {
-    const VecF32 low = hn::Set(d, static_cast<float>(from)), high = hn::Set(d, static_cast<float>(to));
+  const VecF32 unseen = hn::Set(d, 2.0F * kNoScore);
+  if (view.lifetimes != nullptr) {
+    const VecF32 row = hn::Set(d, view.row);
+    for (std::size_t j = 0; j < kPageVectors; ++j) {
+      const VecF32 first = hn::LoadU(d, view.lifetimes + j * kLanes);
+      const VecF32 end = hn::LoadU(d, view.lifetimes + kKvPageTokens + j * kLanes);
+      s[j] = hn::IfThenElse(hn::And(hn::Le(first, row), hn::Lt(row, end)), s[j], unseen);
+    }
+  } else if (view.from > 0 || view.to < kKvPageTokens) {
+    const VecF32 low = hn::Set(d, static_cast<float>(view.from)), high = hn::Set(d, static_cast<float>(view.to));
     for (std::size_t j = 0; j < kPageVectors; ++j) {
       const VecF32 slot = hn::Iota(d, static_cast<float>(j * kLanes));
-      const auto counts = hn::And(hn::Ge(slot, low), hn::Lt(slot, high));
-      s[j] = hn::IfThenElse(counts, s[j], hn::Set(d, 2.0F * kNoScore));
+      s[j] = hn::IfThenElse(hn::And(hn::Ge(slot, low), hn::Lt(slot, high)), s[j], unseen);
     }
   }
   for (std::size_t j = 0; j < kPageVectors; ++j) largest = hn::Max(largest, s[j]);
@@ -103,6 +116,18 @@ HWY_INLINE void update_row(float* scores, std::int64_t from, std::int64_t to, co
     maximum = grown;
   }
   sum += sum_lanes(total);
+}
+
+// What a row of the task sees of a page.
+HWY_INLINE SlotsInView slots_in_view(const AttentionTask& task, std::int64_t row, std::int64_t page) {
+  const std::int64_t query = task.first_query + row / task.attention->queries_per_key();
+  if (task.sequence->lifetimes != nullptr) {
+    return {.lifetimes = task.sequence->lifetimes + page * 2 * kKvPageTokens, .row = static_cast<float>(query)};
+  }
+  const std::int64_t last = task.sequence->position + query - task.delay;  // the youngest token in view
+  const std::int64_t first = task.attention->window > 0 ? last + 1 - task.attention->window : 0;
+  return {.from = std::max<std::int64_t>(0, first - page * kKvPageTokens),
+          .to = std::min(last + 1 - page * kKvPageTokens, kKvPageTokens)};
 }
 
 template <class Stored>
@@ -136,17 +161,14 @@ HWY_INLINE void run_attention_task(const AttentionTask& task) {
     const auto* value_scales =
         scaled ? reinterpret_cast<const float*>(page + kv.value_scales_offset(value_head)) : nullptr;
     for (std::int64_t row = 0; row < rows; ++row) {
-      const std::int64_t last = sequence.position + task.first_query + row / group;  // the row's own token
-      const std::int64_t to = std::min(last + 1 - index * kKvPageTokens, kKvPageTokens);
-      const std::int64_t from =
-          attention.window > 0 ? std::max<std::int64_t>(0, last + 1 - attention.window - index * kKvPageTokens) : 0;
-      if (from >= to) {
+      const SlotsInView view = slots_in_view(task, row, index);
+      if (view.from >= view.to) {
         for (std::size_t j = 0; j < kPageVectors; ++j) {
           hn::StoreU(hn::Zero(d), d, scores + row * kKvPageTokens + static_cast<std::int64_t>(j * kLanes));
         }
         continue;
       }
-      update_row(scores + row * kKvPageTokens, from, to, key_scales, value_scales, task.partial + row * width, width,
+      update_row(scores + row * kKvPageTokens, view, key_scales, value_scales, task.partial + row * width, width,
                  task.maxima()[row], task.sums()[row]);
     }
     page_product<Stored, true>(rows, width, kKvPageTokens, scores, kKvPageTokens, page + kv.values_offset(value_head),

@@ -21,10 +21,16 @@ Mamba2Mixer::Mamba2Mixer(const WeightScope& scope, const Mamba2Dimensions& dimen
     : dimensions_(dimensions) {
   const std::int64_t width = dimensions.width;
   const std::int64_t heads = dimensions.heads;
-  const std::int64_t conv_channels = inner() + 2 * group_states();
+  const std::int64_t conv_channels = x_columns() + b_columns() + group_states();
   if (heads % dimensions.groups != 0) {
     scope.loader().set_error(
         {ErrorCode::kCorrupt, fmt::format("[models] {} heads do not divide into {} groups", heads, dimensions.groups)});
+    return;
+  }
+  if (dimensions.shared_heads > 0 && (heads % dimensions.shared_heads != 0 || dimensions.groups != heads)) {
+    scope.loader().set_error(
+        {ErrorCode::kCorrupt, fmt::format("[models] {} heads in {} groups cannot share {} of x and B", heads,
+                                          dimensions.groups, dimensions.shared_heads)});
     return;
   }
   const std::int64_t projected = inner() + conv_channels + heads;
@@ -37,7 +43,7 @@ Mamba2Mixer::Mamba2Mixer(const WeightScope& scope, const Mamba2Dimensions& dimen
   // The convolution is linear in x, B and C: their factors are as good on its taps.
   for (std::int64_t i = 0; taps != nullptr && i < dimensions.conv_width * conv_channels; ++i) {
     const std::int64_t channel = i % conv_channels;
-    const std::size_t part = channel < inner() ? 1 : channel < inner() + group_states() ? 2 : 3;
+    const std::size_t part = channel < x_columns() ? 1 : channel < x_columns() + b_columns() ? 2 : 3;
     taps[i] *= dimensions.part_factors[part];
   }
   conv_.bias = scope.vector_usually("conv1d.bias", "ssm_conv1d.bias", conv_channels);
@@ -56,6 +62,10 @@ Mamba2Mixer::Mamba2Mixer(const WeightScope& scope, const Mamba2Dimensions& dimen
   const Shape d_shape = scope.loader().planning() ? Shape{heads} : scope.loader().shape(scope.name("D", "ssm_d"));
   scan_.d_per_channel = dimensions.head_width > 1 && element_count(d_shape) == inner();
   scan_.d = scope.vector("D", "ssm_d", scan_.d_per_channel ? inner() : heads);
+  if (dimensions.state_norms) {
+    b_norm_ = scope.vector("B_norm.weight", "", dimensions.states);
+    c_norm_ = scope.vector("C_norm.weight", "", dimensions.states);
+  }
   if (dimensions.gated_norm) norm_ = scope.vector("norm.weight", "ssm_norm.weight", inner());
   out_proj_ = scope.matrix("out_proj.weight", "ssm_out.weight", width, inner());
   out_proj_.scale *= dimensions.output_factor;
@@ -73,10 +83,23 @@ Mamba2Mixer::Mamba2Mixer(const WeightScope& scope, const Mamba2Dimensions& dimen
   if (dimensions.hax) hax_.emplace(scope, *dimensions.hax, inner(), dimensions.states, layout, state_name);
 }
 
+void Mamba2Mixer::prepare_states(Step& step, kernels::RowsOut b, kernels::RowsOut c) const {
+  const std::int64_t states = dimensions_.states;
+  for (const auto& [part, norm] : {std::pair{b, b_norm_}, std::pair{c, c_norm_}}) {
+    for (std::int64_t head = 0; norm != nullptr && head < part.columns / states; ++head) {
+      const kernels::RowsOut rows = part.slice_columns(head * states, states);
+      kernels::rms_norm(step.pool(), rows, norm, dimensions_.state_norm_epsilon, rows);
+    }
+    if (dimensions_.rotary.width == 0) continue;
+    kernels::rotate(step.pool(), dimensions_.rotary, step.rotary_table(dimensions_.rotary), states, part);
+  }
+  step.lap_rows("norm", b.columns + c.columns);
+}
+
 void Mamba2Mixer::forward(Step& step, kernels::RowsIn u, kernels::RowsOut out) const {
   const Workspace::Mark scratch(step.workspace());
   ThreadPool& pool = step.pool();
-  const std::int64_t conv_channels = inner() + 2 * group_states();
+  const std::int64_t conv_channels = x_columns() + b_columns() + group_states();
 
   const kernels::RowsOut projected = step.rows(inner() + conv_channels + dimensions_.heads);  // z, xBC, dt
   kernels::linear(pool, u, in_proj_, in_bias_, projected);
@@ -86,13 +109,25 @@ void Mamba2Mixer::forward(Step& step, kernels::RowsIn u, kernels::RowsOut out) c
   if (dimensions_.part_factors[0] != 1.0F) kernels::scale(pool, dimensions_.part_factors[0], z);
   if (dimensions_.part_factors[4] != 1.0F) kernels::scale(pool, dimensions_.part_factors[4], dt);
 
+  const kernels::RowsOut xbc_projected = projected.slice_columns(inner(), conv_channels);
+  if (b_norm_ != nullptr || dimensions_.rotary.width > 0) {
+    prepare_states(step, xbc_projected.slice_columns(x_columns(), b_columns()),
+                   xbc_projected.slice_columns(x_columns() + b_columns(), group_states()));
+  }
+
   const kernels::RowsOut xbc = step.rows(conv_channels);
-  kernels::conv1d_causal(pool, conv_, projected.slice_columns(inner(), conv_channels), step.sequences(window_offset_),
-                         xbc);
+  kernels::conv1d_causal(pool, conv_, xbc_projected, step.sequences(window_offset_), xbc);
   step.lap_scan("conv1d", window_bytes_, 2 * conv_channels, 2 * dimensions_.conv_width * conv_channels);
-  const kernels::RowsIn x = xbc.slice_columns(0, inner());
-  const kernels::RowsIn b = xbc.slice_columns(inner(), group_states());
-  const kernels::RowsIn c = xbc.slice_columns(inner() + group_states(), group_states());
+  kernels::RowsIn x = xbc.slice_columns(0, x_columns());
+  kernels::RowsIn b = xbc.slice_columns(x_columns(), b_columns());
+  const kernels::RowsIn c = xbc.slice_columns(x_columns() + b_columns(), group_states());
+  if (shares()) {
+    const kernels::RowsOut all_x = step.rows(inner()), all_b = step.rows(group_states());
+    kernels::repeat_heads(pool, x, dimensions_.head_width, all_x);
+    kernels::repeat_heads(pool, b, dimensions_.states, all_b);
+    x = all_x;
+    b = all_b;
+  }
 
   const kernels::RowsOut y = step.rows(inner());
   kernels::ssd_scan(pool, scan_, x, dt, b, c, step.sequences(state_offset_), y);

@@ -2,6 +2,9 @@
 //   [z; x; B; C; dt] = W_in u,  [x; B; C] = silu(conv([x; B; C]))
 //   y = ssd_scan(x, dt, A, B, C, D),  out = W_out norm(y, z)
 // HAX adds sparse attention over x to y before the norm (hax.h).
+// Where it replaces attention (Wang et al. 2024: x, B and C are made of values, keys and queries), heads share x and B
+// as grouped queries share values and keys, and B and C are normed and turned before the convolution:
+//   B, C = rotate(norm(B), norm(C))      (per head)
 #pragma once
 
 #include <array>
@@ -12,6 +15,7 @@
 #include "krait/kernels/conv1d_causal.h"
 #include "krait/kernels/matmul.h"
 #include "krait/kernels/norm.h"
+#include "krait/kernels/rotary.h"
 #include "krait/kernels/scan_ssd.h"
 #include "krait/models/mixers/hax.h"
 #include "krait/models/mixers/mixer.h"
@@ -27,7 +31,13 @@ struct Mamba2Dimensions {
   std::int64_t states = 128;     // N
   std::int64_t groups = 1;       // G
   std::int64_t conv_width = 4;   // K
-  float epsilon = 1e-5F;         // of the gated norm
+  // Not 0: so many heads of x and B, each used by heads / shared_heads heads; every head has a C of its own (groups is
+  // the number of heads).
+  std::int64_t shared_heads = 0;
+  bool state_norms = false;  // RMS norms of B and C ("B_norm", "C_norm")
+  float state_norm_epsilon = 1e-6F;
+  kernels::Rotary rotary = {};  // of B and C; width 0: none
+  float epsilon = 1e-5F;        // of the gated norm
   // false: the gate alone, y * silu(z)
   bool gated_norm = true;
   kernels::GateOrder gate_order = kernels::GateOrder::kGateThenNorm;
@@ -44,8 +54,8 @@ void read_dt_limits(WeightLoader& loader, std::string_view key, Mamba2Dimensions
 
 class Mamba2Mixer final : public Mixer {
  public:
-  // Loads the tensors of `scope` and adds two tensors to the layout: the window [K-1, H*P+2*G*N] and the state
-  // [H, N, P]; with HAX, those of its attention as well.
+  // Loads the tensors of `scope` and adds two tensors to the layout: the window [K-1, channels of x, B and C] and the
+  // state [H, N, P]; with HAX, those of its attention as well.
   Mamba2Mixer(const WeightScope& scope, const Mamba2Dimensions& dimensions, StateLayout& layout,
               const std::string& state_name);
 
@@ -54,14 +64,20 @@ class Mamba2Mixer final : public Mixer {
 
  private:
   std::int64_t inner() const { return dimensions_.heads * dimensions_.head_width; }
-  std::int64_t group_states() const { return dimensions_.groups * dimensions_.states; }
+  std::int64_t group_states() const { return dimensions_.groups * dimensions_.states; }  // of C
+  // Of x and B as they are projected.
+  bool shares() const { return dimensions_.shared_heads > 0 && dimensions_.shared_heads < dimensions_.heads; }
+  std::int64_t x_columns() const { return shares() ? dimensions_.shared_heads * dimensions_.head_width : inner(); }
+  std::int64_t b_columns() const { return shares() ? dimensions_.shared_heads * dimensions_.states : group_states(); }
+  void prepare_states(Step& step, kernels::RowsOut b, kernels::RowsOut c) const;
 
   Mamba2Dimensions dimensions_;
-  kernels::WeightMatrix in_proj_;   // [2HP + 2GN + H, D], rows z, x, B, C, dt
+  kernels::WeightMatrix in_proj_;   // rows z, x, B, C, dt: [2HP + 2GN + H, D] where nothing is shared
   kernels::WeightMatrix out_proj_;  // [D, HP]
   const float* in_bias_ = nullptr;
   float* out_bias_ = nullptr;
-  const float* norm_ = nullptr;  // [HP]
+  const float* norm_ = nullptr;                        // [HP]
+  const float *b_norm_ = nullptr, *c_norm_ = nullptr;  // [N]
   kernels::Conv1dCausal conv_;
   kernels::SsdScan scan_;
   std::optional<Hax> hax_;
