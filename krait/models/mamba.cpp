@@ -1,8 +1,9 @@
 // Mamba (Gu & Dao 2023), and FalconMamba, which adds weightless norms on dt, B and C.
 // Checkpoints: state-spaces' original (d_model, ssm_cfg), transformers' (hidden_size), GGUF ("mamba").
+#include "krait/models/mamba.h"
+
 #include "krait/models/architectures.h"
 #include "krait/models/backbone.h"
-#include "krait/models/mixers/mamba1.h"
 
 namespace krait::models {
 namespace {
@@ -54,9 +55,9 @@ void read_transformers(WeightLoader& loader, ResidualConfig& backbone, Mamba1Dim
 
 }  // namespace
 
-std::unique_ptr<Model> load_mamba(WeightLoader& loader) {
-  ResidualConfig backbone;
-  Mamba1Dimensions mixer;
+MambaConfig read_mamba(WeightLoader& loader) {
+  MambaConfig config;
+  auto& [backbone, mixer] = config;
   if (loader.is_gguf()) {
     read_gguf(loader, backbone, mixer);
   } else if (loader.config().has("d_model")) {
@@ -66,6 +67,11 @@ std::unique_ptr<Model> load_mamba(WeightLoader& loader) {
   }
   backbone.architecture = mixer.inner_norms == Mamba1Dimensions::InnerNorms::kNone ? "mamba" : "falcon_mamba";
   backbone.width = mixer.width;
+  return config;
+}
+
+std::unique_ptr<Model> load_mamba(WeightLoader& loader) {
+  const auto [backbone, mixer] = read_mamba(loader);
   return load_backbone<Mamba1Mixer>(loader, backbone, mixer);
 }
 
