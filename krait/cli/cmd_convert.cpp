@@ -155,8 +155,8 @@ void add_convert(CLI::App& program, int& status) {
       ->type_name("DTYPE");
   command->add_flag("--force", options->force, "Replace what is there");
   command->footer(
-      "Architectures: mamba, falcon_mamba, mamba2, jamba, nemotron_h, bamba, granitemoehybrid, falcon_h1, lfm2,\n"
-      "qwen3_next, in both directions.\n"
+      "Architectures: mamba, falcon_mamba, mamba2, rwkv7, jamba, nemotron_h, bamba, granitemoehybrid, falcon_h1,\n"
+      "lfm2, qwen3_next, in both directions.\n"
       "The vocabulary goes along where both formats have words for it; a note says when it does not.\n"
       "Examples:\n"
       "  krait convert granite-4.0-h-350m granite.gguf\n"

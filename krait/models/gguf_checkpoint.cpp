@@ -39,6 +39,7 @@ constexpr std::array kTranslations = {
     Translation{"falcon_mamba", "mamba", "FalconMambaForCausalLM", gguf::translate_mamba, has_inner_norms},
     Translation{"mamba", "mamba", "MambaForCausalLM", gguf::translate_mamba},
     Translation{"mamba2", "mamba2", "Mamba2ForCausalLM", gguf::translate_mamba2},
+    Translation{"rwkv7", "rwkv7", "RWKV7ForCausalLM", gguf::translate_rwkv7},
     Translation{"jamba", "jamba", "JambaForCausalLM", gguf::translate_jamba},
     Translation{"nemotron_h", "nemotron_h", "NemotronHForCausalLM", gguf::translate_nemotron},
     Translation{"nemotron_h", "nemotron_h_moe", "NemotronHForCausalLM", gguf::translate_nemotron},

@@ -8,6 +8,7 @@
 //   again Granite, Bamba   rows of queries and keys with the pairs that turn beside each other; Bamba becomes a
 //                    "granitehybrid", and one without Granite's multipliers a Bamba
 //   Qwen3-Next       1 added to norms (not the gated one), in_proj_qkvz taken apart
+//   RWKV-7           the six mixes of a layer as one tensor
 // The tables of names are in gguf_tables.h; both directions read the same ones.
 #pragma once
 
@@ -19,7 +20,7 @@
 
 namespace krait::models {
 
-// The source is kept: tensors are made from it. Architectures: mamba, falcon_mamba, mamba2, jamba, nemotron_h,
+// The source is kept: tensors are made from it. Architectures: mamba, falcon_mamba, mamba2, rwkv7, jamba, nemotron_h,
 // bamba, granitemoehybrid, falcon_h1, lfm2, qwen3_next. kUnsupported for others, for another naming than transformers',
 // and for what GGUF's graphs leave out (an expansion of Mamba other than 2, time step limits, a norm before the gate,
 // none at all). kNotFound and kCorrupt from a checkpoint that lacks its own parts.

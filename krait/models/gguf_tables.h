@@ -10,6 +10,7 @@ namespace krait::models::gguf {
 // Each reads sizes from the source with `loader`, which keeps its errors.
 void translate_mamba(GgufTranslation& g, WeightLoader& loader);  // and FalconMamba
 void translate_mamba2(GgufTranslation& g, WeightLoader& loader);
+void translate_rwkv7(GgufTranslation& g, WeightLoader& loader);
 void translate_jamba(GgufTranslation& g, WeightLoader& loader);
 void translate_nemotron(GgufTranslation& g, WeightLoader& loader);
 void translate_bamba(GgufTranslation& g, WeightLoader& loader);

@@ -330,6 +330,32 @@ void GgufTranslation::vector(const std::string& name, const std::string& gguf, c
              });
 }
 
+void GgufTranslation::vectors(std::span<const std::string> names, const std::string& gguf, const Shape& shape,
+                              const Shape& gguf_shape) {
+  const auto holds = [&](const formats::TensorInfo* info, const Shape& wanted) {
+    if (info == nullptr) return false;
+    if (element_count(info->shape) == element_count(wanted)) return true;
+    refuse(ErrorCode::kCorrupt, fmt::format("tensor {} of shape {} does not fill {}", info->name,
+                                            to_string(info->shape), to_string(wanted)));
+    return false;
+  };
+  if (!to_gguf()) {
+    if (!holds(take(gguf), gguf_shape)) return;
+    const auto count = static_cast<std::int64_t>(names.size());
+    for (std::int64_t i = 0; i < count; ++i) {
+      made_->add(names[static_cast<std::size_t>(i)], DType::kF32, shape, {{{gguf, count, {}}}, {{0, i, 1}}, 1});
+    }
+    return;
+  }
+  RowPlan plan;
+  for (const std::string& name : names) {
+    if (!holds(take(name), shape)) return;
+    plan.runs.push_back({plan.origins.size(), 0, 1});
+    plan.origins.push_back({name, 1, {}});
+  }
+  made_->add(gguf, DType::kF32, gguf_shape, std::move(plan));
+}
+
 Result<std::shared_ptr<const formats::WeightSource>> GgufTranslation::finish() {
   if (!failed()) {
     for (const formats::TensorInfo& tensor : source_->tensors()) {

@@ -70,6 +70,9 @@ class GgufTranslation {
   // Matrices with {} in their name replaced by 0 … count - 1 here, one stack there.
   void stack(std::string_view pattern, const std::string& gguf, std::int64_t count);
   void vector(const std::string& name, const std::string& gguf, const VectorChange& change = {});
+  // Vectors of one shape here, one after the other in a tensor there.
+  void vectors(std::span<const std::string> names, const std::string& gguf, const Shape& shape,
+               const Shape& gguf_shape);
   // The scale beside a matrix of a GGUF, 1 where there is none or to GGUF.
   float gguf_scale(const std::string& gguf);
   // A tensor of the source that has no place on the other side on purpose: a tied head, another model's part.

@@ -29,7 +29,7 @@ constexpr std::array kArchitectures = {
     Architecture{{"falcon_mamba", "FalconMamba", "transformers, GGUF", kTransformers, ""}, load_mamba},
     Architecture{{"mamba2", "Mamba-2, Codestral-Mamba", "transformers, original, Mistral's, GGUF", kBoth, "no d_ssm below the inner width"}, load_mamba2},
     Architecture{{"mamba3", "Mamba-3", "original", kAuthors, ""}, load_mamba3},
-    Architecture{{"rwkv7", "RWKV-7", "its authors' .pth, transformers, GGUF", kLoops, ""}, load_rwkv7},
+    Architecture{{"rwkv7", "RWKV-7", "its authors' .pth, transformers, GGUF", kLoops, "converted between transformers' names and GGUF alone"}, load_rwkv7},
     Architecture{{"jamba", "Jamba", "transformers, GGUF", kBoth, ""}, load_jamba},
     Architecture{{"nemotron_h", "Nemotron-H", "NVIDIA's, transformers, GGUF", kBoth, "multi-token prediction heads are left aside"}, load_nemotron_h},
     Architecture{{"nemotron_h_moe", "Nemotron-H with experts", "GGUF", kTransformers, ""}, load_nemotron_h},
