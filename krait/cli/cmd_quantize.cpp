@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <filesystem>
-#include <fstream>
 #include <optional>
 
 #include "krait/cli/command.h"
@@ -36,21 +35,6 @@ std::uint64_t tensor_bytes(const formats::WeightSource& source) {
   return bytes;
 }
 
-Result<void> write(const formats::WeightSource& source, const fs::path& file) {
-  std::vector<formats::NamedTensor> tensors;
-  for (const formats::TensorInfo& tensor : source.tensors()) {
-    KRAIT_ASSIGN(const TensorView view, source.view(tensor.name));
-    tensors.push_back({tensor.name, view});
-  }
-  return formats::write_safetensors(file, tensors, {{"format", "pt"}});
-}
-
-void write_text(const fs::path& path, const std::string& text) {
-  std::ofstream stream(path, std::ios::binary);
-  stream << text;
-  if (!stream.flush()) throw CommandError(fmt::format("cannot write {}", path.string()));
-}
-
 int quantize(const QuantizeOptions& options) {
   const fs::path in = options.model.path();
   const fs::path folder = fs::is_directory(in) ? in : in.parent_path();
@@ -71,7 +55,8 @@ int quantize(const QuantizeOptions& options) {
   });
   bar.reset();
   const Result<void> written =
-      quantized ? write(**quantized, out / "model.safetensors") : std::unexpected(quantized.error());
+      quantized ? formats::write_safetensors(out / "model.safetensors", **quantized, {{"format", "pt"}})
+                : std::unexpected(quantized.error());
   if (!written) {
     if (made) fs::remove_all(out);
     if (InterruptGuard::interrupted()) return kInterruptedStatus;
@@ -83,7 +68,7 @@ int quantize(const QuantizeOptions& options) {
     }
   }
   const fs::path config = fs::exists(folder / "config.json") ? folder / "config.json" : folder / "params.json";
-  write_text(out / config.filename(), value_or_throw(models::quantized_config(read_file(config.string()), format)));
+  write_file(out / config.filename(), value_or_throw(models::quantized_config(read_file(config.string()), format)));
   fmt::print("{}: {} matrices as {}, {} -> {}\n", out.string(), matrices, options.weights,
              bytes_text(tensor_bytes(*source)), bytes_text(tensor_bytes(**quantized)));
   return 0;

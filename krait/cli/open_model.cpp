@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <fstream>
 
 #include "krait/cli/command.h"
 #include "krait/cli/terminal.h"
@@ -156,6 +157,12 @@ std::string read_file(const std::string& path) {
   if (!standard_input) std::fclose(stream);
   if (failed) throw CommandError(fmt::format("cannot read {}: {}", path, std::strerror(reason)));
   return content;
+}
+
+void write_file(const std::filesystem::path& path, const std::string& text) {
+  std::ofstream stream(path, std::ios::binary);
+  stream << text;
+  if (!stream.flush()) throw CommandError(fmt::format("cannot write {}", path.string()));
 }
 
 }  // namespace krait::cli

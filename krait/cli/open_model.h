@@ -63,5 +63,7 @@ struct TextInput {
   std::string read() const;
 };
 std::string read_file(const std::string& path);  // "-" is standard input
+// A whole text into a file; CommandError when it cannot be.
+void write_file(const std::filesystem::path& path, const std::string& text);
 
 }  // namespace krait::cli

@@ -27,6 +27,11 @@ class Config {
   // kept under indexed keys ("layers.0.kind"). Nesting deeper than 64 is refused.
   static Result<Config> parse_json(std::string_view text, std::string origin);
 
+  // JSON text that parse_json() reads back as it is here: an object with nested ones where keys have dots.
+  // kInvalidArgument for a number that JSON has no word for, text that is not UTF-8, a key that is also the beginning
+  // of another one ("a" beside "a.b").
+  Result<std::string> to_json() const;
+
   void set(std::string key, Value value) { values_[std::move(key)] = std::move(value); }
   bool has(std::string_view key) const;  // present and not null
   const Value* find(std::string_view key) const;

@@ -1,6 +1,7 @@
 // JSON text to flat typed keys (RFC 8259, plus the bare words Infinity, -Infinity and NaN, which Python's json
 // writes for floats). Built on the event interface of the JSON library, so that depth, doubled keys and the total
 // length of the flattened keys are limited while the text is read and not after a tree of it was built.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -226,6 +227,39 @@ Result<Config> Config::parse_json(std::string_view text, std::string origin) {
     return fail(ErrorCode::kCorrupt, "[config] file {} ({})", flattener.problem(), config.origin());
   }
   return config;
+}
+
+Result<std::string> Config::to_json() const {
+  nlohmann::json root = nlohmann::json::object();
+  for (const auto& [key, value] : values_) {
+    nlohmann::json* place = &root;
+    for (std::size_t from = 0; from != std::string::npos;) {
+      const std::size_t dot = key.find('.', from);
+      if (!place->is_object() && !place->is_null()) break;
+      place = &(*place)[key.substr(from, dot == std::string::npos ? dot : dot - from)];
+      from = dot == std::string::npos ? dot : dot + 1;
+    }
+    if (!place->is_null()) {
+      return fail(ErrorCode::kInvalidArgument, "[config] the key \"{}\" is also an object or within a value ({})", key,
+                  origin_);
+    }
+    const auto finite = [](double number) { return std::isfinite(number); };
+    const auto* number = std::get_if<double>(&value);
+    const auto* numbers = std::get_if<std::vector<double>>(&value);
+    if ((number != nullptr && !finite(*number)) || (numbers != nullptr && !std::ranges::all_of(*numbers, finite))) {
+      return fail(ErrorCode::kInvalidArgument, "[config] {} is no number that JSON can hold ({})", key, origin_);
+    }
+    std::visit(
+        [&](const auto& kind) {
+          if constexpr (!std::is_same_v<std::decay_t<decltype(kind)>, std::monostate>) *place = kind;
+        },
+        value);
+  }
+  try {
+    return root.dump(2) + "\n";
+  } catch (const nlohmann::json::type_error&) {
+    return fail(ErrorCode::kInvalidArgument, "[config] a text is not UTF-8 ({})", origin_);
+  }
 }
 
 }  // namespace krait::formats

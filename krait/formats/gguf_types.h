@@ -1,5 +1,5 @@
-// The numbers that GGUF gives to the types of metadata values and of tensors (github.com/ggml-org/ggml, docs/gguf.md
-// and enum ggml_type of ggml.h), for its reader and its writer.
+// The numbers that GGUF gives to the types of metadata values, of tensors and of tokens (github.com/ggml-org/ggml,
+// docs/gguf.md and enum ggml_type of ggml.h), for its reader and its writer.
 #pragma once
 
 #include <array>
@@ -26,6 +26,10 @@ enum GgufType : std::uint32_t {
   kGgufFloat64,
   kGgufTypeCount,
 };
+
+// tokenizer.ggml.token_type.
+inline constexpr std::int64_t kGgufNormalToken = 1, kGgufUnknownToken = 2, kGgufControlToken = 3,
+                              kGgufUserDefinedToken = 4, kGgufUnusedToken = 5, kGgufByteToken = 6;
 
 struct GgufTensorType {
   std::uint32_t number;

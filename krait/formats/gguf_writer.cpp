@@ -150,8 +150,8 @@ std::uint64_t padding(std::uint64_t size, std::uint64_t alignment) {
   return (alignment - size % alignment) % alignment;
 }
 
-Result<void> check(const NamedTensor& tensor, const std::string& origin) {
-  const auto& [dtype, shape, bytes] = tensor.view;
+Result<void> check(const TensorInfo& tensor, const std::string& origin) {
+  const auto& [name, dtype, shape, bytes] = tensor;
   if (tensor.name.empty() || tensor.name.size() > kLongestTensorName) {
     return fail(ErrorCode::kInvalidArgument, "[gguf] tensor \"{}\" has a name of {} bytes: 1 to {} are possible ({})",
                 tensor.name, tensor.name.size(), kLongestTensorName, origin);
@@ -172,16 +172,16 @@ Result<void> check(const NamedTensor& tensor, const std::string& origin) {
   }
   const auto elements = element_count(shape);
   const auto wanted = elements ? bytes_for(dtype, *elements) : std::nullopt;
-  if (wanted != bytes.size()) {
+  if (wanted != bytes) {
     return fail(ErrorCode::kInvalidArgument, "[gguf] tensor \"{}\" of shape {} and dtype {} comes with {} bytes ({})",
-                tensor.name, to_string(shape), to_string(dtype), bytes.size(), origin);
+                tensor.name, to_string(shape), to_string(dtype), bytes, origin);
   }
   return {};
 }
 
-Result<void> check(std::span<const NamedTensor> tensors, const std::string& origin) {
+Result<void> check(std::span<const TensorInfo> tensors, const std::string& origin) {
   std::set<std::string_view> names;
-  for (const NamedTensor& tensor : tensors) {
+  for (const TensorInfo& tensor : tensors) {
     KRAIT_TRY(check(tensor, origin));
     if (!names.insert(tensor.name).second) {
       return fail(ErrorCode::kInvalidArgument, "[gguf] tensor \"{}\" is given twice ({})", tensor.name, origin);
@@ -191,7 +191,7 @@ Result<void> check(std::span<const NamedTensor> tensors, const std::string& orig
 }
 
 // All before the data, padded to where it begins.
-Result<std::string> header_of(std::span<const NamedTensor> tensors, const Config& metadata, std::uint64_t alignment,
+Result<std::string> header_of(std::span<const TensorInfo> tensors, const Config& metadata, std::uint64_t alignment,
                               const std::string& origin) {
   HeaderWriter header(origin);
   header.raw("GGUF");
@@ -200,14 +200,14 @@ Result<std::string> header_of(std::span<const NamedTensor> tensors, const Config
   header.put<std::uint64_t>(metadata.values().size());
   for (const auto& [key, value] : metadata.values()) KRAIT_TRY(header.pair(key, value));
   std::uint64_t place = 0;
-  for (const auto& [name, view] : tensors) {
+  for (const auto& [name, dtype, shape, bytes] : tensors) {
     KRAIT_TRY(header.text(name));
-    header.put(static_cast<std::uint32_t>(view.shape.size()));
+    header.put(static_cast<std::uint32_t>(shape.size()));
     // GGUF names the contiguous dimension first.
-    for (const std::int64_t dimension : view.shape | std::views::reverse) header.put(dimension);
-    header.put(*gguf_type_number(view.dtype));
+    for (const std::int64_t dimension : shape | std::views::reverse) header.put(dimension);
+    header.put(*gguf_type_number(dtype));
     header.put(place);
-    place += view.bytes.size() + padding(view.bytes.size(), alignment);
+    place += bytes + padding(bytes, alignment);
   }
   std::string& bytes = header.bytes();
   bytes.append(padding(bytes.size(), alignment), '\0');
@@ -218,31 +218,36 @@ Result<std::string> header_of(std::span<const NamedTensor> tensors, const Config
   return std::move(bytes);
 }
 
-}  // namespace
-
-Result<void> write_gguf(const std::filesystem::path& path, std::span<const NamedTensor> tensors,
-                        const Config& metadata) {
+Result<void> write(const std::filesystem::path& path, TensorQueue queue, const Config& metadata) {
   const std::string origin = path.string();
+  const std::span<const TensorInfo> tensors = queue.tensors();
   KRAIT_TRY(check(tensors, origin));
   KRAIT_ASSIGN(const std::uint64_t alignment, alignment_of(metadata, origin));
   KRAIT_ASSIGN(const std::string header, header_of(tensors, metadata, alignment, origin));
   const std::string zeros(alignment, '\0');
   AtomicFile file(path);
   file.write(header.data(), header.size());
-  for (const auto& [name, view] : tensors) {
-    file.write(view.bytes.data(), view.bytes.size());
-    file.write(zeros.data(), padding(view.bytes.size(), alignment));
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    KRAIT_TRY(queue.write(i, file));
+    file.write(zeros.data(), padding(tensors[i].bytes, alignment));
   }
   return file.commit("gguf");
 }
 
+}  // namespace
+
+Result<void> write_gguf(const std::filesystem::path& path, std::span<const NamedTensor> tensors,
+                        const Config& metadata) {
+  return write(path, TensorQueue(tensors), metadata);
+}
+
+Result<void> write_gguf(const std::filesystem::path& path, const WeightSource& source, const Config& metadata,
+                        WriteProgress progress) {
+  return write(path, TensorQueue(source, std::move(progress)), metadata);
+}
+
 Result<void> write_gguf(const std::filesystem::path& path, const WeightSource& source) {
-  std::vector<NamedTensor> tensors;
-  for (const TensorInfo& tensor : source.tensors()) {
-    KRAIT_ASSIGN(TensorView view, source.view(tensor.name));
-    tensors.push_back({tensor.name, std::move(view)});
-  }
-  return write_gguf(path, tensors, source.config());
+  return write_gguf(path, source, source.config());
 }
 
 }  // namespace krait::formats

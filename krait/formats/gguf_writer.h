@@ -8,8 +8,7 @@
 
 #include "krait/core/error.h"
 #include "krait/formats/config.h"
-#include "krait/formats/named_tensor.h"
-#include "krait/formats/weight_source.h"
+#include "krait/formats/tensor_queue.h"
 
 namespace krait::formats {
 
@@ -28,7 +27,11 @@ namespace krait::formats {
 Result<void> write_gguf(const std::filesystem::path& path, std::span<const NamedTensor> tensors,
                         const Config& metadata);
 
-// All tensors of a source, by name, with its configuration as metadata: for sources that name both as GGUF does.
+// All tensors of a source, by name, each viewed when its turn comes and released after: the file may be larger than
+// memory. For sources that name tensors as GGUF does. kCancelled when `progress` says so.
+Result<void> write_gguf(const std::filesystem::path& path, const WeightSource& source, const Config& metadata,
+                        WriteProgress progress = {});
+// The same with the source's own configuration.
 Result<void> write_gguf(const std::filesystem::path& path, const WeightSource& source);
 
 }  // namespace krait::formats

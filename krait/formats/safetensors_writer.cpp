@@ -19,7 +19,7 @@ namespace {
 std::string quoted(const std::string& text) { return nlohmann::json(text).dump(); }
 
 // The bytes before the data: length and header.
-Result<std::string> header_of(std::span<const NamedTensor* const> tensors,
+Result<std::string> header_of(std::span<const TensorInfo> tensors, std::span<const std::size_t> order,
                               const std::map<std::string, std::string>& metadata, const std::string& origin) {
   std::vector<std::string> members;
   try {
@@ -27,12 +27,12 @@ Result<std::string> header_of(std::span<const NamedTensor* const> tensors,
     for (const auto& [key, value] : metadata) texts.push_back(quoted(key) + ":" + quoted(value));
     if (!texts.empty()) members.push_back(fmt::format("\"__metadata__\":{{{}}}", fmt::join(texts, ",")));
     std::uint64_t place = 0;
-    for (const NamedTensor* tensor : tensors) {
-      const TensorView& view = tensor->view;
+    for (const std::size_t index : order) {
+      const TensorInfo& tensor = tensors[index];
       members.push_back(fmt::format("{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}}",
-                                    quoted(tensor->name), safetensors_dtype_name(view.dtype),
-                                    fmt::join(view.shape, ","), place, place + view.bytes.size()));
-      place += view.bytes.size();
+                                    quoted(tensor.name), safetensors_dtype_name(tensor.dtype),
+                                    fmt::join(tensor.shape, ","), place, place + tensor.bytes));
+      place += tensor.bytes;
     }
   } catch (const nlohmann::json::type_error&) {
     return fail(ErrorCode::kInvalidArgument, "[safetensors] a tensor name or a metadata text is not UTF-8 ({})",
@@ -50,52 +50,62 @@ Result<std::string> header_of(std::span<const NamedTensor* const> tensors,
   return result + text;
 }
 
-Result<void> check(const NamedTensor& tensor, const std::string& origin) {
-  const TensorView& view = tensor.view;
+Result<void> check(const TensorInfo& tensor, const std::string& origin) {
   if (tensor.name == "__metadata__") {
     return fail(ErrorCode::kInvalidArgument, "[safetensors] \"__metadata__\" cannot be the name of a tensor ({})",
                 origin);
   }
-  if (safetensors_dtype_name(view.dtype).empty()) {
+  if (safetensors_dtype_name(tensor.dtype).empty()) {
     return fail(ErrorCode::kInvalidArgument, "[safetensors] tensor \"{}\": the format has no dtype {} ({})",
-                tensor.name, to_string(view.dtype), origin);
+                tensor.name, to_string(tensor.dtype), origin);
   }
-  const auto elements = element_count(view.shape);
-  const auto wanted = elements ? bytes_for(view.dtype, *elements) : std::nullopt;
-  if (wanted != view.bytes.size()) {
+  const auto elements = element_count(tensor.shape);
+  const auto wanted = elements ? bytes_for(tensor.dtype, *elements) : std::nullopt;
+  if (wanted != tensor.bytes) {
     return fail(ErrorCode::kInvalidArgument,
                 "[safetensors] tensor \"{}\" of shape {} and dtype {} comes with {} bytes ({})", tensor.name,
-                to_string(view.shape), to_string(view.dtype), view.bytes.size(), origin);
+                to_string(tensor.shape), to_string(tensor.dtype), tensor.bytes, origin);
   }
   return {};
+}
+
+Result<void> write(const std::filesystem::path& path, TensorQueue queue,
+                   const std::map<std::string, std::string>& metadata) {
+  const std::string origin = path.string();
+  const std::span<const TensorInfo> tensors = queue.tensors();
+  std::vector<std::size_t> order;
+  for (const TensorInfo& tensor : tensors) {
+    KRAIT_TRY(check(tensor, origin));
+    order.push_back(order.size());
+  }
+  std::ranges::sort(order, {}, [&](std::size_t i) -> const std::string& { return tensors[i].name; });
+  for (std::size_t i = 1; i < order.size(); ++i) {
+    if (tensors[order[i]].name == tensors[order[i - 1]].name) {
+      return fail(ErrorCode::kInvalidArgument, "[safetensors] tensor \"{}\" is given twice ({})",
+                  tensors[order[i]].name, origin);
+    }
+  }
+  std::ranges::sort(order, {}, [&](std::size_t i) {
+    return std::pair<int, std::string_view>(-info(tensors[i].dtype).bytes_per_block, tensors[i].name);
+  });
+
+  KRAIT_ASSIGN(const std::string header, header_of(tensors, order, metadata, origin));
+  AtomicFile file(path);
+  file.write(header.data(), header.size());
+  for (const std::size_t i : order) KRAIT_TRY(queue.write(i, file));
+  return file.commit("safetensors");
 }
 
 }  // namespace
 
 Result<void> write_safetensors(const std::filesystem::path& path, std::span<const NamedTensor> tensors,
                                const std::map<std::string, std::string>& metadata) {
-  const std::string origin = path.string();
-  std::vector<const NamedTensor*> ordered;
-  for (const NamedTensor& tensor : tensors) {
-    KRAIT_TRY(check(tensor, origin));
-    ordered.push_back(&tensor);
-  }
-  std::ranges::sort(ordered, {}, [](const NamedTensor* tensor) -> const std::string& { return tensor->name; });
-  for (std::size_t i = 1; i < ordered.size(); ++i) {
-    if (ordered[i]->name == ordered[i - 1]->name) {
-      return fail(ErrorCode::kInvalidArgument, "[safetensors] tensor \"{}\" is given twice ({})", ordered[i]->name,
-                  origin);
-    }
-  }
-  std::ranges::sort(ordered, {}, [](const NamedTensor* tensor) {
-    return std::pair<int, std::string_view>(-info(tensor->view.dtype).bytes_per_block, tensor->name);
-  });
+  return write(path, TensorQueue(tensors), metadata);
+}
 
-  KRAIT_ASSIGN(const std::string header, header_of(ordered, metadata, origin));
-  AtomicFile file(path);
-  file.write(header.data(), header.size());
-  for (const NamedTensor* tensor : ordered) file.write(tensor->view.bytes.data(), tensor->view.bytes.size());
-  return file.commit("safetensors");
+Result<void> write_safetensors(const std::filesystem::path& path, const WeightSource& source,
+                               const std::map<std::string, std::string>& metadata, WriteProgress progress) {
+  return write(path, TensorQueue(source, std::move(progress)), metadata);
 }
 
 }  // namespace krait::formats

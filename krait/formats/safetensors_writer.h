@@ -7,7 +7,7 @@
 #include <string>
 
 #include "krait/core/error.h"
-#include "krait/formats/named_tensor.h"
+#include "krait/formats/tensor_queue.h"
 
 namespace krait::formats {
 
@@ -17,5 +17,9 @@ namespace krait::formats {
 // to its element.
 Result<void> write_safetensors(const std::filesystem::path& path, std::span<const NamedTensor> tensors,
                                const std::map<std::string, std::string>& metadata = {});
+// All tensors of a source, each viewed when its turn comes and released after: the file may be larger than memory.
+// kCancelled when `progress` says so.
+Result<void> write_safetensors(const std::filesystem::path& path, const WeightSource& source,
+                               const std::map<std::string, std::string>& metadata, WriteProgress progress = {});
 
 }  // namespace krait::formats

@@ -3,53 +3,17 @@
 // tokens). GGUF says nothing of normalisation, so none is done.
 #include <cmath>
 
+#include "krait/formats/gguf_types.h"
 #include "krait/formats/tokenizer_bpe.h"
 #include "krait/formats/tokenizer_byte_alphabet.h"
 #include "krait/formats/tokenizer_pipeline.h"
+#include "krait/formats/tokenizer_split_schemes.h"
 #include "krait/formats/tokenizer_world.h"
 
 namespace krait::formats {
 namespace {
 
 constexpr std::string_view kMarker = "\u2581";
-
-// Token types of GGUF.
-constexpr std::int64_t kUnknownType = 2;
-constexpr std::int64_t kControlType = 3;
-constexpr std::int64_t kUserDefinedType = 4;
-
-// What a name under tokenizer.ggml.pre stands for: patterns applied one after the other, each to the pieces of the
-// one before.
-struct SplitScheme {
-  std::string_view names;  // separated by spaces
-  std::vector<std::string_view> patterns;
-  bool ignore_merges = false;
-  bool adds_bos = false;
-};
-
-const std::vector<SplitScheme>& split_schemes() {
-  static const std::vector<SplitScheme> schemes = {
-      {"gpt-2 gpt-neox mpt olmo jais phi-2 trillion", {kGpt2Pattern}},
-      {"llama-bpe llama3 llama-v3 falcon3 falcon-h1 lfm2", {kLlama3Pattern}, true, true},
-      {"dbrx smaug-bpe", {kLlama3Pattern}},
-      {"qwen2 deepseek-r1-qwen stablelm2 hunyuan", {kQwen2Pattern}},
-      {"starcoder refact command-r smollm codeshell", {R"(\p{N})", kGpt2Pattern}},
-      {"falcon", {R"([\p{P}$+<=>^~|`]+)", kGpt2Pattern, "[0-9][0-9][0-9]"}},
-      {"default", {R"([\p{P}$+<=>^~|]+)", kGpt2Pattern, R"(\p{N}+)", "[0-9][0-9][0-9]"}},
-  };
-  return schemes;
-}
-
-const SplitScheme* find_scheme(std::string_view name) {
-  for (const SplitScheme& scheme : split_schemes()) {
-    for (std::string_view names = scheme.names; !names.empty();) {
-      const std::size_t space = std::min(names.find(' '), names.size());
-      if (names.substr(0, space) == name) return &scheme;
-      names.remove_prefix(std::min(space + 1, names.size()));
-    }
-  }
-  return nullptr;
-}
 
 class GgufReader {
  public:
@@ -107,10 +71,10 @@ class GgufReader {
     KRAIT_ASSIGN(parts_.vocabulary, Vocabulary::build(std::move(pairs), metadata_.origin()));
     plain_.assign(tokens_.size(), true);
     for (std::size_t i = 0; i < types.size(); ++i) {
-      const bool special = types[i] == kControlType || types[i] == kUnknownType;
-      if (!special && types[i] != kUserDefinedType) continue;
+      const bool special = types[i] == kGgufControlToken || types[i] == kGgufUnknownToken;
+      if (!special && types[i] != kGgufUserDefinedToken) continue;
       plain_[i] = false;
-      if (types[i] == kUnknownType) unknown_ = static_cast<TokenId>(i);
+      if (types[i] == kGgufUnknownToken) unknown_ = static_cast<TokenId>(i);
       if (tokens_[i].empty()) continue;
       AddedToken added;
       added.content = tokens_[i];
@@ -133,7 +97,7 @@ class GgufReader {
 
   Result<void> read_byte_level() {
     KRAIT_ASSIGN(const std::string pre, metadata_.text_or("tokenizer.ggml.pre", "default"));
-    const SplitScheme* scheme = find_scheme(pre);
+    const SplitScheme* scheme = find_split_scheme(pre);
     if (scheme == nullptr) {
       return fail(ErrorCode::kUnsupported, "[tokenizer] tokenizer.ggml.pre '{}' is not supported ({})", pre,
                   metadata_.origin());

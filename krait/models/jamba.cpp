@@ -1,24 +1,13 @@
 // Jamba (Lieber et al. 2024): Mamba-1 with weighted norms on dt, B and C, attention without positions every few
 // layers, and after each an MLP or a mixture of experts whose chosen weights are not renormalised.
 // Checkpoints: transformers' (attn_layer_period, expert_layer_period), GGUF ("jamba").
+#include "krait/models/jamba.h"
+
 #include "krait/models/architectures.h"
-#include "krait/models/hybrid_config.h"
-#include "krait/models/mixers/mamba1.h"
-#include "krait/models/mixers/mixture_of_experts.h"
 
 namespace krait::models {
-namespace {
 
-struct JambaConfig {
-  ResidualConfig residual;
-  Mamba1Dimensions mamba;
-  AttentionDimensions attention;
-  MixtureDimensions mixture;
-  std::int64_t hidden = 0;  // of an MLP and of an expert
-  std::int64_t attention_period = 8, attention_offset = 4, expert_period = 2, expert_offset = 1;
-};
-
-JambaConfig read_config(WeightLoader& loader) {
+JambaConfig read_jamba(WeightLoader& loader) {
   JambaConfig config;
   config.residual = read_residual(loader, "jamba", "rms_norm_eps", 1e-6);
   const std::int64_t width = config.residual.width;
@@ -61,10 +50,8 @@ JambaConfig read_config(WeightLoader& loader) {
   return config;
 }
 
-}  // namespace
-
 std::unique_ptr<Model> load_jamba(WeightLoader& loader) {
-  const JambaConfig config = read_config(loader);
+  const JambaConfig config = read_jamba(loader);
   if (loader.failed()) return nullptr;
   const std::int64_t width = config.residual.width;
   auto model = std::make_unique<ResidualModel>(

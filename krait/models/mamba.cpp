@@ -2,9 +2,10 @@
 // which adds sparse attention.
 // Checkpoints: state-spaces' original (d_model, ssm_cfg), transformers' (hidden_size; HAX: sparse_arch beside it), GGUF
 // ("mamba").
+#include "krait/models/mamba.h"
+
 #include "krait/models/architectures.h"
 #include "krait/models/backbone.h"
-#include "krait/models/mixers/mamba1.h"
 
 namespace krait::models {
 namespace {
@@ -57,9 +58,9 @@ void read_transformers(WeightLoader& loader, ResidualConfig& backbone, Mamba1Dim
 
 }  // namespace
 
-std::unique_ptr<Model> load_mamba(WeightLoader& loader) {
-  ResidualConfig backbone;
-  Mamba1Dimensions mixer;
+MambaConfig read_mamba(WeightLoader& loader) {
+  MambaConfig config;
+  auto& [backbone, mixer] = config;
   if (loader.is_gguf()) {
     read_gguf(loader, backbone, mixer);
   } else if (loader.config().has("d_model")) {
@@ -71,6 +72,11 @@ std::unique_ptr<Model> load_mamba(WeightLoader& loader) {
                           : mixer.inner_norms == Mamba1Dimensions::InnerNorms::kNone ? "mamba"
                                                                                      : "falcon_mamba";
   backbone.width = mixer.width;
+  return config;
+}
+
+std::unique_ptr<Model> load_mamba(WeightLoader& loader) {
+  const auto [backbone, mixer] = read_mamba(loader);
   return load_backbone<Mamba1Mixer>(loader, backbone, mixer);
 }
 

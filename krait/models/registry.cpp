@@ -31,7 +31,7 @@ constexpr std::array kArchitectures = {
     Architecture{{"mamba3", "Mamba-3", "original", kAuthors, ""}, load_mamba3},
     Architecture{{"hax_mamba", "HAX on Mamba", "transformers, with hash_projection", kLoops, "no sliding, dilated or sink patterns"}, load_mamba},
     Architecture{{"hax_mamba2", "HAX on Mamba-2", "transformers, with hash_projection", kLoops, "no sliding, dilated or sink patterns"}, load_mamba2},
-    Architecture{{"rwkv7", "RWKV-7", "its authors' .pth, transformers, GGUF", kLoops, ""}, load_rwkv7},
+    Architecture{{"rwkv7", "RWKV-7", "its authors' .pth, transformers, GGUF", kLoops, "converted between transformers' names and GGUF alone"}, load_rwkv7},
     Architecture{{"jamba", "Jamba", "transformers, GGUF", kBoth, ""}, load_jamba},
     Architecture{{"nemotron_h", "Nemotron-H", "NVIDIA's, transformers, GGUF", kBoth, "multi-token prediction heads are left aside"}, load_nemotron_h},
     Architecture{{"nemotron_h_moe", "Nemotron-H with experts", "GGUF", kTransformers, ""}, load_nemotron_h},

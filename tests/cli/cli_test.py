@@ -236,6 +236,37 @@ class Convert(Case):
         error = max(abs(a - b) for r, q in zip(*answers) for a, b in zip(r, q))
         self.assertLess(error / scale, 1e-5)
 
+    def test_there_and_back_with_the_vocabulary(self):
+        gguf, back = os.path.join(self.folder, "tales.gguf"), os.path.join(self.folder, "tales")
+        self.assertIn("gpt2", self.succeed("convert", BUNDLED, gguf))
+        said = self.succeed("convert", gguf, back)
+        self.assertIn("tokenizer.json", said)
+        self.assertEqual(sorted(os.listdir(back)),
+                         ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"])
+        text = "Once upon a time, Tim's cat  said 42 things."
+        ids = {self.succeed("tokenize", "-m", model, text) for model in (BUNDLED, gguf, back)}
+        self.assertEqual(len(ids), 1)
+        answers = {self.succeed("logits", "-m", model, "--ids", "80,1360,738,259", "--json", "--exact-activations",
+                                "--weights", "f32") for model in (gguf, back)}
+        rows = [json.loads(answer)["logits"] for answer in answers]
+        scale = max(abs(x) for x in rows[0][0])
+        for other in rows[1:]:
+            self.assertLess(max(abs(a - b) for r, q in zip(rows[0], other) for a, b in zip(r, q)) / scale, 2e-5)
+        self.assertIn("--force", self.fail_with(1, "convert", gguf, back))
+        wide = self.succeed("convert", gguf, back, "--force", "--dtype", "f32")
+        self.assertIn("mamba2", wide)
+        with open(os.path.join(back, "config.json"), encoding="utf-8") as file:
+            self.assertEqual(json.load(file)["torch_dtype"], "float32")
+
+    def test_says_which_side_is_wrong(self):
+        gguf = os.path.join(self.folder, "m.gguf")
+        self.succeed("convert", os.path.join(GOLDEN, "mamba_tied"), gguf)
+        self.assertIn("already", self.fail_with(1, "convert", gguf, os.path.join(self.folder, "n.gguf")))
+        self.assertIn("--dtype f32", self.fail_with(1, "convert", os.path.join(GOLDEN, "mamba_tied"), gguf, "--force",
+                                                    "--dtype", "f32"))
+        self.assertIn("q4", self.fail_with(2, "convert", gguf, self.folder, "--dtype", "q4"))
+        self.assertIn("not a folder", self.fail_with(1, "convert", gguf, __file__, "--force"))
+
     def test_refuses_what_has_no_place_there(self):
         out = os.path.join(self.folder, "z.gguf")
         self.assertIn("zamba2", self.fail_with(1, "convert", os.path.join(GOLDEN, "zamba2"), out))

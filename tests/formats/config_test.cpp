@@ -156,5 +156,27 @@ TEST(Config, RefusesTextThatIsNotUtf8) {
   expect_error(Config::parse_json("{\"a\": \"\xff\"}", "c"), ErrorCode::kCorrupt, {"not JSON"});
 }
 
+TEST(Config, IsWrittenAsJsonThatReadsBackTheSame) {
+  KRAIT_ASSERT_VALUE(const Config config, Config::parse_json(R"({"a": 1, "b": {"c": [1, 2], "d": {"e": "\u00e9\n"}},
+      "f": [0.5, 2], "g": true, "h": null, "i": 1e-05, "j": ["x", "y"], "k": 1.0})",
+                                                             "c.json"));
+  KRAIT_ASSERT_VALUE(const std::string text, config.to_json());
+  KRAIT_ASSERT_VALUE(const Config again, Config::parse_json(text, "c.json"));
+  EXPECT_EQ(again.values(), config.values());
+}
+
+TEST(Config, RefusesToWriteWhatJsonCannotSay) {
+  Config infinite("c.json");
+  infinite.set("time_step_limit", std::vector<double>{0.0, std::numeric_limits<double>::infinity()});
+  expect_error(infinite.to_json(), ErrorCode::kInvalidArgument, {"time_step_limit", "c.json"});
+  Config both("c.json");
+  both.set("a", std::int64_t{1});
+  both.set("a.b", std::int64_t{2});
+  expect_error(both.to_json(), ErrorCode::kInvalidArgument, {"a.b"});
+  Config broken("c.json");
+  broken.set("a", std::string("\xFF"));
+  expect_error(broken.to_json(), ErrorCode::kInvalidArgument, {"UTF-8"});
+}
+
 }  // namespace
 }  // namespace krait::formats

@@ -63,6 +63,14 @@ std::string low_bits(const SyntheticShape& shape) {
   return "all";
 }
 
+std::string conversions(const SyntheticShape& shape, std::string_view name) {
+  const auto gguf = models::as_gguf(models::make_synthetic(shape, DType::kF32, 7));
+  if (!gguf) return "";
+  const bool back = models::as_transformers(*gguf).has_value();
+  if (shape.architecture == name) return back ? "to GGUF and back" : "to GGUF";
+  return back && (*gguf)->config().text("general.architecture").value_or("") == name ? "from GGUF" : "";
+}
+
 std::string page() {
   std::ostringstream out;
   out << "# Models\n\n"
@@ -76,11 +84,9 @@ std::string page() {
          "|---|---|---|---|---|---|---|---|---|\n";
   for (const models::ArchitectureFacts& facts : models::architecture_facts()) {
     const SyntheticShape& shape = tiny_of(facts.name);
-    const bool own = shape.architecture == facts.name;
-    const auto gguf = models::as_gguf(models::make_synthetic(shape, DType::kF32, 7));
     out << fmt::format("| `{}` | {} | {} | {} | {} | {} | {} | {} | {} |\n", facts.name, facts.models,
                        facts.checkpoints, growth(shape), state_dtypes(shape), low_bits(shape),
-                       own && gguf ? "to GGUF" : "", facts.verified, facts.limits);
+                       conversions(shape, facts.name), facts.verified, facts.limits);
   }
   return std::move(out).str();
 }

@@ -8,6 +8,7 @@
 
 #include "krait/core/random.h"
 #include "krait/kernels/distribution.h"
+#include "krait/models/gguf_checkpoint.h"
 #include "krait/models/synthetic.h"
 #include "tests/support/golden_logits.h"
 #include "tests/support/shared_data.h"
@@ -179,6 +180,27 @@ TEST(Rwkv7, GgufNamesAreTheSameModel) {
   }
   // Other kernels for the same products: a few roundings of sums of up to 96 terms.
   EXPECT_LE(relative_error(logits[0], logits[1]), 2e-5);
+}
+
+// To transformers' layout and to GGUF again: the same bits, but for the unused part of the first layer.
+TEST(Rwkv7, GgufGoesToTransformersLayoutAndBack) {
+  const std::vector<std::int32_t> ids = {3, 1, 4, 1, 5, 9, 2, 6, 5, 35, 8, 9, 7, 9};
+  const auto gguf = as_gguf_names(*models::make_synthetic(kTiny, DType::kF32, 5), kTiny);
+  const auto there = models::as_transformers(gguf);
+  ASSERT_TRUE(there) << there.error().message;
+  EXPECT_EQ((*there)->config().text("model_type").value_or(""), "rwkv7");
+  EXPECT_EQ(logits_of(*there, ids), logits_of(gguf, ids));
+  const auto back = models::as_gguf(*there);
+  ASSERT_TRUE(back) << back.error().message;
+  EXPECT_EQ(logits_of(*back, ids), logits_of(gguf, ids));
+  for (const formats::TensorInfo& info : (*back)->tensors()) {
+    ASSERT_NE(gguf->find(info.name), nullptr) << info.name;
+    EXPECT_EQ(Checkpoint::values_of(**back, info), Checkpoint::values_of(*gguf, *gguf->find(info.name))) << info.name;
+  }
+  for (const formats::TensorInfo& info : gguf->tensors()) {
+    const bool unused = info.name.starts_with("blk.0.time_mix_v") && !info.name.ends_with("value.weight");
+    EXPECT_EQ((*back)->find(info.name) == nullptr, unused) << info.name;
+  }
 }
 
 // The names of flash-linear-attention, whose low-rank factors stand like other matrices.

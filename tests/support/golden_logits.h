@@ -55,6 +55,18 @@ inline std::vector<std::vector<float>> all_logits(runtime::Session& session, std
   return rows;
 }
 
+// Logits of a checkpoint at every position, with activations as they are.
+inline std::vector<std::vector<float>> logits_of(std::shared_ptr<const formats::WeightSource> source,
+                                                 std::span<const std::int32_t> ids) {
+  models::LoadOptions load;
+  load.exact_activations = true;
+  auto model = models::load_model(std::move(source), load);
+  if (!model) throw std::runtime_error(model.error().message);
+  runtime::Engine engine(*std::move(model), {.threads = 1});
+  runtime::Session session(engine);
+  return all_logits(session, ids);
+}
+
 // The largest difference, relative to the largest |reference|.
 template <class Reference>
 double relative_error(const std::vector<std::vector<float>>& rows,
