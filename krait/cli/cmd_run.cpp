@@ -1,136 +1,39 @@
 // krait run: continue a text.
 #include <fmt/format.h>
 
-#include <chrono>
 #include <cstdio>
 #include <iostream>
 #include <nlohmann/json.hpp>
-#include <optional>
-#include <random>
 #include <string>
 
 #include "krait/cli/command.h"
-#include "krait/cli/open_model.h"
 #include "krait/cli/terminal.h"
-#include "krait/runtime/generate.h"
-#include "krait/runtime/session.h"
+#include "krait/cli/text_writer.h"
 
 namespace krait::cli {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-using formats::TokenId;
-
 struct RunOptions {
-  ModelOptions model;
+  WriterOptions writer;
   TextInput prompt;
-  runtime::SamplerOptions sampler;
-  std::optional<std::uint64_t> seed;
-  std::vector<std::string> logit_bias;
-  std::vector<std::string> stop;
-  std::int64_t max_tokens = 256;
-  bool greedy = false;
   bool echo = false;
-  bool ignore_eos = false;
   bool json = false;
 };
 
-struct Timing {
-  std::int64_t tokens = 0;
-  double seconds = 0;
-  double per_second() const { return seconds > 0 ? static_cast<double>(tokens) / seconds : 0; }
-};
-
-std::pair<TokenId, float> parse_bias(const std::string& text) {
-  const auto colon = text.find(':');
-  try {
-    if (colon != std::string::npos) return {std::stoi(text.substr(0, colon)), std::stof(text.substr(colon + 1))};
-  } catch (const std::exception&) {  // not numbers: the message below says what is expected
-  }
-  throw UserError(fmt::format("--logit-bias {} is not ID:BIAS", text), "for example --logit-bias 17:-5.5");
+void print_closing_line(const TextWriter& writer) {
+  const Style style = Style::for_stream(stderr);
+  std::string cache;
+  if (writer.lookup()) cache = fmt::format(" · cache: {}", runtime::to_string(*writer.lookup()));
+  fmt::print(stderr,
+             "{}prompt {} tokens, {:.1f} tokens/s · text {} tokens, {:.1f} tokens/s · peak memory {} · seed {}{}{}\n",
+             style.dim, writer.prefill().tokens, writer.prefill().per_second(), writer.decode().tokens,
+             writer.decode().per_second(), bytes_text(peak_memory_bytes()), writer.seed(), cache, style.reset);
 }
 
-// A model, a tokenizer and one growing text.
-class Writer {
- public:
-  explicit Writer(const RunOptions& options)
-      : options_(options),
-        tokenizer_(open_tokenizer_of(options.model)),
-        engine_(open_engine(options.model)),
-        session_(std::make_unique<runtime::Session>(*engine_)) {
-    runtime::SamplerOptions sampler = options.sampler;
-    if (options.greedy) sampler.temperature = 0;
-    sampler.seed = options.seed ? *options.seed : std::random_device{}();
-    for (const std::string& bias : options.logit_bias) sampler.logit_bias.push_back(parse_bias(bias));
-    // The embedding may be padded beyond the tokenizer, and a tokenizer may know more than the model.
-    const std::int64_t vocabulary = std::min(tokenizer_->size(), engine_->model().info().vocabulary);
-    sampler_.emplace(sampler, vocabulary);
-    generate_.max_tokens = options.max_tokens;
-    generate_.stop_strings = options.stop;
-    if (!options.ignore_eos) {
-      generate_.stop_ids = engine_->model().info().eos;
-      if (tokenizer_->eos()) generate_.stop_ids.push_back(*tokenizer_->eos());
-    }
-  }
-
-  // Reads text into the state. The first text of a session gets the token that starts a text, where the tokenizer asks
-  // for one or the text is empty.
-  void read(const std::string& text) {
-    std::vector<TokenId> ids = tokenizer_->encode(text);
-    if (session_->position() == 0 && (ids.empty() || tokenizer_->adds_bos())) {
-      const auto& info = engine_->model().info();
-      auto start = tokenizer_->bos() ? tokenizer_->bos() : info.bos;
-      if (!start) start = tokenizer_->eos();
-      if (!start && ids.empty()) throw CommandError("the prompt is empty and the model has no token to start a text");
-      if (start) ids.insert(ids.begin(), *start);
-    }
-    const auto start = Clock::now();
-    Progress progress("reading", static_cast<std::int64_t>(ids.size()), "tokens");
-    const std::span<const TokenId> all(ids);
-    const auto chunk = static_cast<std::size_t>(engine_->options().prefill_chunk);
-    for (std::size_t done = 0; done < all.size() && !InterruptGuard::interrupted(); done += chunk) {
-      session_->feed(all.subspan(done, std::min(chunk, all.size() - done)));
-      progress.update(static_cast<std::int64_t>(done + chunk));
-    }
-    sampler_->observe_prompt(ids);
-    prefill_.tokens += static_cast<std::int64_t>(ids.size());
-    prefill_.seconds += std::chrono::duration<double>(Clock::now() - start).count();
-  }
-
-  runtime::Generated write(bool continue_later, const std::function<bool(std::string_view)>& show) {
-    generate_.continue_later = continue_later;
-    const auto start = Clock::now();
-    auto generated = runtime::generate(*session_, *sampler_, *tokenizer_, generate_, show);
-    decode_.tokens += static_cast<std::int64_t>(generated.tokens.size());
-    decode_.seconds += std::chrono::duration<double>(Clock::now() - start).count();
-    return generated;
-  }
-
-  void forget() { session_ = std::make_unique<runtime::Session>(*engine_); }
-
-  const RunOptions& options() const { return options_; }
-  const Timing& prefill() const { return prefill_; }
-  const Timing& decode() const { return decode_; }
-  std::uint64_t seed() const { return sampler_->options().seed; }
-
-  void print_closing_line() const {
-    const Style style = Style::for_stream(stderr);
-    fmt::print(stderr,
-               "{}prompt {} tokens, {:.1f} tokens/s · text {} tokens, {:.1f} tokens/s · peak memory {} · seed {}{}\n",
-               style.dim, prefill_.tokens, prefill_.per_second(), decode_.tokens, decode_.per_second(),
-               bytes_text(peak_memory_bytes()), seed(), style.reset);
-  }
-
- private:
-  const RunOptions& options_;
-  std::unique_ptr<formats::Tokenizer> tokenizer_;
-  std::unique_ptr<runtime::Engine> engine_;
-  std::unique_ptr<runtime::Session> session_;
-  std::optional<runtime::Sampler> sampler_;
-  runtime::GenerateOptions generate_;
-  Timing prefill_;
-  Timing decode_;
-};
+// Any of these says that draws shall not go on as a state left them.
+constexpr const char* kSamplerOptions[] = {"--seed",       "--temp",         "--greedy",           "--top-k",
+                                           "--top-p",      "--min-p",        "--repetition-penalty", "--presence-penalty",
+                                           "--frequency-penalty", "--logit-bias"};
 
 bool print_piece(std::string_view piece) {
   std::fwrite(piece.data(), 1, piece.size(), stdout);
@@ -138,12 +41,15 @@ bool print_piece(std::string_view piece) {
   return !InterruptGuard::interrupted() && std::ferror(stdout) == 0;
 }
 
-int run_once(Writer& writer) {
-  const RunOptions& options = writer.options();
-  const std::string prompt = options.prompt.read();
+int run_once(TextWriter& writer, const RunOptions& options) {
+  // A state that is gone on from needs no text.
+  const std::string prompt = options.writer.state.empty() || options.prompt.given() ? options.prompt.read() : "";
   const InterruptGuard guard;
   writer.read(prompt);
-  if (InterruptGuard::interrupted()) return kInterruptedStatus;
+  if (InterruptGuard::interrupted()) {
+    writer.keep();
+    return kInterruptedStatus;
+  }
 
   if (options.json) {
     std::string text;
@@ -151,7 +57,8 @@ int run_once(Writer& writer) {
       text += piece;
       return !InterruptGuard::interrupted();
     });
-    const nlohmann::json answer = {
+    writer.keep();
+    nlohmann::json answer = {
         {"text", text},
         {"ids", generated.tokens},
         {"finish_reason", runtime::to_string(generated.reason)},
@@ -161,6 +68,11 @@ int run_once(Writer& writer) {
         {"peak_rss_bytes", peak_memory_bytes()},
         {"seed", writer.seed()},
     };
+    if (const auto& lookup = writer.lookup()) {
+      answer["cache"] = {{"lookup", runtime::to_string(*lookup)},
+                         {"reused_tokens", writer.reused()},
+                         {"computed_tokens", writer.prefill().tokens}};
+    }
     fmt::print("{}\n", answer.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
     return generated.reason == runtime::FinishReason::kCancelled ? kInterruptedStatus : 0;
   }
@@ -170,16 +82,19 @@ int run_once(Writer& writer) {
   const auto generated = writer.write(false, print_piece);
   fmt::print("\n");
   std::fflush(stdout);
-  writer.print_closing_line();
+  writer.keep();
+  print_closing_line(writer);
   return generated.reason == runtime::FinishReason::kCancelled ? kInterruptedStatus : 0;
 }
 
 // One text that grows in turns: what is typed, then what the model adds. The state carries everything so far.
-int run_interactive(Writer& writer) {
+int run_interactive(TextWriter& writer) {
   const Style style = Style::for_stream(stderr);
   fmt::print(stderr,
-             "{}Type the beginning of a text; the model goes on. /reset forgets, Ctrl-C stops it, Ctrl-D ends.{}\n",
-             style.dim, style.reset);
+             "{}Type the beginning of a text; the model goes on. /reset forgets, Ctrl-C stops it, Ctrl-D ends.\n"
+             "A state takes {}; there is memory for {} of them.{}\n",
+             style.dim, bytes_text(writer.engine().states().bytes_per_state()),
+             count_text(static_cast<std::int64_t>(writer.engine().states().capacity())), style.reset);
   const InterruptGuard guard;
   std::string line;
   for (;;) {
@@ -203,7 +118,8 @@ int run_interactive(Writer& writer) {
     std::fflush(stdout);
   }
   fmt::print(stderr, "\n");
-  writer.print_closing_line();
+  writer.keep();
+  print_closing_line(writer);
   return 0;
 }
 
@@ -212,21 +128,21 @@ int run_interactive(Writer& writer) {
 void add_run(CLI::App& program, int& status) {
   auto options = std::make_shared<RunOptions>();
   CLI::App* command = program.add_subcommand("run", "Continue a text: streams it on stdout");
-  options->model.add_model(*command);
-  options->model.add_tokenizer(*command);
+  options->writer.model.add_model(*command);
+  options->writer.model.add_tokenizer(*command);
   options->prompt.add(*command, "The text to continue");
-  options->model.add_engine(*command);
-  command->add_option("-n,--max-new-tokens", options->max_tokens, "Most tokens to write")
+  options->writer.model.add_engine(*command);
+  command->add_option("-n,--max-new-tokens", options->writer.max_tokens, "Most tokens to write")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str()
       ->type_name("N");
-  command->add_option("-s,--seed", options->seed, "Seed of the draws (default: a random one, shown at the end)")
+  command->add_option("-s,--seed", options->writer.seed, "Seed of the draws (default: a random one, shown at the end)")
       ->type_name("S");
-  runtime::SamplerOptions& sampler = options->sampler;
+  runtime::SamplerOptions& sampler = options->writer.sampler;
   command->add_option("--temp,--temperature", sampler.temperature, "0 is greedy, higher is wilder")
       ->capture_default_str()
       ->type_name("X");
-  command->add_flag("--greedy", options->greedy, "Always the most likely token (the same as --temp 0)");
+  command->add_flag("--greedy", options->writer.greedy, "Always the most likely token (the same as --temp 0)");
   command->add_option("--top-k", sampler.top_k, "Keep the K most likely tokens; 0: all")
       ->capture_default_str()
       ->type_name("K");
@@ -245,13 +161,20 @@ void add_run(CLI::App& program, int& status) {
   command->add_option("--frequency-penalty", sampler.frequency_penalty, "Subtracted for every time a token was written")
       ->capture_default_str()
       ->type_name("X");
-  command->add_option("--logit-bias", options->logit_bias, "Added to a token's logit; may be given several times")
+  command->add_option("--logit-bias", options->writer.logit_bias, "Added to a token's logit; may be given several times")
       ->allow_extra_args(false)
       ->type_name("ID:BIAS");
-  command->add_option("--stop", options->stop, "End at this string; may be given several times")
+  command->add_option("--stop", options->writer.stop, "End at this string; may be given several times")
       ->allow_extra_args(false)
       ->type_name("TEXT");
-  command->add_flag("--ignore-eos", options->ignore_eos, "Do not end at the model's end-of-text token");
+  command->add_flag("--ignore-eos", options->writer.ignore_eos, "Do not end at the model's end-of-text token");
+  command->add_option("--state", options->writer.state, "Go on from a state file (its sampler too, unless one is given)")
+      ->type_name("FILE.state");
+  command->add_option("--save", options->writer.save, "Save the state at the end of the text")->type_name("FILE.state");
+  command
+      ->add_option("--cache", options->writer.cache,
+                   "Keep states in this folder: a prompt that begins like an earlier one is read from there on")
+      ->type_name("FOLDER");
   command->add_flag("--echo", options->echo, "Print the prompt too (always done on a terminal)");
   command->add_flag("--json", options->json, "One JSON object instead of streamed text");
   command->footer(
@@ -259,11 +182,14 @@ void add_run(CLI::App& program, int& status) {
       "  krait run \"Once upon a time\"\n"
       "  krait run -m mamba2-130m -n 100 --seed 7 --temp 0.7 \"The sea\"\n"
       "  krait run --greedy -f chapter.txt > continuation.txt\n"
+      "  krait run --state book.state \"The moral of it is\"\n"
+      "  krait run --cache ~/.cache/krait -f long_prompt.txt\n"
       "  krait run                       an interactive session, on a terminal");
-  command->callback([options, &status] {
-    Writer writer(*options);
+  command->callback([options, command, &status] {
+    for (const char* name : kSamplerOptions) options->writer.sampler_given |= command->count(name) > 0;
+    TextWriter writer(options->writer);
     const bool interactive = !options->prompt.given() && !options->json && is_terminal(stdin);
-    status = interactive ? run_interactive(writer) : run_once(writer);
+    status = interactive ? run_interactive(writer) : run_once(writer, *options);
   });
 }
 

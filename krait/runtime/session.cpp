@@ -27,8 +27,9 @@ void Session::keep_logits(std::span<const float> row) {
   logits_position_ = position_;
 }
 
-void Session::feed(std::span<const TokenId> tokens) {
+std::int64_t Session::feed(std::span<const TokenId> tokens, const Reached& reached) {
   const auto chunk = static_cast<std::size_t>(engine_->options().prefill_chunk);
+  const std::int64_t before = position_;
   while (!tokens.empty()) {
     const auto part = tokens.first(std::min(chunk, tokens.size()));
     tokens = tokens.subspan(part.size());
@@ -36,7 +37,9 @@ void Session::feed(std::span<const TokenId> tokens) {
     const StepRequest request{this, part, tokens.empty() ? count - 1 : count};
     const LogitRows rows = engine_->step({&request, 1});
     if (tokens.empty()) keep_logits(rows.row(0));
+    if (reached && !reached(position_)) break;
   }
+  return position_ - before;
 }
 
 void Session::feed_each(std::span<const TokenId> tokens, const Visitor& visit) {

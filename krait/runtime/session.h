@@ -26,8 +26,10 @@ class Session {
   // A second sequence with the same past.
   Session fork() const { return Session(*engine_, snapshot()); }
 
-  // Reads tokens in chunks of the engine's size. No tokens, no change.
-  void feed(std::span<const TokenId> tokens);
+  // Reads tokens in chunks of the engine's size. No tokens, no change. After each chunk `reached` hears the position,
+  // and ends it there by answering false. How many tokens were read.
+  using Reached = std::function<bool(std::int64_t position)>;
+  std::int64_t feed(std::span<const TokenId> tokens, const Reached& reached = {});
   // The same, and shows the logits after every token: visit(index into tokens, logits [V]).
   using Visitor = std::function<void(std::int64_t index, std::span<const float> logits)>;
   void feed_each(std::span<const TokenId> tokens, const Visitor& visit);
