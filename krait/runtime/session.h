@@ -25,7 +25,8 @@ class Session {
   // A second sequence with the same past.
   Session fork() const { return Session(engine_, snapshot()); }
 
-  // Reads tokens in chunks of the engine's size. No tokens, no change.
+  // Reads tokens in chunks that end at multiples of the engine's size, so that one who goes on from a state at such a
+  // position computes what the whole sequence would, to the bit. No tokens, no change.
   void feed(std::span<const TokenId> tokens);
   // The same, and shows the logits after every token: visit(index into tokens, logits [V]).
   using Visitor = std::function<void(std::int64_t index, std::span<const float> logits)>;

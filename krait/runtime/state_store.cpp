@@ -1,0 +1,520 @@
+#include "krait/runtime/state_store.h"
+
+#include <algorithm>
+#include <chrono>
+#include <new>
+
+#include "krait/core/check.h"
+#include "krait/runtime/state_saving.h"
+
+namespace krait::runtime {
+namespace {
+
+// What states must agree in to share a folder's records: what they belong to, and how they are laid out.
+Hash128 owner_of(const formats::StateIdentity& identity, const models::StateLayout& layout) {
+  Hasher hasher;
+  hasher.feed_text(identity.architecture);
+  hasher.feed_text(identity.weights);
+  for (const Hash128& hash : {identity.model, identity.tokenizer}) {
+    hasher.feed_number(hash.high);
+    hasher.feed_number(hash.low);
+  }
+  for (const models::StateTensor& tensor : layout.tensors()) {
+    hasher.feed_text(tensor.name);
+    hasher.feed_text(to_string(tensor.dtype));
+    for (const std::int64_t extent : tensor.shape) hasher.feed_number(extent);
+    hasher.feed_number(tensor.bytes);
+    hasher.feed_number(tensor.paged);
+  }
+  return hasher.value();
+}
+
+// A state's row in the header of its object, and the padding of the section.
+constexpr std::uint64_t kBytesPerSection = 512;
+
+PrefixIndex::Options policy_of(Engine& engine, const StateStoreOptions& options, const StateDisk* disk) {
+  constexpr std::int64_t kTypicalTokens = 1024;
+  PrefixIndex::Options policy = options.policy;
+  policy.memory_bytes = options.memory_bytes;
+  policy.disk_bytes = disk == nullptr ? 0 : disk->budget() - std::min(disk->budget(), disk->bytes_of_strangers());
+  policy.state_bytes = engine.model().state_layout().bytes_at(kTypicalTokens);
+  return policy;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<StateStore>> StateStore::open(Engine& engine, const formats::StateIdentity& identity,
+                                                     const StateStoreOptions& options) {
+  const StatePool& pool = engine.states();
+  const std::uint64_t all = pool.capacity() * pool.bytes_per_state();
+  StateStoreOptions chosen = options;
+  if (chosen.memory_bytes == 0) chosen.memory_bytes = all / 2;
+  if (chosen.memory_bytes > all - pool.bytes_per_state()) {
+    return fail(ErrorCode::kInvalidArgument,
+                "[state store] {} bytes of states are to be kept in memory, and the engine has {} for all states; one of "
+                "{} must be left",
+                chosen.memory_bytes, all, pool.bytes_per_state());
+  }
+  std::unique_ptr<StateDisk> disk;
+  if (!chosen.folder.empty()) {
+    const Hash128 owner = owner_of(identity, engine.model().state_layout());
+    KRAIT_ASSIGN(disk, StateDisk::open(chosen.folder, owner, chosen.disk_bytes));
+  }
+  return std::unique_ptr<StateStore>(new StateStore(engine, identity, chosen, std::move(disk)));
+}
+
+StateStore::StateStore(Engine& engine, formats::StateIdentity identity, const StateStoreOptions& options,
+                       std::unique_ptr<StateDisk> disk)
+    : engine_(engine),
+      identity_(std::move(identity)),
+      options_(options),
+      disk_(std::move(disk)),
+      index_(policy_of(engine, options, disk_.get())),
+      // Rises across runs, and models that share a folder, as long as the machine's clock does.
+      clock_(static_cast<std::uint64_t>(std::chrono::system_clock::now().time_since_epoch() /
+                                        std::chrono::microseconds(1))) {
+  if (disk_ == nullptr) return;
+  for (const StateDisk::Stranger& stranger : disk_->strangers()) {
+    strangers_.emplace(stranger.prefix, stranger.position);
+    stranger_positions_.push_back(stranger.position);
+  }
+  std::ranges::sort(stranger_positions_);
+  const auto [first, last] = std::ranges::unique(stranger_positions_);
+  stranger_positions_.erase(first, last);
+  counts_.dropped_damaged = disk_->damaged();
+  take_over(disk_->take_records());
+  writer_ = std::thread([this] { write_jobs(); });
+}
+
+StateStore::~StateStore() {
+  if (!writer_.joinable()) return;
+  {
+    const std::lock_guard lock(mutex_);
+    ending_ = true;
+  }
+  wake_.notify_all();
+  writer_.join();
+}
+
+// In the order of their last use, so that the policy sees the same order of ages.
+void StateStore::take_over(std::vector<StateDisk::Record> records) {
+  const auto gone = [&](EntryId id) {
+    push({.kind = Job::Kind::remove, .prefix = held_.at(id).prefix});
+    held_.erase(id);
+  };
+  for (const StateDisk::Record& record : records) {
+    clock_ = std::max(clock_, record.use.last);
+    const auto kind = static_cast<StateKind>(std::min<std::uint32_t>(record.use.kind, 3));
+    const auto admission =
+        index_.admit(record.tokens, kind, record.memory_bytes, StateTier::disk, record.use.hits);
+    for (const EntryId id : admission.forgotten) gone(id);
+    if (admission.id == 0) {
+      push({.kind = Job::Kind::remove, .prefix = record.prefix});
+      continue;
+    }
+    Held& held = held_[admission.id];
+    held.prefix = record.prefix;
+    held.last = record.use.last;
+  }
+}
+
+std::uint64_t StateStore::bytes_of(const State& state) const {
+  const models::StateLayout& layout = engine_.model().state_layout();
+  return layout.bytes_at(state.position()) + state.logits().size_bytes() +
+         static_cast<std::uint64_t>(state.position()) * sizeof(TokenId) +
+         (layout.tensors().size() + 4) * kBytesPerSection;
+}
+
+void StateStore::use(Held& held) {
+  held.last = ++clock_;
+  held.use_changed = true;
+}
+
+StateDisk::Use StateStore::use_of(EntryId id, const Held& held) const {
+  const PrefixIndex::Entry& entry = index_.entry(id);
+  return {held.last, entry.hits, static_cast<std::uint32_t>(entry.kind)};
+}
+
+StateStore::Found StateStore::done(Found found) {
+  const Lookup& lookup = found.lookup;
+  ++counts_.lookups[static_cast<std::size_t>(lookup.reason)];
+  counts_.tokens_asked += static_cast<std::uint64_t>(lookup.tokens);
+  counts_.tokens_found += static_cast<std::uint64_t>(lookup.position);
+  counts_.found_on_disk += found.from_disk ? 1 : 0;
+  return found;
+}
+
+StateStore::Found StateStore::find(std::span<const TokenId> tokens, std::int64_t at_most) {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    Found found;
+    found.lookup = index_.plan(tokens, at_most);
+    const EntryId id = found.lookup.entry;
+    if (id == 0) {
+      if (found.lookup.reason == LookupReason::unseen && !strangers_.empty()) {
+        lock.unlock();
+        if (known_to_strangers(tokens)) found.lookup.reason = LookupReason::other_model;
+        lock.lock();
+      }
+      return done(std::move(found));
+    }
+    Held& held = held_.at(id);
+    use(held);
+    if (held.state) {
+      found.state = held.state;
+      // A state of the grid that is used has become worth writing.
+      if (belongs_on_disk(id)) spill(id);
+      return done(std::move(found));
+    }
+    if (held.loading) {
+      changed_.wait(lock, [&] {
+        const auto it = held_.find(id);
+        return it == held_.end() || !it->second.loading;
+      });
+      continue;
+    }
+    if (load(id, lock, found.state)) {
+      found.from_disk = true;
+      return done(std::move(found));
+    }
+    // It is gone; the next best may be there.
+  }
+}
+
+// Reads an entry back without the lock. False when it had to be dropped.
+bool StateStore::load(EntryId id, std::unique_lock<std::mutex>& lock, State& state) {
+  Held& held = held_.at(id);  // stays where it is: entries that are read are not dropped by others
+  const Hash128 prefix = held.prefix;
+  const std::uint64_t bytes = index_.entry(id).bytes;
+  held.loading = true;
+  index_.pin(id);
+  lock.unlock();
+  auto read = read_back(prefix);
+  if (!read && read.error().code == ErrorCode::kResourceExhausted && give_back(bytes)) read = read_back(prefix);
+  lock.lock();
+  index_.unpin(id);
+  held.loading = false;
+  changed_.notify_all();
+  if (!read) {
+    const bool damaged = read.error().code == ErrorCode::kCorrupt || read.error().code == ErrorCode::kInvalidArgument;
+    ++(damaged ? counts_.dropped_damaged : counts_.reads_failed);
+    if (!held.state) {
+      drop(id);
+      return false;
+    }
+    // Somebody has brought the same state meanwhile.
+    push({.kind = Job::Kind::remove, .prefix = prefix});
+    leave_pinned(id, StateTier::disk);
+    state = held.state;
+    return true;
+  }
+  state = *std::move(read);
+  if (!held.state && make_room(StateTier::memory, index_.entry(id).kind, bytes)) {
+    index_.enter(id, StateTier::memory);
+    held.state = state;
+  }
+  return true;
+}
+
+Result<State> StateStore::read_back(Hash128 prefix) {
+  try {
+    KRAIT_ASSIGN(const std::vector<std::byte> bytes, disk_->read(prefix));
+    KRAIT_ASSIGN(const formats::StateObject object, formats::StateObject::parse(bytes, "state " + prefix.hex()));
+    if (object.description().prefix != prefix) {
+      return fail(ErrorCode::kCorrupt, "[state store] the object of state {} is that of state {}", prefix.hex(),
+                  object.description().prefix.hex());
+    }
+    KRAIT_ASSIGN(RestoredState restored, restore_state(object, engine_, identity_));
+    return std::move(restored.state);
+  } catch (const UserError& error) {  // the engine's memory for states is used up
+    return fail(ErrorCode::kResourceExhausted, "[state store] {}", error.what());
+  } catch (const std::bad_alloc&) {
+    return fail(ErrorCode::kResourceExhausted, "[state store] no memory to read a state");
+  }
+}
+
+// Whether a state of another model stands behind one of the prefixes.
+bool StateStore::known_to_strangers(std::span<const TokenId> tokens) const {
+  Hash128 prefix;
+  std::int64_t at = 0;
+  for (const std::int64_t position : stranger_positions_) {
+    if (position > std::ssize(tokens)) break;
+    prefix = extend_prefix(prefix,
+                           tokens.subspan(static_cast<std::size_t>(at), static_cast<std::size_t>(position - at)));
+    at = position;
+    const auto found = strangers_.find(prefix);
+    if (found != strangers_.end() && found->second == position) return true;
+  }
+  return false;
+}
+
+bool StateStore::admit(std::span<const TokenId> tokens, const State& state, StateKind kind) {
+  KRAIT_CHECK(state && state.position() == std::ssize(tokens) && extend_prefix({}, tokens) == state.prefix(),
+              "a state at {} does not stand behind these {} tokens", state.position(), tokens.size());
+  if (tokens.empty()) return false;
+  const std::lock_guard lock(mutex_);
+  const auto stands = index_.find(tokens);
+  const std::uint64_t bytes = stands ? index_.entry(*stands).bytes : bytes_of(state);
+  const bool in_memory = stands && index_.entry(*stands).in_memory;
+  // The policy would forget who must go; here they are written first.
+  if (!in_memory && kind != StateKind::grid) make_room(StateTier::memory, kind, bytes);
+  const auto admission = index_.admit(tokens, kind, bytes);
+  if (admission.id == 0) {
+    ++counts_.refused;
+    return false;
+  }
+  Held& held = held_[admission.id];
+  held.prefix = state.prefix();
+  if (!held.state || held.state.logits().empty()) held.state = state;
+  use(held);
+  ++counts_.admitted;
+  if (belongs_on_disk(admission.id)) spill(admission.id);
+  return true;
+}
+
+bool StateStore::make_room(StateTier tier, StateKind kind, std::uint64_t bytes) {
+  if (index_.refusal(kind, bytes, tier) != PrefixIndex::Refusal::none) return false;
+  while (!index_.fits(tier, bytes)) {
+    const auto victim = index_.choose_victim(tier);
+    if (!victim) return false;
+    tier == StateTier::memory ? leave_memory(*victim) : leave_disk(*victim);
+  }
+  return true;
+}
+
+void StateStore::leave_memory(EntryId id) {
+  if (belongs_on_disk(id)) spill(id);
+  const bool stays = index_.entry(id).on_disk;
+  index_.leave(id, StateTier::memory);
+  ++counts_.left_memory;
+  if (!stays) {
+    ++counts_.lost;
+    held_.erase(id);
+    return;
+  }
+  Held& held = held_.at(id);
+  if (held.waiting == 0) held.state = {};
+}
+
+void StateStore::leave_disk(EntryId id) {
+  Held& held = held_.at(id);
+  held.waiting = 0;
+  push({.kind = Job::Kind::remove, .prefix = held.prefix});
+  const bool stays = index_.entry(id).in_memory;
+  index_.leave(id, StateTier::disk);
+  ++counts_.left_disk;
+  if (!stays) {
+    ++counts_.lost;
+    held_.erase(id);
+  }
+}
+
+// A tier of two; whoever has pinned it keeps it in the other.
+void StateStore::leave_pinned(EntryId id, StateTier tier) {
+  const int pins = held_.at(id).pins;
+  for (int pin = 0; pin < pins; ++pin) index_.unpin(id);
+  index_.leave(id, tier);
+  for (int pin = 0; pin < pins; ++pin) index_.pin(id);
+}
+
+// From everywhere, pinned or not.
+void StateStore::drop(EntryId id) {
+  Held& held = held_.at(id);
+  for (; held.pins > 0; --held.pins) index_.unpin(id);
+  if (index_.entry(id).on_disk) push({.kind = Job::Kind::remove, .prefix = held.prefix});
+  index_.forget(id);
+  held_.erase(id);
+}
+
+bool StateStore::belongs_on_disk(EntryId id) const {
+  const PrefixIndex::Entry& entry = index_.entry(id);
+  return disk_ != nullptr && !entry.on_disk && entry.kind != StateKind::grid;
+}
+
+bool StateStore::queue_has_room(std::uint64_t bytes) const {
+  return queued_bytes_ == 0 || queued_bytes_ + bytes <= options_.queue_bytes;
+}
+
+// Its place on the disk is taken at once, so that what waits is in the budget.
+bool StateStore::spill(EntryId id) {
+  const std::uint64_t bytes = index_.entry(id).bytes;
+  Held& held = held_.at(id);
+  held.missed = !queue_has_room(bytes);
+  if (held.missed || !make_room(StateTier::disk, index_.entry(id).kind, bytes)) {
+    ++counts_.spills_skipped;
+    return false;
+  }
+  index_.enter(id, StateTier::disk);
+  held.waiting = ++last_number_;
+  held.use_changed = false;
+  push({.kind = Job::Kind::write,
+        .prefix = held.prefix,
+        .use = use_of(id, held),
+        .entry = id,
+        .number = held.waiting,
+        .bytes = bytes,
+        .tokens = index_.path(id),
+        .state = held.state});
+  queued_bytes_ += bytes;
+  return true;
+}
+
+void StateStore::push(Job job) {
+  jobs_.push_back(std::move(job));
+  wake_.notify_one();
+}
+
+void StateStore::write_jobs() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    wake_.wait(lock, [&] { return !jobs_.empty() || ending_; });
+    if (jobs_.empty()) return;
+    Job job = std::move(jobs_.front());
+    jobs_.pop_front();
+    const auto held = held_.find(job.entry);
+    const bool wanted =
+        job.kind != Job::Kind::write || (held != held_.end() && held->second.waiting == job.number);
+    Result<void> result;
+    if (wanted) {
+      working_ = true;
+      lock.unlock();
+      result = perform(job);
+      job.state = {};  // its memory goes back before anybody hears of it
+      lock.lock();
+      working_ = false;
+    }
+    finish(job, result);
+    changed_.notify_all();
+  }
+}
+
+Result<void> StateStore::perform(const Job& job) {
+  if (job.kind == Job::Kind::remove) return disk_->remove(job.prefix);
+  if (job.kind == Job::Kind::note_use) return disk_->note_use(job.prefix, job.use);
+  try {
+    const StateSections sections(engine_, identity_, job.state, {});
+    KRAIT_ASSIGN(const std::vector<std::byte> object,
+                 formats::encode_state(sections.description(), sections.sources(), {options_.zstd_level}));
+    return disk_->write(job.prefix, job.tokens, job.use, job.bytes, object);
+  } catch (const std::bad_alloc&) {
+    return fail(ErrorCode::kResourceExhausted, "[state store] no memory to encode a state of {} bytes", job.bytes);
+  }
+}
+
+void StateStore::finish(const Job& job, const Result<void>& result) {
+  if (!result && !error_) error_ = result.error();
+  if (job.kind != Job::Kind::write) return;
+  queued_bytes_ -= job.bytes;
+  const auto it = held_.find(job.entry);
+  const bool current = it != held_.end() && it->second.waiting == job.number;
+  if (result) {
+    if (!current) return;
+    ++counts_.spilled;
+    it->second.waiting = 0;
+    if (!index_.entry(job.entry).in_memory) it->second.state = {};
+    return;
+  }
+  ++counts_.spills_failed;
+  if (!current) return;
+  it->second.waiting = 0;
+  if (!index_.entry(job.entry).in_memory) {
+    ++counts_.lost;
+    drop(job.entry);
+    return;
+  }
+  leave_pinned(job.entry, StateTier::disk);
+}
+
+bool StateStore::pin(std::span<const TokenId> tokens) {
+  const std::lock_guard lock(mutex_);
+  const auto id = index_.find(tokens);
+  if (!id) return false;
+  index_.pin(*id);
+  ++held_.at(*id).pins;
+  return true;
+}
+
+bool StateStore::unpin(std::span<const TokenId> tokens) {
+  const std::lock_guard lock(mutex_);
+  const auto id = index_.find(tokens);
+  if (!id || held_.at(*id).pins == 0) return false;
+  index_.unpin(*id);
+  --held_.at(*id).pins;
+  return true;
+}
+
+bool StateStore::forget(std::span<const TokenId> tokens) {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    const auto id = index_.find(tokens);
+    if (!id) return false;
+    if (!held_.at(*id).loading) {
+      drop(*id);
+      return true;
+    }
+    changed_.wait(lock);
+  }
+}
+
+bool StateStore::give_back(std::uint64_t bytes) {
+  std::unique_lock lock(mutex_);
+  std::uint64_t freed = 0;
+  while (freed < bytes) {
+    const auto victim = index_.choose_victim(StateTier::memory);
+    if (!victim) break;
+    const std::uint64_t size = index_.entry(*victim).bytes;
+    leave_memory(*victim);
+    const auto held = held_.find(*victim);
+    if (held == held_.end() || !held->second.state) freed += size;
+  }
+  if (freed > 0) return true;
+  if (queued_bytes_ == 0) return false;
+  changed_.wait(lock, [&, before = counts_.spilled + counts_.spills_failed] {
+    return counts_.spilled + counts_.spills_failed != before || queued_bytes_ == 0;
+  });
+  return true;
+}
+
+Result<void> StateStore::flush() {
+  if (disk_ == nullptr) return {};
+  std::unique_lock lock(mutex_);
+  std::vector<EntryId> wanted;
+  for (const auto& [id, held] : held_) {
+    // One that was displaced there by better ones is not written again.
+    if (belongs_on_disk(id) && (held.missed || index_.fits(StateTier::disk, index_.entry(id).bytes))) {
+      wanted.push_back(id);
+    }
+  }
+  std::ranges::sort(wanted);  // as they were admitted
+  for (const EntryId id : wanted) {
+    const auto is_wanted = [&] { return held_.contains(id) && belongs_on_disk(id); };
+    changed_.wait(lock, [&] { return !is_wanted() || queue_has_room(index_.entry(id).bytes); });
+    if (is_wanted()) spill(id);
+  }
+  for (auto& [id, held] : held_) {
+    if (!held.use_changed || !index_.entry(id).on_disk) continue;
+    held.use_changed = false;
+    push({.kind = Job::Kind::note_use, .prefix = held.prefix, .use = use_of(id, held)});
+  }
+  changed_.wait(lock, [&] { return jobs_.empty() && !working_; });
+  if (error_) return std::unexpected(*std::exchange(error_, std::nullopt));
+  return {};
+}
+
+StateStoreStatistics StateStore::statistics() const {
+  const std::lock_guard lock(mutex_);
+  StateStoreStatistics statistics = counts_;
+  statistics.states = index_.size();
+  statistics.memory_bytes = index_.used(StateTier::memory);
+  statistics.disk_bytes = index_.used(StateTier::disk);
+  statistics.memory_budget = options_.memory_bytes;
+  for (const auto& [id, held] : held_) statistics.waiting += held.waiting != 0 ? 1 : 0;
+  if (disk_ != nullptr) {
+    statistics.disk_budget = disk_->budget();
+    statistics.strangers = strangers_.size();
+    statistics.stranger_bytes = disk_->bytes_of_strangers();
+  }
+  return statistics;
+}
+
+}  // namespace krait::runtime
