@@ -7,10 +7,12 @@
 #include <rocksdb/write_batch.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <limits>
 #include <mutex>
 #include <optional>
+#include <shared_mutex>
 #include <string_view>
 #include <unordered_map>
 
@@ -126,7 +128,10 @@ struct StateDisk::Database {
     std::int64_t position = 0;
   };
 
+  // Whoever uses `db` holds the gate shared, whoever opens it anew alone.
+  mutable std::shared_mutex gate;
   std::unique_ptr<rocksdb::DB> db;
+  std::atomic<bool> broken = false;
   std::string folder;
   Hash128 owner;
   std::uint64_t budget = 0;
@@ -148,7 +153,8 @@ struct StateDisk::Database {
   std::optional<std::pair<Record, Stored>> read_record(std::string_view value, const Id& id) const;
   rocksdb::Status remove(const Id& id);
   rocksdb::Status take_back_place();
-  rocksdb::Status resume();
+  Result<void> open();
+  Result<std::shared_lock<std::shared_mutex>> use();
 };
 
 rocksdb::Status StateDisk::Database::remove(const Id& id) {
@@ -177,10 +183,34 @@ Result<void> StateDisk::Database::for_each(char kind, const Visitor& visit) cons
   return {};
 }
 
-// After an error of the disk RocksDB refuses to write until it is told that the cause is gone.
-rocksdb::Status StateDisk::Database::resume() {
-  const rocksdb::Status status = db->Resume();
-  return status.IsBusy() ? rocksdb::Status::OK() : status;
+Result<void> StateDisk::Database::open() {
+  rocksdb::DB* opened = nullptr;
+  const rocksdb::Status status = rocksdb::DB::Open(options_for_states(), folder, &opened);
+  db.reset(opened);
+  if (status.ok()) return {};
+  if (status.ToString().find("lock") != std::string::npos && status.IsIOError()) {
+    return fail(ErrorCode::kResourceExhausted,
+                "[state disk] another process keeps its states in this folder, and only one can: {} ({})",
+                status.ToString(), folder);
+  }
+  return failure(status, "the folder cannot be opened", folder);
+}
+
+// After an error while it wrote to its log, RocksDB refuses all writes until it is opened anew. Perhaps the cause is
+// gone by then.
+Result<std::shared_lock<std::shared_mutex>> StateDisk::Database::use() {
+  if (broken) {
+    const std::unique_lock alone(gate);
+    if (broken) {
+      db.reset();
+      KRAIT_TRY(open());
+      KRAIT_TRY(remove_remains());
+      broken = false;
+    }
+  }
+  std::shared_lock lock(gate);
+  if (db == nullptr) return fail(ErrorCode::kInputOutput, "[state disk] the folder is not open ({})", folder);
+  return lock;
 }
 
 // Blobs go when nobody names them any more, which a compaction finds out.
@@ -304,17 +334,7 @@ Result<std::unique_ptr<StateDisk>> StateDisk::open(const std::filesystem::path& 
     return fail(ErrorCode::kInputOutput, "[state disk] the folder cannot be made: {} ({})", error.message(),
                 folder.string());
   }
-  rocksdb::DB* db = nullptr;
-  const rocksdb::Status status = rocksdb::DB::Open(options_for_states(), folder.string(), &db);
-  if (!status.ok()) {
-    if (status.ToString().find("lock") != std::string::npos && status.IsIOError()) {
-      return fail(ErrorCode::kResourceExhausted,
-                  "[state disk] another process keeps its states in this folder, and only one can: {} ({})",
-                  status.ToString(), folder.string());
-    }
-    return failure(status, "the folder cannot be opened", folder.string());
-  }
-  database->db.reset(db);
+  KRAIT_TRY(database->open());
   KRAIT_TRY(database->check_format());
   KRAIT_TRY(database->remove_remains());
   KRAIT_TRY(database->list());
@@ -352,12 +372,12 @@ Result<void> StateDisk::write(Hash128 prefix, std::span<const TokenId> tokens, c
                 what.bytes, space.available, database.folder);
   }
 
+  KRAIT_ASSIGN(const auto use_lock, database.use());
   const Id id{database.owner, prefix};
   const auto failed = [&](const rocksdb::Status& status) {
-    auto result = failure(status, "a state cannot be written", database.folder);
-    // If what was written of it cannot be removed now, it is when the folder is next opened.
-    if (database.resume().ok()) database.remove(id).PermitUncheckedError();
-    return result;
+    // What was written of it is removed when the database is opened anew.
+    database.broken = true;
+    return failure(status, "a state cannot be written", database.folder);
   };
   const auto text = [](std::span<const std::byte> bytes) {
     return rocksdb::Slice(reinterpret_cast<const char*>(bytes.data()), bytes.size());
@@ -388,7 +408,8 @@ Result<void> StateDisk::write(Hash128 prefix, std::span<const TokenId> tokens, c
 }
 
 Result<std::vector<std::byte>> StateDisk::read(Hash128 prefix) const {
-  const Database& database = *database_;
+  Database& database = *database_;
+  KRAIT_ASSIGN(const auto use_lock, database.use());
   std::uint64_t bytes = 0;
   {
     const std::lock_guard lock(database.mutex);
@@ -420,6 +441,7 @@ Result<std::vector<std::byte>> StateDisk::read(Hash128 prefix) const {
 
 Result<void> StateDisk::remove(Hash128 prefix) {
   Database& database = *database_;
+  KRAIT_ASSIGN(const auto use_lock, database.use());
   Database::Stored what;
   {
     const std::lock_guard lock(database.mutex);
@@ -432,8 +454,7 @@ Result<void> StateDisk::remove(Hash128 prefix) {
   }
   const rocksdb::Status status = database.remove({database.owner, prefix});
   if (!status.ok()) {
-    // Otherwise every later write would fail too.
-    database.resume().PermitUncheckedError();
+    database.broken = true;
     return failure(status, "a state cannot be removed", database.folder);
   }
   const rocksdb::Status taken_back = database.take_back_place();
@@ -442,9 +463,11 @@ Result<void> StateDisk::remove(Hash128 prefix) {
 }
 
 Result<void> StateDisk::note_use(Hash128 prefix, const Use& use) {
+  KRAIT_ASSIGN(const auto use_lock, database_->use());
   const rocksdb::Status status = database_->db->Put({}, key_of('u', {database_->owner, prefix}), slice_of(use));
-  if (!status.ok()) return failure(status, "the use of a state cannot be written down", database_->folder);
-  return {};
+  if (status.ok()) return {};
+  database_->broken = true;
+  return failure(status, "the use of a state cannot be written down", database_->folder);
 }
 
 }  // namespace krait::runtime

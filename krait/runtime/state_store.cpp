@@ -10,7 +10,20 @@
 namespace krait::runtime {
 namespace {
 
-// What states must agree in to share a folder's records: what they belong to, and how they are laid out.
+// A state's row in the header of its object, and the padding of the section.
+constexpr std::uint64_t kBytesPerSection = 512;
+
+PrefixIndex::Options policy_of(Engine& engine, const StateStoreOptions& options, const StateDisk* disk) {
+  constexpr std::int64_t kTypicalTokens = 1024;
+  PrefixIndex::Options policy = options.policy;
+  policy.memory_bytes = options.memory_bytes;
+  policy.disk_bytes = disk == nullptr ? 0 : disk->budget() - std::min(disk->budget(), disk->bytes_of_strangers());
+  policy.state_bytes = engine.model().state_layout().bytes_at(kTypicalTokens);
+  return policy;
+}
+
+}  // namespace
+
 Hash128 owner_of(const formats::StateIdentity& identity, const models::StateLayout& layout) {
   Hasher hasher;
   hasher.feed_text(identity.architecture);
@@ -28,20 +41,6 @@ Hash128 owner_of(const formats::StateIdentity& identity, const models::StateLayo
   }
   return hasher.value();
 }
-
-// A state's row in the header of its object, and the padding of the section.
-constexpr std::uint64_t kBytesPerSection = 512;
-
-PrefixIndex::Options policy_of(Engine& engine, const StateStoreOptions& options, const StateDisk* disk) {
-  constexpr std::int64_t kTypicalTokens = 1024;
-  PrefixIndex::Options policy = options.policy;
-  policy.memory_bytes = options.memory_bytes;
-  policy.disk_bytes = disk == nullptr ? 0 : disk->budget() - std::min(disk->budget(), disk->bytes_of_strangers());
-  policy.state_bytes = engine.model().state_layout().bytes_at(kTypicalTokens);
-  return policy;
-}
-
-}  // namespace
 
 Result<std::unique_ptr<StateStore>> StateStore::open(Engine& engine, const formats::StateIdentity& identity,
                                                      const StateStoreOptions& options) {

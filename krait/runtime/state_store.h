@@ -32,7 +32,7 @@ namespace krait::runtime {
 
 struct StateStoreOptions {
   std::uint64_t memory_bytes = 0;    // of states in memory, from the engine's memory for states; 0: half of that
-  std::filesystem::path folder;      // empty: nothing on the disk
+  std::filesystem::path folder = {};  // empty: nothing on the disk
   std::uint64_t disk_bytes = std::uint64_t{16} << 30;
   // Of states that wait to be written. One may always wait, however large.
   std::uint64_t queue_bytes = std::uint64_t{256} << 20;
@@ -67,6 +67,9 @@ struct StateStoreStatistics {
   std::uint64_t dropped_damaged = 0;
   std::uint64_t reads_failed = 0;  // the disk did not give them back, or there was no memory for them
 };
+
+// What states must agree in to share records of a folder: what they belong to, and how they are laid out.
+Hash128 owner_of(const formats::StateIdentity& identity, const models::StateLayout& layout);
 
 // Thread-safe. Must not outlive the engine, whose memory its states stand in.
 class StateStore {
