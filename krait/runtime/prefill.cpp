@@ -40,9 +40,8 @@ Prefilled prefill(Engine& engine, StateStore* store, std::span<const TokenId> to
   if (tokens.empty()) throw UserError("a prompt of no tokens has nothing that follows", "give at least one token");
   engine.check_tokens(tokens);
   StateStore::Found found = find(store, tokens);
-  Session session = with_room(engine, store, [&] {
-    return found.state ? Session(engine, found.state) : Session(engine);
-  });
+  Session session =
+      with_room(engine, store, [&] { return found.state ? Session(engine, found.state) : Session(engine); });
   found.state = {};  // the session's alone, if the store gives it up
   const std::int64_t reused = session.position();
 

@@ -12,9 +12,9 @@
 namespace krait::runtime {
 
 struct Prefilled {
-  Session session;           // with the logits that follow the prompt
-  Lookup lookup;             // what was found, or why nothing was
-  std::int64_t reused = 0;   // tokens that a stored state stood for
+  Session session;            // with the logits that follow the prompt
+  Lookup lookup;              // what was found, or why nothing was
+  std::int64_t reused = 0;    // tokens that a stored state stood for
   std::int64_t computed = 0;  // the others
 };
 

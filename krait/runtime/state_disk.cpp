@@ -30,6 +30,8 @@ constexpr std::size_t kPartBytes = std::size_t{4} << 20;
 constexpr std::size_t kWriteBuffer = 4 * kPartBytes;
 // Beyond this much that was removed, its place on the disk is taken back.
 constexpr std::uint64_t kLeastGarbage = std::uint64_t{64} << 20;
+// Memory that a record's word alone is enough for.
+constexpr std::uint64_t kBelievedBytes = std::uint64_t{256} << 20;
 // Left on the disk for others.
 constexpr std::uint64_t kFreeDisk = std::uint64_t{64} << 20;
 
@@ -421,6 +423,7 @@ Result<std::vector<std::byte>> StateDisk::read(Hash128 prefix) const {
   }
   const Id id{database.owner, prefix};
   std::vector<std::byte> object;
+  object.reserve(std::min(bytes, kBelievedBytes));
   rocksdb::ReadOptions options;
   options.fill_cache = false;
   for (std::uint64_t part = 0; part < parts_of(bytes); ++part) {

@@ -50,8 +50,8 @@ class StateDisk {
   };
 
   // Makes the folder if need be. kResourceExhausted when another process has it open, kCorrupt when RocksDB cannot make
-  // sense of it (moved away, the next starts anew), kUnsupported for a database that is not ours. Strangers may keep half of `budget` bytes; what they
-  // have above that is removed, the longest unused first.
+  // sense of it (moved away, the next starts anew), kUnsupported for a database that is not ours. Strangers may keep
+  // half of `budget` bytes; what they have above that is removed, the longest unused first.
   static Result<std::unique_ptr<StateDisk>> open(const std::filesystem::path& folder, Hash128 owner,
                                                  std::uint64_t budget);
   ~StateDisk();
@@ -73,8 +73,8 @@ class StateDisk {
   Result<void> note_use(Hash128 prefix, const Use& use);
 
   std::uint64_t budget() const;
-  std::uint64_t stored_bytes() const;          // of all objects and records, those of strangers too
-  std::uint64_t bytes_of_strangers() const;    // part of these
+  std::uint64_t stored_bytes() const;        // of all objects and records, those of strangers too
+  std::uint64_t bytes_of_strangers() const;  // part of these
 
  private:
   struct Database;

@@ -31,7 +31,7 @@
 namespace krait::runtime {
 
 struct StateStoreOptions {
-  std::uint64_t memory_bytes = 0;    // of states in memory, from the engine's memory for states; 0: half of that
+  std::uint64_t memory_bytes = 0;     // of states in memory, from the engine's memory for states; 0: half of that
   std::filesystem::path folder = {};  // empty: nothing on the disk
   std::uint64_t disk_bytes = std::uint64_t{16} << 30;
   // Of states that wait to be written. One may always wait, however large.
@@ -166,7 +166,7 @@ class StateStore {
   std::unordered_map<Hash128, std::int64_t> strangers_;
   std::vector<std::int64_t> stranger_positions_;  // rising
 
-  mutable std::mutex mutex_;  // of all below
+  mutable std::mutex mutex_;         // of all below
   std::condition_variable wake_;     // the writer
   std::condition_variable changed_;  // whoever waits for it, or for somebody's reading
   PrefixIndex index_;

@@ -52,7 +52,9 @@ std::unique_ptr<StateStore> open_store(Engine& engine, const std::filesystem::pa
 
 class PrefillLaw : public testing::TestWithParam<models::SyntheticShape> {
  protected:
-  Tokens tokens(std::int64_t count, std::uint64_t seed) const { return random_tokens(count, GetParam().vocabulary, seed); }
+  Tokens tokens(std::int64_t count, std::uint64_t seed) const {
+    return random_tokens(count, GetParam().vocabulary, seed);
+  }
 };
 
 // The four things that people do with long prompts (edit, go back, ask in another session, go on tomorrow), each
@@ -198,7 +200,8 @@ TEST(Prefill, TheStoreGivesWayWhenMemoryIsFull) {
   const std::uint64_t one = roomy->states().bytes_per_state();
   const auto engine = tests::make_engine(tests::kStoredModel, {.threads = 1, .state_memory = 8 * one});
   ASSERT_EQ(engine->states().capacity(), 8U);
-  auto opened = StateStore::open(*engine, identity_of(*engine), {.memory_bytes = 7 * one, .policy = {.grid_tokens = 8}});
+  auto opened =
+      StateStore::open(*engine, identity_of(*engine), {.memory_bytes = 7 * one, .policy = {.grid_tokens = 8}});
   ASSERT_TRUE(opened.has_value()) << opened.error().message;
   StateStore& store = **opened;
   std::vector<Prefilled> live;

@@ -191,7 +191,8 @@ int survive_a_disk_that_refuses(const std::filesystem::path& folder) {
   ::setrlimit(RLIMIT_FSIZE, &small);
   const auto refused = write(**disk, example(2, 6 << 20));
   if (refused) return 2;
-  if (refused.error().code != ErrorCode::kInputOutput && refused.error().code != ErrorCode::kResourceExhausted) return 3;
+  if (refused.error().code != ErrorCode::kInputOutput && refused.error().code != ErrorCode::kResourceExhausted)
+    return 3;
   const auto still = (*disk)->read(example(1, 0).prefix);
   if (!still || *still != example(1, 100000).object) return 4;
 
@@ -243,7 +244,9 @@ TEST(StateDisk, FlippedBitsAreFound) {
     }
   }
   // Opening again puts the log into a table and blob files.
-  { KRAIT_ASSERT_VALUE(const auto disk, StateDisk::open(original.path(), kOwner, kPlenty)); }
+  {
+    KRAIT_ASSERT_VALUE(const auto disk, StateDisk::open(original.path(), kOwner, kPlenty));
+  }
   Random random(5);
   int refused = 0;
   int errors = 0;

@@ -1,7 +1,8 @@
 // What state_store_crash_test.py runs and kills:
 //   state_store_crash_child fill FOLDER small|large SEED     keeps states until it is killed, and prints
 //       "acknowledged PREFIX" for each that the store says is on the disk
-//   state_store_crash_child check FOLDER small|large KEPT    opens what was left, computes every state again, and prints
+//   state_store_crash_child check FOLDER small|large KEPT    opens what was left, computes every state again, and
+//   prints
 //       "held PREFIX" where it is the same to the bit; then removes all but the last KEPT and prints "removed PREFIX"
 #include <algorithm>
 #include <cstdio>
@@ -65,9 +66,9 @@ int check(Engine& engine, const StateStoreOptions& options, std::size_t kept) {
   }
   for (const StateDisk::Record& record : records) {
     const auto found = (*store)->find(record.tokens);
-    const bool same = found.state && found.state.prefix() == record.prefix &&
-                      tests::content_of(engine, found.state) ==
-                          tests::content_of(engine, tests::state_behind(engine, record.tokens));
+    const bool same =
+        found.state && found.state.prefix() == record.prefix &&
+        tests::content_of(engine, found.state) == tests::content_of(engine, tests::state_behind(engine, record.tokens));
     say(same ? "held" : "damaged", record.prefix.hex());
   }
   for (std::size_t i = 0; i + kept < records.size(); ++i) {
@@ -84,8 +85,9 @@ int run(int count, char** arguments) {
   const std::string what = arguments[1];
   const bool large = std::string(arguments[3]) == "large";
   const std::uint64_t number = std::strtoull(arguments[4], nullptr, 10);
-  const auto engine = tests::make_engine(large ? kLarge : tests::kStoredModel,
-                                         {.threads = 1, .state_memory = (large ? std::uint64_t{200} : std::uint64_t{2}) << 20});
+  const auto engine =
+      tests::make_engine(large ? kLarge : tests::kStoredModel,
+                         {.threads = 1, .state_memory = (large ? std::uint64_t{200} : std::uint64_t{2}) << 20});
   const StateStoreOptions options{
       .folder = arguments[2], .disk_bytes = std::uint64_t{4} << 30, .zstd_level = static_cast<int>(number % 2)};
   return what == "fill" ? fill(*engine, options, number) : check(*engine, options, static_cast<std::size_t>(number));

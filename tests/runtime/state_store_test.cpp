@@ -35,7 +35,9 @@ class StateStoreTest : public testing::Test {
   bool admit(StateStore& store, const Tokens& tokens, StateKind kind = StateKind::prompt) {
     return store.admit(tokens, state_behind(*engine_, tokens), kind);
   }
-  Tokens tokens(std::int64_t count, std::uint64_t seed) const { return random_tokens(count, kStoredModel.vocabulary, seed); }
+  Tokens tokens(std::int64_t count, std::uint64_t seed) const {
+    return random_tokens(count, kStoredModel.vocabulary, seed);
+  }
   void expect_found(StateStore& store, const Tokens& all) {
     const auto found = store.find(all);
     ASSERT_TRUE(found.state) << to_string(found.lookup);
@@ -272,7 +274,9 @@ TEST_F(StateStoreTest, DamagedStatesAreDropped) {
     ASSERT_TRUE(store->flush());
   }
   // Opened and closed, the log becomes a table; its blocks then have their bytes changed in place.
-  { open(on_disk()); }
+  {
+    open(on_disk());
+  }
   int tables = 0;
   for (const auto& file : std::filesystem::directory_iterator(folder_.path())) {
     if (file.path().extension() != ".sst") continue;
@@ -316,8 +320,8 @@ TEST_F(StateStoreTest, WrongObjectsUnderTheRightKeyAreDropped) {
   };
   std::vector<std::byte> flipped = encode(tokens(40, 2));
   flipped[flipped.size() / 2] ^= std::byte{1};
-  const std::vector<std::vector<std::byte>> objects = {
-      std::vector<std::byte>(5000, std::byte{7}), encode(tokens(40, 9)), flipped, encode(tokens(40, 3))};
+  const std::vector<std::vector<std::byte>> objects = {std::vector<std::byte>(5000, std::byte{7}),
+                                                       encode(tokens(40, 9)), flipped, encode(tokens(40, 3))};
   {
     const Hash128 owner = owner_of(identity_of(*engine_), engine_->model().state_layout());
     KRAIT_ASSERT_VALUE(const auto disk, StateDisk::open(folder_.path(), owner, 1 << 24));

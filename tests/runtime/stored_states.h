@@ -25,7 +25,8 @@ inline std::unique_ptr<runtime::Engine> make_engine(const models::SyntheticShape
 }
 
 inline formats::StateIdentity identity_of(const runtime::Engine& engine, std::uint64_t model = 1) {
-  return {.architecture = engine.model().info().architecture, .weights = "f32", .model = {1, model}, .tokenizer = {2, 2}};
+  return {
+      .architecture = engine.model().info().architecture, .weights = "f32", .model = {1, model}, .tokenizer = {2, 2}};
 }
 
 inline std::vector<runtime::TokenId> random_tokens(std::int64_t count, std::int64_t vocabulary, std::uint64_t seed) {
