@@ -55,6 +55,7 @@ Result<std::unique_ptr<StateStore>> StateStore::open(Engine& engine, const forma
         "{} must be left",
         chosen.memory_bytes, all, pool.bytes_per_state());
   }
+  chosen.queue_bytes = std::min(chosen.queue_bytes, (all - chosen.memory_bytes) / 2);
   std::unique_ptr<StateDisk> disk;
   if (!chosen.folder.empty()) {
     const Hash128 owner = owner_of(identity, engine.model().state_layout());

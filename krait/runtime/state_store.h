@@ -34,7 +34,8 @@ struct StateStoreOptions {
   std::uint64_t memory_bytes = 0;     // of states in memory, from the engine's memory for states; 0: half of that
   std::filesystem::path folder = {};  // empty: nothing on the disk
   std::uint64_t disk_bytes = std::uint64_t{16} << 30;
-  // Of states that wait to be written. One may always wait, however large.
+  // Of states that wait to be written: so many at most, and half of what the engine has beside memory_bytes. One may
+  // always wait, however large.
   std::uint64_t queue_bytes = std::uint64_t{256} << 20;
   int zstd_level = 1;
   PrefixIndex::Options policy = {};  // its bytes are set from the above

@@ -224,6 +224,20 @@ TEST_F(StateStoreTest, WhenTheWriterIsBehindNothingWaits) {
   EXPECT_EQ(store->statistics().spilled, 50U);
 }
 
+// They hold memory that is in nobody's budget.
+TEST_F(StateStoreTest, WhatWaitsDoesNotTakeTheSessionsMemory) {
+  const std::uint64_t one = engine_->states().bytes_per_state();
+  const auto small = tests::make_engine(kStoredModel, {.threads = 1, .state_memory = 8 * one});
+  StateStoreOptions options = on_disk();
+  options.memory_bytes = 2 * bytes_of_one(5);
+  KRAIT_ASSERT_VALUE(const auto store, StateStore::open(*small, identity_of(*small), options));
+  for (std::uint64_t seed = 0; seed < 200; ++seed) {
+    const Tokens all = tokens(5, seed);
+    ASSERT_NO_THROW(store->admit(all, state_behind(*small, all), StateKind::prompt)) << seed;
+  }
+  EXPECT_GT(store->statistics().spills_skipped, 0U);
+}
+
 TEST_F(StateStoreTest, StatesOfOthersAreKeptAndNotUsed) {
   {
     const auto store = open(on_disk(), 1);
