@@ -33,17 +33,22 @@ std::int64_t Engine::logit_rows_at_once() const {
   return std::clamp<std::int64_t>(kFloats / model_->info().vocabulary, 1, options_.prefill_chunk);
 }
 
+void Engine::check_tokens(std::span<const TokenId> tokens) const {
+  const std::int64_t vocabulary = model_->info().vocabulary;
+  for (const TokenId id : tokens) {
+    if (id < 0 || id >= vocabulary) {
+      throw UserError(fmt::format("token id {} is outside the vocabulary", id),
+                      fmt::format("ids of this model are 0 … {}", vocabulary - 1));
+    }
+  }
+}
+
 LogitRows Engine::step(std::span<const StepRequest> requests) {
   const std::int64_t vocabulary = model_->info().vocabulary;
   std::vector<models::Segment> segments;
   segments.reserve(requests.size());
   for (const StepRequest& request : requests) {
-    for (const TokenId id : request.tokens) {
-      if (id < 0 || id >= vocabulary) {
-        throw UserError(fmt::format("token id {} is outside the vocabulary", id),
-                        fmt::format("ids of this model are 0 … {}", vocabulary - 1));
-      }
-    }
+    check_tokens(request.tokens);
     Session& session = *request.session;
     std::byte* const bundle = session.slot_.make_room(
         session.position_, static_cast<std::int64_t>(request.tokens.size()), models::StateLayout::kPageTokens);

@@ -52,6 +52,9 @@ class Engine {
   ThreadPool& pool() { return pool_; }
   StatePool& states() { return states_; }
 
+  // Throws UserError for a token outside the vocabulary.
+  void check_tokens(std::span<const TokenId> tokens) const;
+
   // Advances the sessions by their tokens. No session may stand twice in a step. Throws UserError for a token outside
   // the vocabulary, before anything has changed. One step at a time.
   LogitRows step(std::span<const StepRequest> requests);

@@ -128,8 +128,21 @@ std::int64_t PrefixIndex::grid_spacing(std::int64_t tokens) const {
   return spacing;
 }
 
+PrefixIndex::Refusal PrefixIndex::refusal(StateKind kind, std::uint64_t bytes, StateTier tier) const {
+  if (fits(tier, bytes)) return Refusal::none;
+  if (bytes > budget(tier)) return Refusal::larger_than_budget;
+  if (kind == StateKind::grid) return Refusal::no_free_memory;
+  return bytes > budget(tier) - pinned_[index(tier)] ? Refusal::only_pinned_left : Refusal::none;
+}
+
+std::optional<PrefixIndex::EntryId> PrefixIndex::find(std::span<const std::int32_t> tokens) const {
+  const auto stands = tree_.find(tokens);
+  if (!stands || records_.at(stands->value).is_ghost) return std::nullopt;
+  return stands->value;
+}
+
 PrefixIndex::Admission PrefixIndex::admit(std::span<const std::int32_t> prefix, StateKind kind, std::uint64_t bytes,
-                                          StateTier tier) {
+                                          StateTier tier, std::uint32_t hits) {
   KRAIT_CHECK(!prefix.empty() && bytes > 0, "a state of {} bytes after {} tokens", bytes, prefix.size());
   Admission admission;
   const auto stands = tree_.find(prefix);
@@ -150,18 +163,10 @@ PrefixIndex::Admission PrefixIndex::admit(std::span<const std::int32_t> prefix, 
   const auto done = [&] {
     if (admission.existed) unpin(stands->value);
   };
-  if (!fits(tier, bytes)) {
-    if (bytes > budget(tier)) {
-      admission.refusal = Refusal::larger_than_budget;
-    } else if (kind == StateKind::grid) {
-      admission.refusal = Refusal::no_free_memory;
-    } else if (bytes > budget(tier) - pinned_[index(tier)]) {
-      admission.refusal = Refusal::only_pinned_left;
-    }
-    if (admission.refusal != Refusal::none) {
-      done();
-      return admission;
-    }
+  admission.refusal = refusal(kind, bytes, tier);
+  if (admission.refusal != Refusal::none) {
+    done();
+    return admission;
   }
   while (!fits(tier, bytes)) {
     const auto victim = choose_victim(tier);
@@ -193,6 +198,7 @@ PrefixIndex::Admission PrefixIndex::admit(std::span<const std::int32_t> prefix, 
   }
   record->bytes = bytes;
   record->kind = kind;
+  record->hits += hits;
   record->last = lookups_;
   place(*record, tier);
   queue(admission.id, *record);

@@ -95,8 +95,13 @@ class PrefixIndex {
 
   // Enters the state behind these tokens. Where it does not fit, entries of less value are forgotten; a store that
   // would rather demote them makes room first, with fits, choose_victim, enter and leave.
+  // `hits`: of earlier runs.
   Admission admit(std::span<const std::int32_t> prefix, StateKind kind, std::uint64_t bytes,
-                  StateTier tier = StateTier::memory);
+                  StateTier tier = StateTier::memory, std::uint32_t hits = 0);
+  // Why no eviction would make so much room.
+  Refusal refusal(StateKind kind, std::uint64_t bytes, StateTier tier) const;
+  // The entry exactly behind these tokens; not a use of it.
+  std::optional<EntryId> find(std::span<const std::int32_t> tokens) const;
   bool fits(StateTier tier, std::uint64_t bytes) const;
   // None when nothing but pinned entries is left in the tier. An untouched grid state goes before all others. It looks
   // at the oldest entry of each queue of like weight: Q queues, 2 for each doubling between the lightest and the

@@ -28,10 +28,11 @@ void Session::keep_logits(std::span<const float> row) {
 }
 
 std::int64_t Session::feed(std::span<const TokenId> tokens, const Reached& reached) {
-  const auto chunk = static_cast<std::size_t>(engine_->options().prefill_chunk);
+  const std::int64_t chunk = engine_->options().prefill_chunk;
   const std::int64_t before = position_;
   while (!tokens.empty()) {
-    const auto part = tokens.first(std::min(chunk, tokens.size()));
+    const auto left_of_chunk = static_cast<std::size_t>(chunk - position_ % chunk);
+    const auto part = tokens.first(std::min(left_of_chunk, tokens.size()));
     tokens = tokens.subspan(part.size());
     const auto count = static_cast<std::int64_t>(part.size());
     const StepRequest request{this, part, tokens.empty() ? count - 1 : count};

@@ -26,8 +26,9 @@ class Session {
   // A second sequence with the same past.
   Session fork() const { return Session(*engine_, snapshot()); }
 
-  // Reads tokens in chunks of the engine's size. No tokens, no change. After each chunk `reached` hears the position,
-  // and ends it there by answering false. How many tokens were read.
+  // Reads tokens in chunks that end at multiples of the engine's size, so that one who goes on from a state at such a
+  // position computes what the whole sequence would, to the bit. No tokens, no change. After each chunk `reached` hears
+  // the position, and ends it there by answering false. How many tokens were read.
   using Reached = std::function<bool(std::int64_t position)>;
   std::int64_t feed(std::span<const TokenId> tokens, const Reached& reached = {});
   // The same, and shows the logits after every token: visit(index into tokens, logits [V]).

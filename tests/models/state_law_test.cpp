@@ -9,11 +9,6 @@
 #include "tests/support/golden_logits.h"
 #include "tests/support/tiny_models.h"
 
-namespace krait::models {
-// How GoogleTest names a parameter.
-static void PrintTo(const SyntheticShape& shape, std::ostream* out) { *out << shape.name; }
-}  // namespace krait::models
-
 namespace krait::tests {
 namespace {
 

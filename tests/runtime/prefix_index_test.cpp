@@ -425,6 +425,36 @@ TEST(PrefixIndex, TheVictimsValueIsTheLeastUpToTheWidthOfAQueue) {
   }
 }
 
+TEST(PrefixIndex, FindsExactlyWhatIsKeptWithoutUsingIt) {
+  PrefixIndex index(room_for(1));
+  const EntryId id = keep(index, prompt(0, 40));
+  EXPECT_EQ(index.find(prompt(0, 40)), id);
+  EXPECT_EQ(index.find(prompt(0, 39)), std::nullopt);
+  EXPECT_EQ(index.find(prompt(0, 41)), std::nullopt);
+  EXPECT_EQ(index.entry(id).hits, 0U);
+  keep(index, prompt(100, 40));
+  EXPECT_EQ(index.find(prompt(0, 40)), std::nullopt) << "evicted";
+}
+
+TEST(PrefixIndex, HitsOfEarlierRunsCount) {
+  PrefixIndex index(room_for(0, 2));
+  const EntryId used = index.admit(prompt(0, 40), StateKind::prompt, 100, StateTier::disk, 3).id;
+  const EntryId unused = index.admit(prompt(100, 40), StateKind::prompt, 100, StateTier::disk).id;
+  EXPECT_EQ(index.entry(used).hits, 3U);
+  EXPECT_EQ(index.choose_victim(StateTier::disk), unused) << "though it came later";
+}
+
+TEST(PrefixIndex, SaysBeforehandWhyItWouldRefuse) {
+  PrefixIndex index(room_for(2));
+  EXPECT_EQ(index.refusal(StateKind::prompt, 201, StateTier::memory), Refusal::larger_than_budget);
+  EXPECT_EQ(index.refusal(StateKind::grid, 200, StateTier::memory), Refusal::none);
+  const EntryId pinned = keep(index, prompt(0, 40));
+  index.pin(pinned);
+  EXPECT_EQ(index.refusal(StateKind::grid, 200, StateTier::memory), Refusal::no_free_memory);
+  EXPECT_EQ(index.refusal(StateKind::prompt, 200, StateTier::memory), Refusal::only_pinned_left);
+  EXPECT_EQ(index.refusal(StateKind::prompt, 100, StateTier::memory), Refusal::none);
+}
+
 TEST(PrefixIndex, AnEvictionLooksAtAFewQueuesHoweverManyEntriesThereAre) {
   const auto looked_at = [](std::int32_t entries) {
     auto options = room_for(static_cast<std::uint64_t>(entries));

@@ -1,7 +1,14 @@
 // A tiny model of every architecture, for laws that all must keep.
 #pragma once
 
+#include <ostream>
+
 #include "krait/models/synthetic.h"
+
+namespace krait::models {
+// How GoogleTest names a parameter.
+inline void PrintTo(const SyntheticShape& shape, std::ostream* out) { *out << shape.name; }
+}  // namespace krait::models
 
 namespace krait::tests {
 
