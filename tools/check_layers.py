@@ -21,6 +21,7 @@ ROOMS = {
     # The sampler needs the probabilities of logits, which are arithmetic on one row and know no model.
     "runtime": ["core", "formats", "models/model.h", "models/registry.h", "models/state_layout.h",
                 "kernels/distribution.h"],
+    "api": ["core", "formats", "runtime"],
     "server": ["core", "formats", "runtime"],
     "fleet": ["core", "runtime", "formats/state_file.h", "server/openai_api.h"],
     "nn": ["core", "kernels"],
@@ -44,6 +45,9 @@ TESTS_MAY_ADD = {
 LEARNING = ["krait/nn/*", "krait/zoo/*", "krait/train/*", "krait/cli/cmd_train*", "tests/nn/*", "tests/zoo/*",
             "tests/train/*"]
 WALLS = [
+    # The public interface is written in krait/api; everybody else here has the rooms themselves.
+    ("krait.h", ["krait/api/*", "tests/api/*"]),
+    ("krait.hpp", ["tests/api/*"]),
     ("fmt/*", ["krait/*", "tests/*", "bench/*"]),
     ("hwy/*", ["krait/kernels/*", "tests/kernels/*", "bench/*"]),
     ("*intrin.h", ["krait/kernels/simd/*"]),

@@ -13,6 +13,7 @@
 #include "krait/cli/open_model.h"
 #include "krait/cli/terminal.h"
 #include "krait/runtime/generate.h"
+#include "krait/runtime/prompt.h"
 #include "krait/runtime/session.h"
 
 namespace krait::cli {
@@ -62,27 +63,20 @@ class Writer {
     if (options.greedy) sampler.temperature = 0;
     sampler.seed = options.seed ? *options.seed : std::random_device{}();
     for (const std::string& bias : options.logit_bias) sampler.logit_bias.push_back(parse_bias(bias));
-    // The embedding may be padded beyond the tokenizer, and a tokenizer may know more than the model.
-    const std::int64_t vocabulary = std::min(tokenizer_->size(), engine_->model().info().vocabulary);
-    sampler_.emplace(sampler, vocabulary);
+    sampler_.emplace(sampler, runtime::drawable_vocabulary(engine_->model().info(), tokenizer_.get()));
     generate_.max_tokens = options.max_tokens;
     generate_.stop_strings = options.stop;
     if (!options.ignore_eos) {
-      generate_.stop_ids = engine_->model().info().eos;
-      if (tokenizer_->eos()) generate_.stop_ids.push_back(*tokenizer_->eos());
+      generate_.stop_ids = runtime::end_of_text_ids(engine_->model().info(), tokenizer_.get());
     }
   }
 
-  // Reads text into the state. The first text of a session gets the token that starts a text, where the tokenizer asks
-  // for one or the text is empty.
+  // Reads text into the state.
   void read(const std::string& text) {
-    std::vector<TokenId> ids = tokenizer_->encode(text);
-    if (session_->position() == 0 && (ids.empty() || tokenizer_->adds_bos())) {
-      const auto& info = engine_->model().info();
-      auto start = tokenizer_->bos() ? tokenizer_->bos() : info.bos;
-      if (!start) start = tokenizer_->eos();
-      if (!start && ids.empty()) throw CommandError("the prompt is empty and the model has no token to start a text");
-      if (start) ids.insert(ids.begin(), *start);
+    const bool at_start = session_->position() == 0;
+    const std::vector<TokenId> ids = runtime::encode_prompt(engine_->model().info(), *tokenizer_, text, at_start);
+    if (at_start && ids.empty()) {
+      throw CommandError("the prompt is empty and the model has no token to start a text");
     }
     const auto start = Clock::now();
     Progress progress("reading", static_cast<std::int64_t>(ids.size()), "tokens");

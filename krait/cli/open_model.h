@@ -36,8 +36,7 @@ struct ModelOptions {
   models::LoadOptions load_options() const;
 };
 
-// models/tales beside the program: in the install prefix (share/krait/models) or in the source tree above the build
-// folder. Throws CommandError when it is in neither.
+// The one that belongs to the program (runtime/open_model.h). Throws CommandError when there is none.
 std::filesystem::path bundled_model();
 
 runtime::OpenedModel open_model(const ModelOptions& options, std::int64_t prefill_chunk = 512);

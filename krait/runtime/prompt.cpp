@@ -1,0 +1,31 @@
+#include "krait/runtime/prompt.h"
+
+#include <algorithm>
+
+namespace krait::runtime {
+
+using formats::TokenId;
+
+std::vector<TokenId> encode_prompt(const models::ModelInfo& model, const formats::Tokenizer& tokenizer,
+                                   std::string_view text, bool at_start) {
+  std::vector<TokenId> ids = tokenizer.encode(text);
+  if (at_start && (ids.empty() || tokenizer.adds_bos())) {
+    auto start = tokenizer.bos() ? tokenizer.bos() : model.bos;
+    if (!start) start = tokenizer.eos();
+    if (start) ids.insert(ids.begin(), *start);
+  }
+  return ids;
+}
+
+std::vector<TokenId> end_of_text_ids(const models::ModelInfo& model, const formats::Tokenizer* tokenizer) {
+  std::vector<TokenId> ids = model.eos;
+  const auto own = tokenizer != nullptr ? tokenizer->eos() : std::nullopt;
+  if (own && std::ranges::find(ids, *own) == ids.end()) ids.push_back(*own);
+  return ids;
+}
+
+std::int64_t drawable_vocabulary(const models::ModelInfo& model, const formats::Tokenizer* tokenizer) {
+  return tokenizer != nullptr ? std::min(tokenizer->size(), model.vocabulary) : model.vocabulary;
+}
+
+}  // namespace krait::runtime
