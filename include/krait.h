@@ -10,16 +10,17 @@
  * pointer where something is needed is KRAIT_INVALID_ARGUMENT. What a function would give is set to null or zero when
  * it fails.
  *
- * Ownership. Handles (krait_model, krait_session, krait_sampler, krait_decoder) are freed with their own _free function;
- * null is allowed there. A handle keeps alive what it needs: a model that was freed goes on to exist for its sessions,
- * so the order does not matter. Memory that a function gives as `char**`, `int32_t**` or `void**` is the caller's, to be
- * freed with krait_free(). What it gives as `const ...**` stays the library's; it is said there how long it lives.
+ * Ownership. Handles (krait_model, krait_session, krait_sampler, krait_decoder) are freed with their own _free
+ * function; null is allowed there. A handle keeps alive what it needs: a model that was freed goes on to exist for its
+ * sessions, so the order does not matter. Memory that a function gives as `char**`, `int32_t**` or `void**` is the
+ * caller's, to be freed with krait_free(). What it gives as `const ...**` stays the library's; it is said there how
+ * long it lives.
  *
- * Threads. Different models may be used from different threads at once. Handles of one model may too, each by one thread
- * at a time: the model has a lock, taken where its threads calculate, and those who wait get it in the order they came.
- * A long text is read in pieces between which others get their turn. More threads make one model no faster; the model
- * has threads of its own. Freeing, forking and sampling do not wait for the lock. The last error is kept for each thread;
- * there is no other global state.
+ * Threads. Different models may be used from different threads at once. Handles of one model may too, each by one
+ * thread at a time: the model has a lock, taken where its threads calculate, and those who wait get it in the order
+ * they came. A long text is read in pieces between which others get their turn. More threads make one model no faster;
+ * the model has threads of its own. Freeing, forking and sampling do not wait for the lock. The last error is kept for
+ * each thread; there is no other global state.
  *
  * Units. Sizes are bytes, unless called a count. Text is UTF-8, with its length in bytes, and need not end in a zero;
  * text that is given back ends in a zero that is not counted. Paths are bytes that end in a zero, as the system has
@@ -103,18 +104,18 @@ KRAIT_API krait_status krait_bundled_model(char** path);
 
 typedef struct krait_model_facts {
   size_t size;
-  const char* architecture;     /* such as "mamba2"; lives as long as the model or a session of it, and so does … */
-  const char* weights;          /* … the format of the matrices in memory, such as "bf16" */
+  const char* architecture; /* such as "mamba2"; lives as long as the model or a session of it, and so does … */
+  const char* weights;      /* … the format of the matrices in memory, such as "bf16" */
   int64_t layers;
   int64_t width;
-  int64_t vocabulary;           /* rows of the embedding, and numbers of logits; may be more than the tokenizer has */
-  int64_t tokenizer_size;       /* 0: there is no tokenizer */
+  int64_t vocabulary;     /* rows of the embedding, and numbers of logits; may be more than the tokenizer has */
+  int64_t tokenizer_size; /* 0: there is no tokenizer */
   int64_t parameters;
   uint64_t weight_bytes;
-  uint64_t state_bytes;         /* of the state of one sequence, without what follows */
-  uint64_t growth_bytes;        /* what 64 more tokens add to a state; 0 for models without attention over all tokens */
-  uint64_t states_that_fit;     /* into state_memory; of states that grow, while they are short */
-  uint64_t states_in_use;       /* memory of a fork counts once it goes on by itself */
+  uint64_t state_bytes;     /* of the state of one sequence, without what follows */
+  uint64_t growth_bytes;    /* what 64 more tokens add to a state; 0 for models without attention over all tokens */
+  uint64_t states_that_fit; /* into state_memory; of states that grow, while they are short */
+  uint64_t states_in_use;   /* memory of a fork counts once it goes on by itself */
 } krait_model_facts;
 #define KRAIT_MODEL_FACTS {sizeof(krait_model_facts), NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 
@@ -218,7 +219,8 @@ KRAIT_API krait_status krait_session_save_bytes(const krait_session* session, co
                                                 void** bytes, size_t* count);
 /* A session that goes on from there, as the one that was saved would have. A state of another model, tokenizer, format
  * of weights or dtype of states is KRAIT_INVALID_ARGUMENT, with what differs; a damaged one is KRAIT_CORRUPT. `sampler`
- * may be null; it gives the sampler that was saved, and null where there was none. `bytes` are not needed afterwards. */
+ * may be null; it gives the sampler that was saved, and null where there was none. `bytes` are not needed afterwards.
+ */
 KRAIT_API krait_status krait_session_load(const krait_model* model, const char* path, krait_session** session,
                                           krait_sampler** sampler);
 KRAIT_API krait_status krait_session_load_bytes(const krait_model* model, const void* bytes, size_t count,
@@ -228,12 +230,12 @@ KRAIT_API krait_status krait_session_load_bytes(const krait_model* model, const 
 typedef struct krait_state_facts {
   size_t size;
   int64_t position;
-  uint64_t bytes;        /* of the whole object */
-  int32_t has_logits;    /* 1: the next token can be chosen before anything is fed */
+  uint64_t bytes;     /* of the whole object */
+  int32_t has_logits; /* 1: the next token can be chosen before anything is fed */
   int32_t has_sampler;
   char architecture[64];
   char weights[64];
-  char model[40];        /* of weights and configuration, a hash in hexadecimal digits */
+  char model[40]; /* of weights and configuration, a hash in hexadecimal digits */
   char tokenizer[40];
   char note[256];
 } krait_state_facts;

@@ -306,8 +306,8 @@ inline StateFacts describe_state(std::span<const std::byte> bytes) {
   return facts;
 }
 
-// Writes on: up to `most` tokens, all of which are fed, until the text ends. `show` gets pieces of valid UTF-8 and gives
-// false to stop. The number of tokens that were fed.
+// Writes on: up to `most` tokens, all of which are fed, until the text ends. `show` gets pieces of valid UTF-8 and
+// gives false to stop. The number of tokens that were fed.
 template <class Show>
 std::size_t write(Session& session, Sampler& sampler, std::size_t most, Show&& show) {
   Decoder decoder(session.model());

@@ -13,6 +13,11 @@ static void check(krait_status status) {
   exit(1);
 }
 
+static int is_among(const int32_t* ids, size_t count, int32_t id) {
+  while (count > 0 && ids[count - 1] != id) --count;
+  return count > 0;
+}
+
 /* Up to `most` tokens; the session has read all of them afterwards. To stop earlier, leave the loop. */
 static void tell(const char* title, const krait_model* model, krait_session* session, uint64_t seed, int most) {
   krait_sampler_options options = KRAIT_SAMPLER_OPTIONS;
@@ -29,10 +34,7 @@ static void tell(const char* title, const krait_model* model, krait_session* ses
   for (int i = 0; i < most; ++i) {
     int32_t id = 0;
     check(krait_session_sample(session, sampler, &id));
-    for (size_t e = 0; e < end_count; ++e) {
-      if (id == ends[e]) most = i;
-    }
-    if (i == most) break;
+    if (is_among(ends, end_count, id)) break;
     check(krait_decoder_feed(decoder, id, &piece, &bytes));
     fwrite(piece, 1, bytes, stdout);
     check(krait_session_feed(session, &id, 1));

@@ -23,7 +23,8 @@ using formats::TokenId;
 // Thread-safe.
 class SharedModel {
  public:
-  static Result<std::shared_ptr<SharedModel>> open(const std::filesystem::path& path, const krait_model_options& options);
+  static Result<std::shared_ptr<SharedModel>> open(const std::filesystem::path& path,
+                                                   const krait_model_options& options);
 
   runtime::Engine& engine() { return opened_.engine(); }
   const models::ModelInfo& info() { return engine().model().info(); }

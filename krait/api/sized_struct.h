@@ -1,6 +1,6 @@
-// Structures that begin with their size and grow at their end. A program that was built with an older header has shorter
-// ones: what it lacks takes its default. One built with a newer header has longer ones, which are taken as long as they
-// ask for nothing that this library does not know.
+// Structures that begin with their size and grow at their end. A program that was built with an older header has
+// shorter ones: what it lacks takes its default. One built with a newer header has longer ones, which are taken as long
+// as they ask for nothing that this library does not know.
 #pragma once
 
 #include <algorithm>

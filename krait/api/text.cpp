@@ -32,8 +32,7 @@ krait_status krait_tokenize(const krait_model* model, const char* text, size_t b
     const auto found = runtime::encode_prompt(model->shared->info(), *tokenizer, {text, bytes}, at_start != 0);
     const std::span<const std::byte> numbers = std::as_bytes(std::span(found));
     // malloc's alignment is enough for the numbers.
-    *ids = reinterpret_cast<int32_t*>(
-        give({reinterpret_cast<const char*>(numbers.data()), numbers.size()}).release());
+    *ids = reinterpret_cast<int32_t*>(give({reinterpret_cast<const char*>(numbers.data()), numbers.size()}).release());
     *count = found.size();
     return {};
   });

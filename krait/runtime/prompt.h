@@ -1,5 +1,5 @@
-// What a model and its tokenizer say together: which token begins a text, which ones end it, and which may be drawn. The
-// checkpoint's configuration and the tokenizer's files each name some, and neither is complete.
+// What a model and its tokenizer say together: which token begins a text, which ones end it, and which may be drawn.
+// The checkpoint's configuration and the tokenizer's files each name some, and neither is complete.
 #pragma once
 
 #include <cstdint>

@@ -52,7 +52,7 @@ Slab::Slab(const char* what, std::uint64_t block_bytes, std::uint64_t capacity)
       ::mmap(nullptr, reserved_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (reserved_ == MAP_FAILED) {
     throw ExhaustedError(fmt::format("no addresses for {} {}s of {} bytes", capacity_, what_, block_bytes_),
-                    "ask for less memory for states");
+                         "ask for less memory for states");
   }
   const auto address = reinterpret_cast<std::uintptr_t>(reserved_);
   first_ = static_cast<std::byte*>(reserved_) + (kHuge - address % kHuge) % kHuge;
@@ -80,7 +80,7 @@ Block Slab::take(bool zeroed) {
       fresh = true;
     } else {
       throw ExhaustedError(fmt::format("all {} {}s of {} bytes are in use", capacity_, what_, block_bytes_),
-                      "drop some, or give states more memory");
+                           "drop some, or give states more memory");
     }
   }
   KRAIT_CHECK_EQ(references(index).load(std::memory_order_relaxed), 0U);

@@ -27,7 +27,7 @@ using Decoder = std::unique_ptr<krait_decoder, FreeHandle>;
 
 inline const std::string kTales = KRAIT_SOURCE_DIR "/models/tales";
 inline const std::string kMamba = KRAIT_SOURCE_DIR "/tests/golden/mamba_tied";  // has no tokenizer
-inline const std::string kBamba = KRAIT_SOURCE_DIR "/tests/golden/bamba";       // has attention, and so states that grow
+inline const std::string kBamba = KRAIT_SOURCE_DIR "/tests/golden/bamba";  // has attention, and so states that grow
 
 inline void ok(krait_status status) { ASSERT_EQ(status, KRAIT_OK) << krait_last_error(); }
 

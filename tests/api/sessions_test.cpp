@@ -49,7 +49,8 @@ TEST(Sessions, ForksGoTheirOwnWays) {
     feed(session, {7, 8});
 
     // Each is where a sequence with its tokens alone would be.
-    for (const auto& [forked, last] : {std::pair<const Session*, std::vector<std::int32_t>>{&twin, {5, 6}}, {&session, {7, 8}}}) {
+    for (const auto& [forked, last] :
+         {std::pair<const Session*, std::vector<std::int32_t>>{&twin, {5, 6}}, {&session, {7, 8}}}) {
       const Session alone = start(model);
       feed(alone, std::vector<std::int32_t>(70, 2));
       feed(alone, last);
