@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstring>
+#include <initializer_list>
 #include <memory>
 #include <string_view>
 
@@ -29,16 +30,25 @@ krait_status guarded(Body&& body) noexcept {
   }
 }
 
-// That an argument is not null.
-inline Result<void> need(const void* argument, const char* name) {
-  if (argument == nullptr) return fail(ErrorCode::kInvalidArgument, "[api] {} is null", name);
+// That arguments are not null.
+struct Argument {
+  const void* value;
+  const char* name;
+  bool empty_array = false;  // which may be null
+};
+inline Result<void> need(std::initializer_list<Argument> arguments) {
+  for (const Argument& argument : arguments) {
+    if (argument.value == nullptr && !argument.empty_array) {
+      return fail(ErrorCode::kInvalidArgument, "[api] {} is null", argument.name);
+    }
+  }
   return {};
 }
 
-// The same of an array, which may be null when it is empty.
-inline Result<void> need(const void* argument, std::size_t count, const char* name) {
-  if (argument == nullptr && count > 0) return fail(ErrorCode::kInvalidArgument, "[api] {} is null", name);
-  return {};
+// Places for results, as they are after a failure.
+template <class... T>
+void clear(T*... places) {
+  ((places == nullptr ? void() : void(*places = T{})), ...);
 }
 
 // Memory for the caller, which krait_free() frees.

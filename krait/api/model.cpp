@@ -9,10 +9,9 @@ using namespace krait;
 using namespace krait::api;
 
 krait_status krait_model_open(const char* path, const krait_model_options* options, krait_model** model) {
-  if (model != nullptr) *model = nullptr;
+  clear(model);
   return guarded([&]() -> Result<void> {
-    KRAIT_TRY(need(path, "path"));
-    KRAIT_TRY(need(model, "model"));
+    KRAIT_TRY(need({{path, "path"}, {model, "model"}}));
     constexpr std::size_t kFirstSize = 56;
     static_assert(sizeof(krait_model_options) == kFirstSize);
     KRAIT_ASSIGN(const krait_model_options wanted,
@@ -26,9 +25,9 @@ krait_status krait_model_open(const char* path, const krait_model_options* optio
 void krait_model_free(krait_model* model) { delete model; }
 
 krait_status krait_bundled_model(char** path) {
-  if (path != nullptr) *path = nullptr;
+  clear(path);
   return guarded([&]() -> Result<void> {
-    KRAIT_TRY(need(path, "path"));
+    KRAIT_TRY(need({{path, "path"}}));
     Dl_info library{};
     if (::dladdr(reinterpret_cast<const void*>(&krait_bundled_model), &library) == 0 || library.dli_fname == nullptr) {
       return fail(ErrorCode::kNotFound, "[api] the system does not say where the library is");
@@ -44,8 +43,7 @@ krait_status krait_bundled_model(char** path) {
 
 krait_status krait_model_describe(const krait_model* model, krait_model_facts* facts) {
   return guarded([&]() -> Result<void> {
-    KRAIT_TRY(need(model, "model"));
-    KRAIT_TRY(need(facts, "facts"));
+    KRAIT_TRY(need({{model, "model"}, {facts, "facts"}}));
     SharedModel& shared = *model->shared;
     const models::ModelInfo& info = shared.info();
     const runtime::StatePool& states = shared.engine().states();
@@ -69,12 +67,9 @@ krait_status krait_model_describe(const krait_model* model, krait_model_facts* f
 }
 
 krait_status krait_model_end_ids(const krait_model* model, const int32_t** ids, size_t* count) {
-  if (ids != nullptr) *ids = nullptr;
-  if (count != nullptr) *count = 0;
+  clear(ids, count);
   return guarded([&]() -> Result<void> {
-    KRAIT_TRY(need(model, "model"));
-    KRAIT_TRY(need(ids, "ids"));
-    KRAIT_TRY(need(count, "count"));
+    KRAIT_TRY(need({{model, "model"}, {ids, "ids"}, {count, "count"}}));
     *ids = model->shared->end_ids().data();
     *count = model->shared->end_ids().size();
     return {};

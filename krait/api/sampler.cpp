@@ -13,10 +13,9 @@ using namespace krait::api;
 
 krait_status krait_sampler_create(const krait_model* model, const krait_sampler_options* options,
                                   krait_sampler** sampler) {
-  if (sampler != nullptr) *sampler = nullptr;
+  clear(sampler);
   return guarded([&]() -> Result<void> {
-    KRAIT_TRY(need(model, "model"));
-    KRAIT_TRY(need(sampler, "sampler"));
+    KRAIT_TRY(need({{model, "model"}, {sampler, "sampler"}}));
     constexpr std::size_t kFirstSize = 48;
     static_assert(sizeof(krait_sampler_options) == kFirstSize);
     KRAIT_ASSIGN(
@@ -39,10 +38,9 @@ krait_status krait_sampler_create(const krait_model* model, const krait_sampler_
 void krait_sampler_free(krait_sampler* sampler) { delete sampler; }
 
 krait_status krait_sampler_fork(const krait_sampler* sampler, krait_sampler** fork) {
-  if (fork != nullptr) *fork = nullptr;
+  clear(fork);
   return guarded([&]() -> Result<void> {
-    KRAIT_TRY(need(sampler, "sampler"));
-    KRAIT_TRY(need(fork, "fork"));
+    KRAIT_TRY(need({{sampler, "sampler"}, {fork, "fork"}}));
     *fork = new krait_sampler(*sampler);
     return {};
   });
@@ -50,8 +48,7 @@ krait_status krait_sampler_fork(const krait_sampler* sampler, krait_sampler** fo
 
 krait_status krait_sampler_observe(krait_sampler* sampler, const int32_t* ids, size_t count) {
   return guarded([&]() -> Result<void> {
-    KRAIT_TRY(need(sampler, "sampler"));
-    KRAIT_TRY(need(ids, count, "ids"));
+    KRAIT_TRY(need({{sampler, "sampler"}, {ids, "ids", count == 0}}));
     KRAIT_TRY(sampler->model->check_ids({ids, count}));
     // Those that are never chosen need no penalty, and a saved sampler has no counts of them.
     std::vector<TokenId> drawable;
@@ -65,9 +62,7 @@ krait_status krait_sampler_observe(krait_sampler* sampler, const int32_t* ids, s
 krait_status krait_sampler_choose(krait_sampler* sampler, const float* logits, size_t count, int32_t* id) {
   if (id != nullptr) *id = -1;
   return guarded([&]() -> Result<void> {
-    KRAIT_TRY(need(sampler, "sampler"));
-    KRAIT_TRY(need(logits, "logits"));
-    KRAIT_TRY(need(id, "id"));
+    KRAIT_TRY(need({{sampler, "sampler"}, {logits, "logits"}, {id, "id"}}));
     const std::span all(logits, count);
     const auto usable = all.first(std::min(count, static_cast<std::size_t>(sampler->model->drawable())));
     // A NaN is not above either, and is never chosen.
@@ -82,8 +77,7 @@ krait_status krait_sampler_choose(krait_sampler* sampler, const float* logits, s
 krait_status krait_session_sample(const krait_session* session, krait_sampler* sampler, int32_t* id) {
   if (id != nullptr) *id = -1;
   const krait_status status = guarded([&]() -> Result<void> {
-    KRAIT_TRY(need(session, "session"));
-    KRAIT_TRY(need(sampler, "sampler"));
+    KRAIT_TRY(need({{session, "session"}, {sampler, "sampler"}}));
     if (session->model != sampler->model) {
       return fail(ErrorCode::kInvalidArgument, "[api] the sampler was made for another model than the session's");
     }

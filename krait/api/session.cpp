@@ -8,10 +8,9 @@ using namespace krait;
 using namespace krait::api;
 
 krait_status krait_session_create(const krait_model* model, krait_session** session) {
-  if (session != nullptr) *session = nullptr;
+  clear(session);
   return guarded([&]() -> Result<void> {
-    KRAIT_TRY(need(model, "model"));
-    KRAIT_TRY(need(session, "session"));
+    KRAIT_TRY(need({{model, "model"}, {session, "session"}}));
     *session = new krait_session{model->shared, runtime::Session(model->shared->engine())};
     return {};
   });
@@ -20,10 +19,9 @@ krait_status krait_session_create(const krait_model* model, krait_session** sess
 void krait_session_free(krait_session* session) { delete session; }
 
 krait_status krait_session_fork(const krait_session* session, krait_session** fork) {
-  if (fork != nullptr) *fork = nullptr;
+  clear(fork);
   return guarded([&]() -> Result<void> {
-    KRAIT_TRY(need(session, "session"));
-    KRAIT_TRY(need(fork, "fork"));
+    KRAIT_TRY(need({{session, "session"}, {fork, "fork"}}));
     *fork = new krait_session{session->model, session->session.fork()};
     return {};
   });
@@ -31,16 +29,14 @@ krait_status krait_session_fork(const krait_session* session, krait_session** fo
 
 krait_status krait_session_feed(krait_session* session, const int32_t* ids, size_t count) {
   return guarded([&]() -> Result<void> {
-    KRAIT_TRY(need(session, "session"));
-    KRAIT_TRY(need(ids, count, "ids"));
+    KRAIT_TRY(need({{session, "session"}, {ids, "ids", count == 0}}));
     return session->model->feed(session->session, {ids, count});
   });
 }
 
 krait_status krait_session_feed_text(krait_session* session, const char* text, size_t bytes) {
   return guarded([&]() -> Result<void> {
-    KRAIT_TRY(need(session, "session"));
-    KRAIT_TRY(need(text, bytes, "text"));
+    KRAIT_TRY(need({{session, "session"}, {text, "text", bytes == 0}}));
     SharedModel& model = *session->model;
     KRAIT_ASSIGN(const formats::Tokenizer* tokenizer, model.need_tokenizer());
     const bool at_start = session->session.position() == 0;
@@ -63,12 +59,9 @@ uint64_t krait_session_state_bytes(const krait_session* session) {
 }
 
 krait_status krait_session_logits(const krait_session* session, const float** logits, size_t* count) {
-  if (logits != nullptr) *logits = nullptr;
-  if (count != nullptr) *count = 0;
+  clear(logits, count);
   return guarded([&]() -> Result<void> {
-    KRAIT_TRY(need(session, "session"));
-    KRAIT_TRY(need(logits, "logits"));
-    KRAIT_TRY(need(count, "count"));
+    KRAIT_TRY(need({{session, "session"}, {logits, "logits"}, {count, "count"}}));
     const std::span<const float> row = session->session.logits();
     if (row.empty()) {
       return fail(ErrorCode::kInvalidArgument,

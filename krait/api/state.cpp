@@ -94,8 +94,7 @@ Result<void> describe(const formats::StateObject& object, krait_state_facts* fac
 
 krait_status krait_session_save(const krait_session* session, const char* path, const krait_save_options* options) {
   return guarded([&]() -> Result<void> {
-    KRAIT_TRY(need(session, "session"));
-    KRAIT_TRY(need(path, "path"));
+    KRAIT_TRY(need({{session, "session"}, {path, "path"}}));
     KRAIT_ASSIGN(const krait_save_options wanted, save_options(*session, options));
     KRAIT_ASSIGN(const formats::StateIdentity identity, session->model->identity());
     return runtime::save_state(path, session->model->engine(), identity, session->session.snapshot(),
@@ -105,12 +104,9 @@ krait_status krait_session_save(const krait_session* session, const char* path, 
 
 krait_status krait_session_save_bytes(const krait_session* session, const krait_save_options* options, void** bytes,
                                       size_t* count) {
-  if (bytes != nullptr) *bytes = nullptr;
-  if (count != nullptr) *count = 0;
+  clear(bytes, count);
   return guarded([&]() -> Result<void> {
-    KRAIT_TRY(need(session, "session"));
-    KRAIT_TRY(need(bytes, "bytes"));
-    KRAIT_TRY(need(count, "count"));
+    KRAIT_TRY(need({{session, "session"}, {bytes, "bytes"}, {count, "count"}}));
     KRAIT_ASSIGN(const krait_save_options wanted, save_options(*session, options));
     KRAIT_ASSIGN(const formats::StateIdentity identity, session->model->identity());
     const runtime::State state = session->session.snapshot();
@@ -126,12 +122,9 @@ krait_status krait_session_save_bytes(const krait_session* session, const krait_
 
 krait_status krait_session_load(const krait_model* model, const char* path, krait_session** session,
                                 krait_sampler** sampler) {
-  if (session != nullptr) *session = nullptr;
-  if (sampler != nullptr) *sampler = nullptr;
+  clear(session, sampler);
   return guarded([&]() -> Result<void> {
-    KRAIT_TRY(need(model, "model"));
-    KRAIT_TRY(need(path, "path"));
-    KRAIT_TRY(need(session, "session"));
+    KRAIT_TRY(need({{model, "model"}, {path, "path"}, {session, "session"}}));
     KRAIT_ASSIGN(const formats::StateObject object, formats::StateObject::open(path));
     return load(*model, object, session, sampler);
   });
@@ -139,12 +132,9 @@ krait_status krait_session_load(const krait_model* model, const char* path, krai
 
 krait_status krait_session_load_bytes(const krait_model* model, const void* bytes, size_t count,
                                       krait_session** session, krait_sampler** sampler) {
-  if (session != nullptr) *session = nullptr;
-  if (sampler != nullptr) *sampler = nullptr;
+  clear(session, sampler);
   return guarded([&]() -> Result<void> {
-    KRAIT_TRY(need(model, "model"));
-    KRAIT_TRY(need(bytes, count, "bytes"));
-    KRAIT_TRY(need(session, "session"));
+    KRAIT_TRY(need({{model, "model"}, {bytes, "bytes", count == 0}, {session, "session"}}));
     KRAIT_ASSIGN(const formats::StateObject object, parse(bytes, count));
     return load(*model, object, session, sampler);
   });
@@ -152,8 +142,7 @@ krait_status krait_session_load_bytes(const krait_model* model, const void* byte
 
 krait_status krait_state_describe(const char* path, krait_state_facts* facts) {
   return guarded([&]() -> Result<void> {
-    KRAIT_TRY(need(path, "path"));
-    KRAIT_TRY(need(facts, "facts"));
+    KRAIT_TRY(need({{path, "path"}, {facts, "facts"}}));
     KRAIT_ASSIGN(const formats::StateObject object, formats::StateObject::open(path));
     return describe(object, facts);
   });
@@ -161,8 +150,7 @@ krait_status krait_state_describe(const char* path, krait_state_facts* facts) {
 
 krait_status krait_state_describe_bytes(const void* bytes, size_t count, krait_state_facts* facts) {
   return guarded([&]() -> Result<void> {
-    KRAIT_TRY(need(bytes, count, "bytes"));
-    KRAIT_TRY(need(facts, "facts"));
+    KRAIT_TRY(need({{bytes, "bytes", count == 0}, {facts, "facts"}}));
     KRAIT_ASSIGN(const formats::StateObject object, parse(bytes, count));
     return describe(object, facts);
   });

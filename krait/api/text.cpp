@@ -21,13 +21,9 @@ struct krait_decoder {
 
 krait_status krait_tokenize(const krait_model* model, const char* text, size_t bytes, int32_t at_start, int32_t** ids,
                             size_t* count) {
-  if (ids != nullptr) *ids = nullptr;
-  if (count != nullptr) *count = 0;
+  clear(ids, count);
   return guarded([&]() -> Result<void> {
-    KRAIT_TRY(need(model, "model"));
-    KRAIT_TRY(need(text, bytes, "text"));
-    KRAIT_TRY(need(ids, "ids"));
-    KRAIT_TRY(need(count, "count"));
+    KRAIT_TRY(need({{model, "model"}, {text, "text", bytes == 0}, {ids, "ids"}, {count, "count"}}));
     KRAIT_ASSIGN(const formats::Tokenizer* tokenizer, model->shared->need_tokenizer());
     const auto found = runtime::encode_prompt(model->shared->info(), *tokenizer, {text, bytes}, at_start != 0);
     const std::span<const std::byte> numbers = std::as_bytes(std::span(found));
@@ -39,13 +35,9 @@ krait_status krait_tokenize(const krait_model* model, const char* text, size_t b
 }
 
 krait_status krait_detokenize(const krait_model* model, const int32_t* ids, size_t count, char** text, size_t* bytes) {
-  if (text != nullptr) *text = nullptr;
-  if (bytes != nullptr) *bytes = 0;
+  clear(text, bytes);
   return guarded([&]() -> Result<void> {
-    KRAIT_TRY(need(model, "model"));
-    KRAIT_TRY(need(ids, count, "ids"));
-    KRAIT_TRY(need(text, "text"));
-    KRAIT_TRY(need(bytes, "bytes"));
+    KRAIT_TRY(need({{model, "model"}, {ids, "ids", count == 0}, {text, "text"}, {bytes, "bytes"}}));
     KRAIT_ASSIGN(const formats::Tokenizer* tokenizer, model->shared->need_tokenizer());
     const std::string decoded = tokenizer->decode({ids, count}, true);
     *text = give(decoded).release();
@@ -55,10 +47,9 @@ krait_status krait_detokenize(const krait_model* model, const int32_t* ids, size
 }
 
 krait_status krait_decoder_create(const krait_model* model, krait_decoder** decoder) {
-  if (decoder != nullptr) *decoder = nullptr;
+  clear(decoder);
   return guarded([&]() -> Result<void> {
-    KRAIT_TRY(need(model, "model"));
-    KRAIT_TRY(need(decoder, "decoder"));
+    KRAIT_TRY(need({{model, "model"}, {decoder, "decoder"}}));
     KRAIT_ASSIGN(const formats::Tokenizer* tokenizer, model->shared->need_tokenizer());
     *decoder = new krait_decoder{model->shared, formats::TokenDecoder(*tokenizer), {}};
     return {};
@@ -68,24 +59,18 @@ krait_status krait_decoder_create(const krait_model* model, krait_decoder** deco
 void krait_decoder_free(krait_decoder* decoder) { delete decoder; }
 
 krait_status krait_decoder_feed(krait_decoder* decoder, int32_t id, const char** text, size_t* bytes) {
-  if (text != nullptr) *text = nullptr;
-  if (bytes != nullptr) *bytes = 0;
+  clear(text, bytes);
   return guarded([&]() -> Result<void> {
-    KRAIT_TRY(need(decoder, "decoder"));
-    KRAIT_TRY(need(text, "text"));
-    KRAIT_TRY(need(bytes, "bytes"));
+    KRAIT_TRY(need({{decoder, "decoder"}, {text, "text"}, {bytes, "bytes"}}));
     decoder->show(decoder->decoder.feed(id), text, bytes);
     return {};
   });
 }
 
 krait_status krait_decoder_finish(krait_decoder* decoder, const char** text, size_t* bytes) {
-  if (text != nullptr) *text = nullptr;
-  if (bytes != nullptr) *bytes = 0;
+  clear(text, bytes);
   return guarded([&]() -> Result<void> {
-    KRAIT_TRY(need(decoder, "decoder"));
-    KRAIT_TRY(need(text, "text"));
-    KRAIT_TRY(need(bytes, "bytes"));
+    KRAIT_TRY(need({{decoder, "decoder"}, {text, "text"}, {bytes, "bytes"}}));
     decoder->show(decoder->decoder.finish(), text, bytes);
     return {};
   });
