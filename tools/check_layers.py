@@ -22,6 +22,7 @@ ROOMS = {
     # States at rest change their dtype, which is arithmetic on rows and knows no model either.
     "runtime": ["core", "formats", "models/model.h", "models/registry.h", "models/state_layout.h",
                 "kernels/distribution.h", "kernels/state_conversion.h", "kernels/state_storage.h"],
+    "api": ["core", "formats", "runtime"],
     "server": ["core", "formats", "runtime"],
     "fleet": ["core", "runtime", "formats/state_file.h", "server/openai_api.h"],
     "nn": ["core", "kernels"],
@@ -45,6 +46,9 @@ TESTS_MAY_ADD = {
 LEARNING = ["krait/nn/*", "krait/zoo/*", "krait/train/*", "krait/cli/cmd_train*", "tests/nn/*", "tests/zoo/*",
             "tests/train/*"]
 WALLS = [
+    # The public interface is written in krait/api; everybody else here has the rooms themselves.
+    ("krait.h", ["krait/api/*", "tests/api/*"]),
+    ("krait.hpp", ["tests/api/*"]),
     ("fmt/*", ["krait/*", "tests/*", "bench/*"]),
     ("hwy/*", ["krait/kernels/*", "tests/kernels/*", "bench/*"]),
     ("*intrin.h", ["krait/kernels/simd/*"]),

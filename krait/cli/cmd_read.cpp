@@ -12,6 +12,7 @@
 #include "krait/cli/command.h"
 #include "krait/cli/open_model.h"
 #include "krait/cli/terminal.h"
+#include "krait/runtime/prompt.h"
 #include "krait/runtime/session.h"
 #include "krait/runtime/state_saving.h"
 
@@ -89,7 +90,7 @@ class Reader {
         identity_(value_or_throw(model_.identity())),
         session_(model_.engine()),
         stream_(options.file, *model_.tokenizer(),
-                start_token(*model_.tokenizer(), model_.engine().model().info(), false)) {}
+                runtime::start_token(model_.engine().model().info(), *model_.tokenizer(), false)) {}
 
   int read() {
     const InterruptGuard guard;

@@ -31,9 +31,16 @@ void print_closing_line(const TextWriter& writer) {
 }
 
 // Any of these says that draws shall not go on as a state left them.
-constexpr const char* kSamplerOptions[] = {"--seed",       "--temp",         "--greedy",           "--top-k",
-                                           "--top-p",      "--min-p",        "--repetition-penalty", "--presence-penalty",
-                                           "--frequency-penalty", "--logit-bias"};
+constexpr const char* kSamplerOptions[] = {"--seed",
+                                           "--temp",
+                                           "--greedy",
+                                           "--top-k",
+                                           "--top-p",
+                                           "--min-p",
+                                           "--repetition-penalty",
+                                           "--presence-penalty",
+                                           "--frequency-penalty",
+                                           "--logit-bias"};
 
 bool print_piece(std::string_view piece) {
   std::fwrite(piece.data(), 1, piece.size(), stdout);
@@ -161,14 +168,16 @@ void add_run(CLI::App& program, int& status) {
   command->add_option("--frequency-penalty", sampler.frequency_penalty, "Subtracted for every time a token was written")
       ->capture_default_str()
       ->type_name("X");
-  command->add_option("--logit-bias", options->writer.logit_bias, "Added to a token's logit; may be given several times")
+  command
+      ->add_option("--logit-bias", options->writer.logit_bias, "Added to a token's logit; may be given several times")
       ->allow_extra_args(false)
       ->type_name("ID:BIAS");
   command->add_option("--stop", options->writer.stop, "End at this string; may be given several times")
       ->allow_extra_args(false)
       ->type_name("TEXT");
   command->add_flag("--ignore-eos", options->writer.ignore_eos, "Do not end at the model's end-of-text token");
-  command->add_option("--state", options->writer.state, "Go on from a state file (its sampler too, unless one is given)")
+  command
+      ->add_option("--state", options->writer.state, "Go on from a state file (its sampler too, unless one is given)")
       ->type_name("FILE.state");
   command->add_option("--save", options->writer.save, "Save the state at the end of the text")->type_name("FILE.state");
   command

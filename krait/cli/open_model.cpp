@@ -58,27 +58,16 @@ void ModelOptions::add_tokenizer(CLI::App& command) {
 fs::path ModelOptions::path() const { return model.empty() ? bundled_model() : fs::path(model); }
 
 models::LoadOptions ModelOptions::load_options() const {
-  models::LoadOptions options;
-  if (!weights.empty()) options.weights = kernels::parse_panel_format(weights);
+  models::LoadOptions options = value_or_throw(runtime::load_options(weights, state_dtype, kv_dtype));
   options.in_place = in_place;
   options.exact_activations = exact_activations;
-  const auto dtype = [](const std::string& name) { return name == "int8" ? DType::kI8 : *parse_dtype(name); };
-  if (!state_dtype.empty()) options.state_dtype = dtype(state_dtype);
-  if (!kv_dtype.empty()) options.kv_dtype = dtype(kv_dtype);
   return options;
 }
 
 fs::path bundled_model() {
   std::error_code ignored;
   const fs::path program = fs::read_symlink("/proc/self/exe", ignored);
-  // bin/krait has the prefix two levels up; build/<preset>/krait/cli/krait has the source tree five levels up.
-  fs::path folder = program.parent_path();
-  for (int level = 0; level < 6 && !folder.empty(); ++level, folder = folder.parent_path()) {
-    for (const char* place : {"share/krait/models/tales", "models/tales"}) {
-      if (fs::exists(folder / place / "config.json", ignored)) return folder / place;
-    }
-    if (folder == folder.root_path()) break;
-  }
+  if (auto path = runtime::bundled_model_near(program)) return *std::move(path);
   throw CommandError(
       fmt::format("the bundled model is not beside the program ({}): name a model with -m", program.string()));
 }
@@ -124,15 +113,6 @@ std::unique_ptr<formats::Tokenizer> open_tokenizer_of(const ModelOptions& option
   auto tokenizer = formats::open_tokenizer(tokenizer_place(options));
   if (!tokenizer) fail_without_tokenizer(options, tokenizer.error());
   return *std::move(tokenizer);
-}
-
-std::optional<formats::TokenId> start_token(const formats::Tokenizer& tokenizer, const models::ModelInfo& info,
-                                            bool text_is_empty) {
-  if (!text_is_empty && !tokenizer.adds_bos()) return std::nullopt;
-  auto start = tokenizer.bos() ? tokenizer.bos() : info.bos;
-  if (!start) start = tokenizer.eos();
-  if (!start && text_is_empty) throw CommandError("the prompt is empty and the model has no token to start a text");
-  return start;
 }
 
 void TextInput::add(CLI::App& command, const std::string& what) {

@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -38,8 +37,7 @@ struct ModelOptions {
   models::LoadOptions load_options() const;
 };
 
-// models/tales beside the program: in the install prefix (share/krait/models) or in the source tree above the build
-// folder. Throws CommandError when it is in neither.
+// The one that belongs to the program (runtime/open_model.h). Throws CommandError when there is none.
 std::filesystem::path bundled_model();
 
 runtime::OpenedModel open_model(const ModelOptions& options, std::int64_t prefill_chunk = 512);
@@ -47,11 +45,6 @@ runtime::OpenedModel open_model(const ModelOptions& options, std::int64_t prefil
 runtime::OpenedModel open_model_with_tokenizer(const ModelOptions& options, std::int64_t prefill_chunk = 512);
 std::unique_ptr<runtime::Engine> open_engine(const ModelOptions& options, std::int64_t prefill_chunk = 512);
 std::unique_ptr<formats::Tokenizer> open_tokenizer_of(const ModelOptions& options);
-
-// The token that starts a text: where the tokenizer asks for one, or the text is empty and something must stand there.
-// Throws CommandError when an empty text has none.
-std::optional<formats::TokenId> start_token(const formats::Tokenizer& tokenizer, const models::ModelInfo& info,
-                                            bool text_is_empty);
 
 // The text a command works on: an argument, a file, or standard input when neither is given.
 struct TextInput {

@@ -6,6 +6,7 @@
 
 #include "krait/cli/command.h"
 #include "krait/cli/terminal.h"
+#include "krait/runtime/prompt.h"
 #include "krait/runtime/state_saving.h"
 
 namespace krait::cli {
@@ -40,12 +41,10 @@ class Stretch {
 
 TextWriter::TextWriter(const WriterOptions& options)
     : options_(options), model_(open_model_with_tokenizer(options.model)), session_(model_.engine()) {
-  const formats::Tokenizer& tokenizer = *model_.tokenizer();
   generate_.max_tokens = options.max_tokens;
   generate_.stop_strings = options.stop;
   if (!options.ignore_eos) {
-    generate_.stop_ids = engine().model().info().eos;
-    if (tokenizer.eos()) generate_.stop_ids.push_back(*tokenizer.eos());
+    generate_.stop_ids = runtime::end_of_text_ids(engine().model().info(), model_.tokenizer());
   }
   if (!options.state.empty()) open_state();
   if (!options.cache.empty()) open_store();
@@ -63,7 +62,8 @@ void TextWriter::open_state() {
 
 // A store that cannot be used is no reason not to write: the text is the same without it.
 void TextWriter::open_store() {
-  auto opened = runtime::StateStore::open(model_.engine(), value_or_throw(model_.identity()), {.folder = options_.cache});
+  auto opened =
+      runtime::StateStore::open(model_.engine(), value_or_throw(model_.identity()), {.folder = options_.cache});
   if (opened) {
     store_ = *std::move(opened);
     return;
@@ -73,8 +73,7 @@ void TextWriter::open_store() {
 }
 
 void TextWriter::set_sampler() {
-  // The embedding may be padded beyond the tokenizer, and a tokenizer may know more than the model.
-  const std::int64_t vocabulary = std::min(model_.tokenizer()->size(), engine().model().info().vocabulary);
+  const std::int64_t vocabulary = runtime::drawable_vocabulary(engine().model().info(), model_.tokenizer());
   if (saved_sampler_ && !options_.sampler_given) {
     sampler_ = value_or_throw(runtime::Sampler::restore(*saved_sampler_, vocabulary));
     return;
@@ -87,17 +86,15 @@ void TextWriter::set_sampler() {
 }
 
 void TextWriter::read(const std::string& text) {
-  std::vector<TokenId> ids = model_.tokenizer()->encode(text);
-  if (session_.position() == 0) {
-    const auto start = start_token(*model_.tokenizer(), engine().model().info(), ids.empty());
-    if (start) ids.insert(ids.begin(), *start);
-  }
+  const std::int64_t before = session_.position();
+  const std::vector<TokenId> ids =
+      runtime::encode_prompt(engine().model().info(), *model_.tokenizer(), text, before == 0);
   if (ids.empty() && session_.logits().empty()) {
-    throw CommandError(fmt::format("{} keeps no logits: give a text to go on with", options_.state));
+    throw CommandError(before == 0 ? std::string("the prompt is empty and the model has no token to start a text")
+                                   : fmt::format("{} keeps no logits: give a text to go on with", options_.state));
   }
   const Stretch stretch(prefill_);
   Progress progress("reading", static_cast<std::int64_t>(ids.size()), "tokens");
-  const std::int64_t before = session_.position();
   const auto reached = [&](std::int64_t position) {
     progress.update(position - before);
     return !InterruptGuard::interrupted();

@@ -60,7 +60,7 @@ class TextWriter {
   std::int64_t reused() const { return reused_; }
   const std::optional<runtime::Lookup>& lookup() const { return lookup_; }  // of the first text, with a store
   std::uint64_t seed() const { return sampler_->options().seed; }
-  const runtime::Engine& engine() const { return model_.engine(); }
+  runtime::Engine& engine() const { return model_.engine(); }
 
  private:
   void open_state();

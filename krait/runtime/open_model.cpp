@@ -1,5 +1,7 @@
 #include "krait/runtime/open_model.h"
 
+#include <tuple>
+
 #include "krait/core/available_memory.h"
 #include "krait/formats/content_identity.h"
 
@@ -20,6 +22,40 @@ std::optional<MemoryShortfall> memory_shortfall(const std::shared_ptr<const form
   shapes.weights = kernels::parse_panel_format("int4");
   shortfall.needed_as_int4 = needed();
   return shortfall;
+}
+
+std::optional<std::filesystem::path> bundled_model_near(const std::filesystem::path& binary) {
+  std::error_code ignored;
+  // bin/krait and lib/libkrait.so have the prefix two levels up, lib/x86_64-linux-gnu/libkrait.so three;
+  // build/<preset>/krait/cli/krait has the source tree five levels up.
+  std::filesystem::path folder = binary.parent_path();
+  for (int level = 0; level < 6 && !folder.empty(); ++level, folder = folder.parent_path()) {
+    for (const char* place : {"share/krait/models/tales", "models/tales"}) {
+      if (std::filesystem::exists(folder / place / "config.json", ignored)) return folder / place;
+    }
+    if (folder == folder.root_path()) break;
+  }
+  return std::nullopt;
+}
+
+Result<models::LoadOptions> load_options(std::string_view weights, std::string_view state_dtype,
+                                         std::string_view kv_dtype) {
+  models::LoadOptions options;
+  if (!weights.empty()) {
+    options.weights = kernels::parse_panel_format(weights);
+    if (!options.weights) {
+      return fail(ErrorCode::kInvalidArgument, "[model] there is no format of weights \"{}\"", weights);
+    }
+  }
+  for (const auto& [name, dtype, what] :
+       {std::tuple{state_dtype, &options.state_dtype, "states"}, {kv_dtype, &options.kv_dtype, "keys and values"}}) {
+    if (name.empty()) continue;
+    if (name != "f32" && name != "bf16" && name != "int8") {
+      return fail(ErrorCode::kInvalidArgument, "[model] {} are kept as f32, bf16 or int8, not \"{}\"", what, name);
+    }
+    *dtype = name == "int8" ? DType::kI8 : *parse_dtype(name);
+  }
+  return options;
 }
 
 Result<OpenedModel> OpenedModel::open(const std::filesystem::path& path, const models::LoadOptions& options,

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <string_view>
 
 #include "krait/core/error.h"
 #include "krait/formats/state_file.h"
@@ -24,6 +25,14 @@ struct MemoryShortfall {
 // Nothing when the weights fit, are used in place, or the system does not say what is left.
 std::optional<MemoryShortfall> memory_shortfall(const std::shared_ptr<const formats::WeightSource>& source,
                                                 const models::LoadOptions& options);
+
+// models/tales above a program or library of krait's: in the install prefix (share/krait/models) or in the source tree
+// round the build folder.
+std::optional<std::filesystem::path> bundled_model_near(const std::filesystem::path& binary);
+
+// Options as people write them: "int8-block32", "bf16"; empty: as in the file, and f32.
+Result<models::LoadOptions> load_options(std::string_view weights, std::string_view state_dtype,
+                                         std::string_view kv_dtype);
 
 class OpenedModel {
  public:

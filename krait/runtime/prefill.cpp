@@ -36,8 +36,7 @@ StateStore::Found find(StateStore* store, std::span<const TokenId> tokens) {
 
 }  // namespace
 
-Prefilled prefill(Engine& engine, StateStore* store, std::span<const TokenId> tokens,
-                  const Session::Reached& reached) {
+Prefilled prefill(Engine& engine, StateStore* store, std::span<const TokenId> tokens, const Session::Reached& reached) {
   if (tokens.empty()) throw UserError("a prompt of no tokens has nothing that follows", "give at least one token");
   engine.check_tokens(tokens);
   StateStore::Found found = find(store, tokens);

@@ -21,8 +21,8 @@ struct Prefilled {
 // Without a store (null) everything is computed, and the lookup says that none was used. Throws UserError for an empty
 // prompt, for a token outside the vocabulary, and when the engine's memory for states is used up by others than the
 // store.
-// `reached` hears the position after each chunk and ends it there by answering false: then the session stands before the
-// end of the prompt.
+// `reached` hears the position after each chunk and ends it there by answering false: then the session stands before
+// the end of the prompt.
 Prefilled prefill(Engine& engine, StateStore* store, std::span<const TokenId> tokens,
                   const Session::Reached& reached = {});
 

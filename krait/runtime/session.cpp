@@ -1,6 +1,7 @@
 #include "krait/runtime/session.h"
 
 #include <algorithm>
+#include <atomic>
 
 #include "krait/core/check.h"
 
@@ -23,6 +24,8 @@ State Session::snapshot() const { return {slot_, position_, prefix_, has_logits(
 
 void Session::keep_logits(std::span<const float> row) {
   if (!logits_ || logits_.use_count() > 1) logits_ = std::make_shared<std::vector<float>>();
+  // Whoever held them too, perhaps in another thread, has read them before letting go.
+  std::atomic_thread_fence(std::memory_order_acquire);
   logits_->assign(row.begin(), row.end());
   logits_position_ = position_;
 }

@@ -14,7 +14,7 @@ namespace krait::runtime {
 
 class Session {
  public:
-  // Before the first token. Throws UserError when the engine's memory for states is used up.
+  // Before the first token. Throws ExhaustedError when the engine's memory for states is used up.
   explicit Session(Engine& engine);
   // Goes on from a state of the engine's pool. Shares its memory until the first token is fed.
   Session(Engine& engine, const State& state);

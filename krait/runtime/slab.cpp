@@ -51,8 +51,8 @@ Slab::Slab(const char* what, std::uint64_t block_bytes, std::uint64_t capacity)
   reserved_ =
       ::mmap(nullptr, reserved_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (reserved_ == MAP_FAILED) {
-    throw UserError(fmt::format("no addresses for {} {}s of {} bytes", capacity_, what_, block_bytes_),
-                    "ask for less memory for states");
+    throw ExhaustedError(fmt::format("no addresses for {} {}s of {} bytes", capacity_, what_, block_bytes_),
+                         "ask for less memory for states");
   }
   const auto address = reinterpret_cast<std::uintptr_t>(reserved_);
   first_ = static_cast<std::byte*>(reserved_) + (kHuge - address % kHuge) % kHuge;
@@ -79,8 +79,8 @@ Block Slab::take(bool zeroed) {
       index = static_cast<std::uint32_t>(fresh_++);
       fresh = true;
     } else {
-      throw UserError(fmt::format("all {} {}s of {} bytes are in use", capacity_, what_, block_bytes_),
-                      "drop some, or give states more memory");
+      throw ExhaustedError(fmt::format("all {} {}s of {} bytes are in use", capacity_, what_, block_bytes_),
+                           "drop some, or give states more memory");
     }
   }
   KRAIT_CHECK_EQ(references(index).load(std::memory_order_relaxed), 0U);

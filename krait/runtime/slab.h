@@ -15,8 +15,15 @@
 #include <vector>
 
 #include "krait/core/aligned_buffer.h"
+#include "krait/core/error.h"
 
 namespace krait::runtime {
+
+// The memory that the caller set for states is used up: asking again helps once some of it was given back.
+class ExhaustedError : public UserError {
+ public:
+  using UserError::UserError;
+};
 
 class Slab;
 
@@ -52,13 +59,13 @@ class Block {
 // Thread-safe, but for two threads at one Block.
 class Slab {
  public:
-  // `what` ("state") stands in messages. Throws UserError when the system has no addresses for so much.
+  // `what` ("state") stands in messages. Throws ExhaustedError when the system has no addresses for so much.
   Slab(const char* what, std::uint64_t block_bytes, std::uint64_t capacity);
   ~Slab();
   Slab(const Slab&) = delete;
   Slab& operator=(const Slab&) = delete;
 
-  // An exclusive block of zero bytes. Throws UserError when all are taken.
+  // An exclusive block of zero bytes. Throws ExhaustedError when all are taken.
   Block take();
 
   std::uint64_t block_bytes() const { return block_bytes_; }

@@ -26,7 +26,7 @@ class StateSlot {
   bool belongs_to(const StatePool& pool) const;
 
   // Makes the bundle this state's own, and all pages that tokens [position, position + count) go to, `tokens` to a
-  // page. Throws UserError when the pool has no room; nothing that can be seen has changed then.
+  // page. Throws ExhaustedError when the pool has no room; nothing that can be seen has changed then.
   std::byte* make_room(std::int64_t position, std::int64_t count, std::int64_t tokens);
 
  private:

@@ -49,7 +49,7 @@ struct RestoredState {
 };
 
 // Verifies the object, then copies it into memory of the engine's pool. kInvalidArgument when it belongs to something
-// else, kCorrupt when it is damaged. Throws UserError when the pool is full.
+// else, kCorrupt when it is damaged. Throws ExhaustedError when the pool is full.
 Result<RestoredState> restore_state(const formats::StateObject& object, Engine& engine,
                                     const formats::StateIdentity& identity);
 

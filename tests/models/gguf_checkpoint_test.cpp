@@ -56,7 +56,8 @@ TEST(GgufCheckpoint, EveryHybridIsTheSameModelAsGguf) {
   int written = 0;
   for (const models::SyntheticShape& shape : kTinyModels) {
     // llama.cpp has no zamba2, phi4flash, samba, HAX or hybrid_qwen3, and rearranges the heads of Qwen3.5.
-    const std::string_view none[] = {"qwen3_5", "zamba2", "phi4flash", "samba", "hax_mamba", "hax_mamba2", "hybrid_qwen3"};
+    const std::string_view none[] = {"qwen3_5",   "zamba2",     "phi4flash",   "samba",
+                                     "hax_mamba", "hax_mamba2", "hybrid_qwen3"};
     if (shape.config.empty() || std::ranges::find(none, shape.architecture) != std::end(none)) continue;
     const TemporaryFolder folder;
     const Source source = models::make_synthetic(shape, DType::kF32, /*seed=*/7);
