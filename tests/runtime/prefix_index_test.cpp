@@ -167,6 +167,19 @@ TEST(PrefixIndex, APromptEditedInTheMiddleFindsAStateOfTheGrid) {
   EXPECT_EQ(index.entry(edited.entry).kind, StateKind::junction);  // it has shown its use
 }
 
+TEST(PrefixIndex, JunctionsStandBetweenAndBehindTheLinesOfTheGrid) {
+  auto options = room_for(100);
+  options.grid_tokens = 100;
+  PrefixIndex index(options);
+  const Tokens system = prompt(0, 150);
+  keep(index, joined(system, prompt(1000, 10)));
+  EXPECT_EQ(index.plan(joined(system, prompt(2000, 100))).snapshots,
+            (Snapshots{
+                {100, StateKind::grid}, {150, StateKind::junction}, {200, StateKind::grid}, {250, StateKind::prompt}}));
+  EXPECT_EQ(index.plan(joined(system, prompt(3000, 20))).snapshots,
+            (Snapshots{{100, StateKind::grid}, {150, StateKind::junction}, {170, StateKind::prompt}}));
+}
+
 TEST(PrefixIndex, TheGridStaysFineUpToItsShareAndCoarsensAsMemoryFills) {
   auto options = room_for(64);
   options.grid_tokens = 10;
@@ -218,6 +231,16 @@ TEST(PrefixIndex, TheVictimIsOldSavesLittleAndIsLarge) {
   aged.pin(old);
   EXPECT_NE(aged.choose_victim(StateTier::memory), young);
   EXPECT_EQ(aged.admit(prompt(300, 10), StateKind::prompt, 200).forgotten, std::vector<EntryId>{bulky});
+}
+
+TEST(PrefixIndex, AnEntryThatGainedWeightDoesNotHideThoseBehindIt) {
+  PrefixIndex index(room_for(10));
+  const EntryId above = keep(index, prompt(0, 95));
+  keep(index, prompt(0, 100));  // saves 5, and 100 when the one above is gone
+  const EntryId light = keep(index, prompt(1000, 5));
+  keep(index, prompt(2000, 20));
+  index.leave(above, StateTier::memory);
+  EXPECT_EQ(index.choose_victim(StateTier::memory), light);
 }
 
 TEST(PrefixIndex, PinnedEntriesStayAndTheCallerHearsThatNothingElseIsLeft) {
