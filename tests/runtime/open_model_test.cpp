@@ -1,6 +1,7 @@
 // Options in words, where the bundled model is found, and what a model and its tokenizer say together (prompt.h).
 #include "krait/runtime/open_model.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "krait/runtime/prompt.h"
@@ -8,8 +9,6 @@
 
 namespace krait::runtime {
 namespace {
-
-using formats::TokenId;
 
 TEST(LoadOptions, AreReadFromWords) {
   const auto options = load_options("int4-group128", "bf16", "int8");
@@ -46,26 +45,44 @@ TEST(BundledModel, StandsAboveTheBinary) {
   EXPECT_FALSE(bundled_model_near(""));
 }
 
-TEST(Prompt, AsksTheModelAndTheTokenizer) {
-  const auto tokenizer = formats::open_tokenizer(KRAIT_SOURCE_DIR "/models/tales");
-  ASSERT_TRUE(tokenizer) << tokenizer.error().message;
-  const TokenId end = (*tokenizer)->eos().value();
-  models::ModelInfo info;
-  info.vocabulary = (*tokenizer)->size() + 7;
-  info.eos = {end, 5};
-  EXPECT_EQ(end_of_text_ids(info, tokenizer->get()), (std::vector<TokenId>{end, 5}));
-  info.eos = {5};
-  EXPECT_EQ(end_of_text_ids(info, tokenizer->get()), (std::vector<TokenId>{5, end}));
-  EXPECT_EQ(end_of_text_ids(info, nullptr), (std::vector<TokenId>{5}));
-  EXPECT_EQ(drawable_vocabulary(info, tokenizer->get()), (*tokenizer)->size());
-  EXPECT_EQ(drawable_vocabulary(info, nullptr), info.vocabulary);
-  info.vocabulary = 3;
-  EXPECT_EQ(drawable_vocabulary(info, tokenizer->get()), 3);
+// All bytes, and the end of a text as token 0, which this kind of tokenizer always has.
+std::unique_ptr<formats::Tokenizer> tokenizer_of_bytes() {
+  std::string lines;
+  for (int byte = 0; byte < 256; ++byte) lines += fmt::format("{} b'\\x{:02x}' 1\n", byte + 1, byte);
+  auto tokenizer = formats::parse_world_vocabulary(lines, "bytes");
+  if (!tokenizer) throw std::runtime_error(tokenizer.error().message);
+  return *std::move(tokenizer);
+}
 
-  ASSERT_FALSE((*tokenizer)->adds_bos());
-  EXPECT_EQ(encode_prompt(info, **tokenizer, "a fox", true), (*tokenizer)->encode("a fox"));
-  EXPECT_TRUE(encode_prompt(info, **tokenizer, "", false).empty());
-  EXPECT_EQ(encode_prompt(info, **tokenizer, "", true).size(), 1U);
+TEST(Prompt, ATextEndsWhereTheModelOrTheTokenizerSays) {
+  const auto tokenizer = tokenizer_of_bytes();
+  using Ids = std::vector<formats::TokenId>;
+  models::ModelInfo info;
+  info.eos = {0, 5};
+  EXPECT_EQ(end_of_text_ids(info, tokenizer.get()), (Ids{0, 5}));
+  info.eos = {5};
+  EXPECT_EQ(end_of_text_ids(info, tokenizer.get()), (Ids{5, 0}));
+  EXPECT_EQ(end_of_text_ids(info, nullptr), (Ids{5}));
+}
+
+TEST(Prompt, OnlyTokensOfBothMayBeDrawn) {
+  const auto tokenizer = tokenizer_of_bytes();
+  models::ModelInfo info;
+  info.vocabulary = 1000;
+  EXPECT_EQ(drawable_vocabulary(info, tokenizer.get()), tokenizer->size());
+  EXPECT_EQ(drawable_vocabulary(info, nullptr), 1000);
+  info.vocabulary = 3;
+  EXPECT_EQ(drawable_vocabulary(info, tokenizer.get()), 3);
+}
+
+TEST(Prompt, AnEmptyTextThatStartsIsTheTokenThatStartsOne) {
+  const auto tokenizer = tokenizer_of_bytes();
+  using Ids = std::vector<formats::TokenId>;
+  models::ModelInfo info;
+  ASSERT_FALSE(tokenizer->adds_bos());
+  EXPECT_EQ(encode_prompt(info, *tokenizer, "a", true), (Ids{'a' + 1}));
+  EXPECT_EQ(encode_prompt(info, *tokenizer, "", false), Ids());
+  EXPECT_EQ(encode_prompt(info, *tokenizer, "", true), (Ids{tokenizer->bos().value_or(0)}));
 }
 
 }  // namespace
