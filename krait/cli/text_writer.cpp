@@ -62,8 +62,8 @@ void TextWriter::open_state() {
 
 // A store that cannot be used is no reason not to write: the text is the same without it.
 void TextWriter::open_store() {
-  auto opened =
-      runtime::StateStore::open(model_.engine(), value_or_throw(model_.identity()), {.folder = options_.cache});
+  auto opened = runtime::StateStore::open(model_.engine(), value_or_throw(model_.identity()),
+                                          {.folder = options_.cache, .grid_on_disk = true});
   if (opened) {
     store_ = *std::move(opened);
     return;

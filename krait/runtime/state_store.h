@@ -38,6 +38,9 @@ struct StateStoreOptions {
   // always wait, however large.
   std::uint64_t queue_bytes = std::uint64_t{256} << 20;
   int zstd_level = 1;
+  // Whether states of the grid are written before they have been of use, where the disk has room: for processes that
+  // end after a prompt or two.
+  bool grid_on_disk = false;
   PrefixIndex::Options policy = {};  // its bytes are set from the above
 };
 

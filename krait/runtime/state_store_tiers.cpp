@@ -64,7 +64,7 @@ void StateStore::drop(EntryId id) {
 
 bool StateStore::belongs_on_disk(EntryId id) const {
   const PrefixIndex::Entry& entry = index_.entry(id);
-  return disk_ != nullptr && !entry.on_disk && entry.kind != StateKind::grid;
+  return disk_ != nullptr && !entry.on_disk && (entry.kind != StateKind::grid || options_.grid_on_disk);
 }
 
 bool StateStore::queue_has_room(std::uint64_t bytes) const {

@@ -155,6 +155,31 @@ TEST(Prefill, AReplyIsGoneOnFrom) {
   EXPECT_EQ(prefill(*engine, store.get(), dialog).computed, 7);
 }
 
+// For programs that end after a prompt: the next one finds the states inside it too.
+TEST(Prefill, TheGridOutlivesTheProcessWhereAskedTo) {
+  const Tokens prompt = random_tokens(1200, 23, 1);
+  Tokens edited = prompt;
+  edited[600] = (edited[600] + 1) % 23;
+  for (const bool grid_on_disk : {false, true}) {
+    const TemporaryFolder folder;
+    std::int64_t reused = -1;
+    for (const Tokens& tokens : {prompt, edited}) {
+      const auto engine = tests::make_engine(tests::kStoredModel);
+      auto store =
+          StateStore::open(*engine, identity_of(*engine), {.folder = folder.path(), .grid_on_disk = grid_on_disk});
+      ASSERT_TRUE(store.has_value()) << store.error().message;
+      reused = prefill(*engine, store->get(), tokens).reused;
+      const auto flushed = (*store)->flush();
+      ASSERT_TRUE(flushed.has_value()) << flushed.error().message;
+    }
+    if (grid_on_disk) {
+      EXPECT_GE(reused, 600 - 256);
+    } else {
+      EXPECT_EQ(reused, 0);
+    }
+  }
+}
+
 TEST(Prefill, WithoutAStoreEverythingIsComputed) {
   const auto engine = tests::make_engine(tests::kStoredModel);
   const Prefilled all = prefill(*engine, nullptr, random_tokens(30, 23, 1));
