@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "krait/runtime/state_saving.h"
-#include "tests/models/tiny_model_states.h"
+#include "tests/runtime/tiny_model_states.h"
 
 int main(int argc, char** argv) {
   using namespace krait;

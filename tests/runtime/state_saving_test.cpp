@@ -7,11 +7,11 @@
 #include <cmath>
 #include <cstdio>
 
-#include "krait/core/random.h"
 #include "krait/runtime/state_conversion.h"
 #include "tests/formats/error_expectation.h"
 #include "tests/formats/temporary_folder.h"
-#include "tests/models/tiny_model_states.h"
+#include "tests/runtime/stored_states.h"
+#include "tests/runtime/tiny_model_states.h"
 
 namespace krait::tests {
 namespace {
@@ -19,13 +19,6 @@ namespace {
 using formats::StateObject;
 using runtime::restore_state;
 using runtime::save_state;
-
-std::vector<std::int32_t> random_ids(std::int64_t count, std::int64_t vocabulary, std::uint64_t seed) {
-  Random random(seed);
-  std::vector<std::int32_t> ids(static_cast<std::size_t>(count));
-  for (auto& id : ids) id = static_cast<std::int32_t>(random.next() % static_cast<std::uint64_t>(vocabulary));
-  return ids;
-}
 
 std::vector<std::byte> output_of(const std::string& command) {
   std::FILE* pipe = ::popen(command.c_str(), "r");
@@ -49,7 +42,7 @@ struct Fixture {
   Fixture(const models::SyntheticShape& shape, DType dtype)
       : model(value(open_tiny_model(shape, dtype))),
         identity(value(model.identity())),
-        ids(random_ids(70, shape.vocabulary, 3)),
+        ids(random_tokens(70, shape.vocabulary, 3)),
         session(model.engine()) {
     session.feed(ids);
   }
@@ -73,7 +66,7 @@ TEST_P(StateSaving, ANewProcessGoesOnToTheBit) {
       const auto saved = save_state(path, f.model.engine(), f.identity, f.session.snapshot(),
                                     {.tokens = f.ids, .zstd_level = zstd_level});
       ASSERT_TRUE(saved) << saved.error().message;
-      const auto more = random_ids(45, shape.vocabulary, 4);
+      const auto more = random_tokens(45, shape.vocabulary, 4);
       std::string command =
           fmt::format("{} {} {} '{}'", KRAIT_STATE_CONTINUER, shape.name, to_string(dtype), path.string());
       for (const std::int32_t id : more) command += fmt::format(" {}", id);
@@ -147,7 +140,7 @@ TEST_P(StateSaving, ConvertedStatesGoOnInEnginesOfTheirDtype) {
     EXPECT_EQ(restored->state.position(), 70);
     runtime::Session session(narrow->engine(), restored->state);
     runtime::Session exact = f.session.fork();
-    const auto next = random_ids(1, GetParam().vocabulary, 5);
+    const auto next = random_tokens(1, GetParam().vocabulary, 5);
     session.feed(next);
     exact.feed(next);
     double apart = 0, scale = 0;
@@ -181,6 +174,7 @@ TEST(StateMemory, SixtyFourContinuationsShareOnePrefill) {
     forks[static_cast<std::size_t>(i)].feed({&id, 1});
   }
   EXPECT_EQ(pool.states_in_use(), 65U);  // the trunk and 64 that went their own way
+  EXPECT_EQ(pool.touched_bytes(), 65 * pool.bytes_per_state());
   forks.clear();
   EXPECT_EQ(pool.states_in_use(), 1U);
   // The trunk is what it was.
