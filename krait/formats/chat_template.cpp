@@ -24,7 +24,9 @@ bool reads_name(const jinja::Expression& expression, std::string_view name) {
 }
 
 bool reads_name(const jinja::Block& block, std::string_view name) {
-  const auto reads = [&](const jinja::ExpressionPtr& expression) { return expression && reads_name(*expression, name); };
+  const auto reads = [&](const jinja::ExpressionPtr& expression) {
+    return expression && reads_name(*expression, name);
+  };
   for (const auto& statement : block) {
     if (reads(statement->value) || reads(statement->condition)) return true;
     if (reads_name(statement->body, name) || reads_name(statement->otherwise, name)) return true;
@@ -73,8 +75,7 @@ Result<std::string> ChatTemplate::render(const ChatContext& context, const ChatT
   try {
     return interpreter.run(parsed_->block);
   } catch (const jinja::Failure& failure) {
-    return fail(failure.code, "[chat template] line {}: {} ({})", interpreter.line(), failure.message,
-                parsed_->origin);
+    return fail(failure.code, "[chat template] line {}: {} ({})", interpreter.line(), failure.message, parsed_->origin);
   }
 }
 

@@ -20,7 +20,9 @@ Value with(const Value& dict, std::string_view key, Value value) {
   return changed;
 }
 
-const Value* find(const Value& value, std::string_view key) { return value.is_dict() ? value.dict().find(key) : nullptr; }
+const Value* find(const Value& value, std::string_view key) {
+  return value.is_dict() ? value.dict().find(key) : nullptr;
+}
 
 Value unpacked(const Value& call) {
   const Value* function = find(call, "function");

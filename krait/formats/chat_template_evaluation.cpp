@@ -15,14 +15,10 @@ Value Interpreter::look_up(const std::string& name, const Scope& scope) const {
 Value Interpreter::evaluate_node(const Expression& expression, Scope& scope) {
   const auto& operands = expression.operands;
   switch (expression.kind) {
-    case Expression::kConstant:
-      return expression.value;
-    case Expression::kName:
-      return look_up(expression.name, scope);
-    case Expression::kList:
-      return Value::list(evaluate_all(expression, scope, 0));
-    case Expression::kTuple:
-      return Value::tuple(evaluate_all(expression, scope, 0));
+    case Expression::kConstant: return expression.value;
+    case Expression::kName: return look_up(expression.name, scope);
+    case Expression::kList: return Value::list(evaluate_all(expression, scope, 0));
+    case Expression::kTuple: return Value::tuple(evaluate_all(expression, scope, 0));
     case Expression::kDict: {
       Dict dict;
       for (std::size_t i = 0; i < operands.size(); i += 2) {
@@ -31,18 +27,14 @@ Value Interpreter::evaluate_node(const Expression& expression, Scope& scope) {
       }
       return dict;
     }
-    case Expression::kAttribute:
-      return attribute(evaluate(*operands[0], scope), expression.name);
+    case Expression::kAttribute: return attribute(evaluate(*operands[0], scope), expression.name);
     case Expression::kItem: {
       const Value owner = evaluate(*operands[0], scope);
       return item(owner, evaluate(*operands[1], scope), budget_);
     }
-    case Expression::kSlice:
-      return evaluate_slice(expression, scope);
-    case Expression::kCall:
-      return call(expression, scope, nullptr);
-    case Expression::kFilter:
-      return evaluate_filter(expression, evaluate(*operands[0], scope), scope);
+    case Expression::kSlice: return evaluate_slice(expression, scope);
+    case Expression::kCall: return call(expression, scope, nullptr);
+    case Expression::kFilter: return evaluate_filter(expression, evaluate(*operands[0], scope), scope);
     case Expression::kTest: {
       const Value value = evaluate(*operands[0], scope);
       return apply_test(expression.name, value, evaluate_arguments(expression, scope), budget_);
@@ -51,10 +43,8 @@ Value Interpreter::evaluate_node(const Expression& expression, Scope& scope) {
       const Value value = evaluate(*operands[0], scope);
       return expression.name == "not" ? Value(!value.truth()) : apply_sign(expression.name, value);
     }
-    case Expression::kBinary:
-      return evaluate_binary(expression, scope);
-    case Expression::kCompare:
-      return evaluate_compare(expression, scope);
+    case Expression::kBinary: return evaluate_binary(expression, scope);
+    case Expression::kCompare: return evaluate_compare(expression, scope);
     case Expression::kConditional:
       if (evaluate(*operands[1], scope).truth()) return evaluate(*operands[0], scope);
       if (operands[2]) return evaluate(*operands[2], scope);

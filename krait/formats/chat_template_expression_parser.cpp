@@ -40,23 +40,12 @@ void TokenStream::unexpected(std::string_view wanted) const {
   line_ = token.line;
   std::string found;
   switch (token.kind) {
-    case Token::kEnd:
-      found = "the end of the template";
-      break;
-    case Token::kText:
-      found = "text";
-      break;
-    case Token::kOutputEnd:
-      found = "\"}}\"";
-      break;
-    case Token::kStatementEnd:
-      found = "\"%}\"";
-      break;
-    case Token::kString:
-      found = fmt::format("the string {}", quote(token.text));
-      break;
-    default:
-      found = fmt::format("\"{}\"", token.text);
+    case Token::kEnd: found = "the end of the template"; break;
+    case Token::kText: found = "text"; break;
+    case Token::kOutputEnd: found = "\"}}\""; break;
+    case Token::kStatementEnd: found = "\"%}\""; break;
+    case Token::kString: found = fmt::format("the string {}", quote(token.text)); break;
+    default: found = fmt::format("\"{}\"", token.text);
   }
   throw Failure{ErrorCode::kCorrupt, fmt::format("{} where {} should stand", found, wanted)};
 }

@@ -76,8 +76,7 @@ Value format_now(const Arguments& arguments, std::optional<std::time_t> now) {
 
 bool has_function(std::string_view name) { return std::ranges::find(kNames, name) != kNames.end(); }
 
-Value call_function(std::string_view name, const Arguments& arguments, std::optional<std::time_t> now,
-                    Budget& budget) {
+Value call_function(std::string_view name, const Arguments& arguments, std::optional<std::time_t> now, Budget& budget) {
   if (name == "range") return range(arguments, budget);
   if (name == "namespace") return make_namespace(arguments);
   if (name == "dict") return dict_of(name, arguments);

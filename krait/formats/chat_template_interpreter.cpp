@@ -14,7 +14,8 @@ class Depth {
     // Of statements, expressions and macros within one another: each takes a part of the machine's stack.
     constexpr int kDeepest = 500;
     if (depth_ == kDeepest) {
-      throw Failure{ErrorCode::kResourceExhausted, fmt::format("statements and macros nested deeper than {}", kDeepest)};
+      throw Failure{ErrorCode::kResourceExhausted,
+                    fmt::format("statements and macros nested deeper than {}", kDeepest)};
     }
     ++depth_;
   }
@@ -60,25 +61,13 @@ Interpreter::Flow Interpreter::run_statement(const Statement& statement, Scope& 
   line_ = statement.line;
   budget_.spend(1);
   switch (statement.kind) {
-    case Statement::kText:
-      write(statement.text, out);
-      break;
-    case Statement::kOutput:
-      write(to_text(evaluate(*statement.value, scope), budget_), out);
-      break;
-    case Statement::kIf:
-      return run_if(statement, scope, out);
-    case Statement::kFor:
-      return run_for(statement, scope, out);
-    case Statement::kSet:
-      run_set(statement, scope);
-      break;
-    case Statement::kMacro:
-      scope.set(statement.text, std::make_shared<Macro>(statement, scope));
-      break;
-    case Statement::kCallBlock:
-      write(to_text(call(*statement.value, scope, &statement), budget_), out);
-      break;
+    case Statement::kText: write(statement.text, out); break;
+    case Statement::kOutput: write(to_text(evaluate(*statement.value, scope), budget_), out); break;
+    case Statement::kIf: return run_if(statement, scope, out);
+    case Statement::kFor: return run_for(statement, scope, out);
+    case Statement::kSet: run_set(statement, scope); break;
+    case Statement::kMacro: scope.set(statement.text, std::make_shared<Macro>(statement, scope)); break;
+    case Statement::kCallBlock: write(to_text(call(*statement.value, scope, &statement), budget_), out); break;
     case Statement::kFilterBlock:
       write(to_text(evaluate_filter(*statement.value, run_inner(statement, scope), scope), budget_), out);
       break;
@@ -92,10 +81,8 @@ Interpreter::Flow Interpreter::run_statement(const Statement& statement, Scope& 
       Scope inner(&scope);
       return run_block(statement.body, inner, out);
     }
-    case Statement::kBreak:
-      return Flow::kBreak;
-    case Statement::kContinue:
-      return Flow::kContinue;
+    case Statement::kBreak: return Flow::kBreak;
+    case Statement::kContinue: return Flow::kContinue;
   }
   return Flow::kNext;
 }

@@ -2,8 +2,9 @@
 // Python's json module does it, and Python's str() and repr(), which walk values the same way.
 #include "krait/formats/chat_template_json.h"
 
-#include <algorithm>
 #include <cmath>
+#include <limits>
+#include <list>
 #include <nlohmann/json.hpp>
 
 #include "krait/formats/chat_template_text.h"
@@ -172,19 +173,18 @@ class Writer {
 
   void write_dict(const Dict& dict, std::size_t level) {
     budget_.spend(dict.entries().size());
-    std::vector<const std::pair<Value, Value>*> entries;
+    std::list<const std::pair<Value, Value>*> entries;
     for (const auto& entry : dict.entries()) entries.push_back(&entry);
     if (style_.sort_keys) {
-      std::ranges::stable_sort(
-          entries, [&](const auto* a, const auto* b) { return compare(a->first, b->first, budget_) < 0; });
+      entries.sort([&](const auto* a, const auto* b) { return compare(a->first, b->first, budget_) < 0; });
     }
     out += '{';
-    for (std::size_t i = 0; i < entries.size(); ++i) {
-      if (i > 0) out += style_.item_separator;
+    for (const auto* entry : entries) {
+      if (entry != entries.front()) out += style_.item_separator;
       start_line(level + 1);
-      write_string(spell_key(entries[i]->first), style_.ensure_ascii, out);
+      write_string(spell_key(entry->first), style_.ensure_ascii, out);
       out += style_.key_separator;
-      write(entries[i]->second, level + 1);
+      write(entry->second, level + 1);
     }
     if (!entries.empty()) start_line(level);
     out += '}';

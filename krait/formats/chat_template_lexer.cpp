@@ -255,8 +255,8 @@ class Lexer {
       code = code * 16 + static_cast<char32_t>(digit);
     }
     if (code > 0x10FFFF || (code >= 0xD800 && code < 0xE000)) {
-      complain(fmt::format("a string has the escape of U+{:X}, which is no character",
-                           static_cast<std::uint32_t>(code)));
+      complain(
+          fmt::format("a string has the escape of U+{:X}, which is no character", static_cast<std::uint32_t>(code)));
     }
     return code;
   }

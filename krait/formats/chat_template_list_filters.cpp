@@ -1,5 +1,6 @@
 // Filters that go through the elements of a value: choosing, changing, ordering and joining them.
 #include <algorithm>
+#include <list>
 
 #include "krait/formats/chat_template_access.h"
 #include "krait/formats/chat_template_filters.h"
@@ -18,8 +19,8 @@ Value comparison_key(const Value& value, const Value& path, bool case_sensitive,
 
 using Keyed = std::pair<Value, Value>;  // key and element
 
-std::vector<Keyed> with_keys(const Value& input, const Value& path, bool case_sensitive, Budget& budget) {
-  std::vector<Keyed> keyed;
+std::list<Keyed> with_keys(const Value& input, const Value& path, bool case_sensitive, Budget& budget) {
+  std::list<Keyed> keyed;
   for (Value& value : elements(input, budget)) {
     Value key = comparison_key(value, path, case_sensitive, budget);
     keyed.emplace_back(std::move(key), std::move(value));
@@ -27,14 +28,15 @@ std::vector<Keyed> with_keys(const Value& input, const Value& path, bool case_se
   return keyed;
 }
 
-// Equal elements keep their order, also where the order is turned round.
-void order(std::vector<Keyed>& keyed, bool reversed, Budget& budget) {
-  std::ranges::stable_sort(keyed, [&](const Keyed& a, const Keyed& b) {
+// Equal elements keep their order, also where the order is turned round. A list sorts itself by merging, which takes no
+// harm from values that are neither less nor greater nor equal, such as NaN.
+void order(std::list<Keyed>& keyed, bool reversed, Budget& budget) {
+  keyed.sort([&](const Keyed& a, const Keyed& b) {
     return compare(reversed ? b.first : a.first, reversed ? a.first : b.first, budget) < 0;
   });
 }
 
-Value values_of(std::vector<Keyed> keyed) {
+Value values_of(std::list<Keyed> keyed) {
   Values values;
   for (Keyed& pair : keyed) values.push_back(std::move(pair.second));
   return Value::list(std::move(values));
@@ -50,7 +52,7 @@ Value dict_sort(const Value& input, const Bound& arguments, Budget& budget) {
   if (!input.is_dict()) refuse("dictsort: a {} is no dict", input.type_name());
   const std::string by = arguments.text(1, "key");
   if (by != "key" && by != "value") refuse("dictsort: {} is neither key nor value", quote(by));
-  std::vector<Keyed> keyed;
+  std::list<Keyed> keyed;
   budget.spend(input.dict().entries().size());
   for (const auto& [key, value] : input.dict().entries()) {
     keyed.emplace_back(comparison_key(by == "key" ? key : value, None{}, arguments.truth(0, false), budget),
@@ -74,12 +76,12 @@ Value unique(const Value& input, const Bound& arguments, Budget& budget) {
 Value extreme(const Value& input, const Bound& arguments, bool largest, Budget& budget) {
   auto keyed = with_keys(input, arguments.or_else(1, None{}), arguments.truth(0, false), budget);
   if (keyed.empty()) return Undefined{"there is no element"};
-  std::size_t best = 0;
-  for (std::size_t i = 1; i < keyed.size(); ++i) {
-    const int sign = compare(keyed[i].first, keyed[best].first, budget);
-    if (largest ? sign > 0 : sign < 0) best = i;
+  auto best = keyed.begin();
+  for (auto it = keyed.begin(); it != keyed.end(); ++it) {
+    const int sign = compare(it->first, best->first, budget);
+    if (largest ? sign > 0 : sign < 0) best = it;
   }
-  return std::move(keyed[best].second);
+  return std::move(best->second);
 }
 
 Value join(const Value& input, const Bound& arguments, Budget& budget) {

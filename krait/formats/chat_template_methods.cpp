@@ -42,8 +42,7 @@ Value fits_method(const Value& self, const Bound& arguments, bool at_end) {
 Value find_method(const Value& self, const Bound& arguments, bool from_right, Budget& budget) {
   const std::string part = arguments.text(0, "");
   budget.spend_text(self.text().size());
-  const std::size_t found =
-      from_right ? self.text().rfind(part) : find_text(self.text(), part, 0, budget);
+  const std::size_t found = from_right ? self.text().rfind(part) : find_text(self.text(), part, 0, budget);
   if (found == std::string::npos) return std::int64_t{-1};
   return Value::size(count_characters(std::string_view(self.text()).substr(0, found)));
 }
@@ -124,8 +123,12 @@ const std::vector<Row>& string_methods() {
          return place;
        }},
       {"count", {"sub"}, count_method},
-      {"partition", {"sep"}, [](const Value& s, const Bound& a, Budget& b) { return partition_method(s, a, false, b); }},
-      {"rpartition", {"sep"}, [](const Value& s, const Bound& a, Budget& b) { return partition_method(s, a, true, b); }},
+      {"partition",
+       {"sep"},
+       [](const Value& s, const Bound& a, Budget& b) { return partition_method(s, a, false, b); }},
+      {"rpartition",
+       {"sep"},
+       [](const Value& s, const Bound& a, Budget& b) { return partition_method(s, a, true, b); }},
       {"join", {"iterable"}, join_method},
       {"removeprefix",
        {"prefix"},
@@ -139,12 +142,18 @@ const std::vector<Row>& string_methods() {
          const std::string part = a.text(0, "");
          return s.text().ends_with(part) ? s.text().substr(0, s.text().size() - part.size()) : s.text();
        }},
-      {"isdigit", {}, [](const Value& s, const Bound&, Budget&) -> Value { return is_all(s.text(), Character::kDigit); }},
-      {"isalpha", {}, [](const Value& s, const Bound&, Budget&) -> Value { return is_all(s.text(), Character::kLetter); }},
+      {"isdigit",
+       {},
+       [](const Value& s, const Bound&, Budget&) -> Value { return is_all(s.text(), Character::kDigit); }},
+      {"isalpha",
+       {},
+       [](const Value& s, const Bound&, Budget&) -> Value { return is_all(s.text(), Character::kLetter); }},
       {"isalnum",
        {},
        [](const Value& s, const Bound&, Budget&) -> Value { return is_all(s.text(), Character::kLetterOrDigit); }},
-      {"isspace", {}, [](const Value& s, const Bound&, Budget&) -> Value { return is_all(s.text(), Character::kSpace); }},
+      {"isspace",
+       {},
+       [](const Value& s, const Bound&, Budget&) -> Value { return is_all(s.text(), Character::kSpace); }},
       {"isupper",
        {},
        [](const Value& s, const Bound&, Budget&) -> Value {

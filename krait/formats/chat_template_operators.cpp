@@ -35,19 +35,11 @@ Value whole_arithmetic(char name, std::int64_t a, std::int64_t b) {
   std::int64_t result = 0;
   bool overflows = false;
   switch (name) {
-    case '+':
-      overflows = __builtin_add_overflow(a, b, &result);
-      break;
-    case '-':
-      overflows = __builtin_sub_overflow(a, b, &result);
-      break;
-    case '*':
-      overflows = __builtin_mul_overflow(a, b, &result);
-      break;
-    case 'f':
-      return floor_divide(a, b);
-    case '%':
-      return b == -1 ? 0 : a - floor_divide(a, b) * b;
+    case '+': overflows = __builtin_add_overflow(a, b, &result); break;
+    case '-': overflows = __builtin_sub_overflow(a, b, &result); break;
+    case '*': overflows = __builtin_mul_overflow(a, b, &result); break;
+    case 'f': return floor_divide(a, b);
+    case '%': return b == -1 ? 0 : a - floor_divide(a, b) * b;
     default:
       if (b < 0) return std::pow(static_cast<double>(a), static_cast<double>(b));
       return power(a, b);
@@ -65,18 +57,12 @@ Value arithmetic(std::string_view name, const Value& a, const Value& b) {
   const double x = a.number();
   const double y = b.number();
   switch (letter) {
-    case '+':
-      return x + y;
-    case '-':
-      return x - y;
-    case '*':
-      return x * y;
-    case '/':
-      return x / y;
-    case 'f':
-      return std::floor((x - modulo(x, y)) / y + 0.5);
-    case '%':
-      return modulo(x, y);
+    case '+': return x + y;
+    case '-': return x - y;
+    case '*': return x * y;
+    case '/': return x / y;
+    case 'f': return std::floor((x - modulo(x, y)) / y + 0.5);
+    case '%': return modulo(x, y);
     default: {
       const double result = std::pow(x, y);
       if (std::isnan(result) && !std::isnan(x) && !std::isnan(y)) refuse("a root of a negative number");

@@ -78,6 +78,8 @@ constexpr std::array<Comparison, 16> kComparisons = {{{"eq", "=="},
                                                       {">", ">"},
                                                       {">=", ">="}}};
 
+constexpr std::array<std::string_view, 5> kSelections = {"map", "select", "reject", "selectattr", "rejectattr"};
+
 // Python's `is`: one object. Values are told apart by kind and content here.
 bool is_same(const Value& a, const Value& b, Budget& budget) {
   return a.type_name() == b.type_name() && equal(a, b, budget);
@@ -133,12 +135,14 @@ Value map(const Value& input, const Arguments& arguments, Budget& budget) {
 
 std::optional<Value> apply_selection(std::string_view name, const Value& input, const Arguments& arguments,
                                      Budget& budget) {
+  if (std::ranges::find(kSelections, name) == kSelections.end()) return std::nullopt;
+  // Whatever is false has no elements here, None as well.
+  if (!input.truth()) return Value::list({});
   if (name == "map") return map(input, arguments, budget);
   if (name == "select") return select(input, arguments, true, false, budget);
   if (name == "reject") return select(input, arguments, false, false, budget);
   if (name == "selectattr") return select(input, arguments, true, true, budget);
-  if (name == "rejectattr") return select(input, arguments, false, true, budget);
-  return std::nullopt;
+  return select(input, arguments, false, true, budget);
 }
 
 bool apply_test(std::string_view name, const Value& value, const Arguments& arguments, Budget& budget) {

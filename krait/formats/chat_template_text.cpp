@@ -48,10 +48,8 @@ bool is_printable(char32_t code) {
     case U_UNASSIGNED:
     case U_LINE_SEPARATOR:
     case U_PARAGRAPH_SEPARATOR:
-    case U_SPACE_SEPARATOR:
-      return false;
-    default:
-      return true;
+    case U_SPACE_SEPARATOR: return false;
+    default: return true;
   }
 }
 
@@ -242,14 +240,10 @@ bool is_all(std::string_view text, Character kind) {
     const bool letter = u_isalpha(static_cast<UChar32>(code)) != 0;
     const bool digit = u_isdigit(static_cast<UChar32>(code)) != 0;
     switch (kind) {
-      case Character::kDigit:
-        return digit;
-      case Character::kLetter:
-        return letter;
-      case Character::kLetterOrDigit:
-        return letter || digit;
-      case Character::kSpace:
-        return is_space(code);
+      case Character::kDigit: return digit;
+      case Character::kLetter: return letter;
+      case Character::kLetterOrDigit: return letter || digit;
+      case Character::kSpace: return is_space(code);
     }
     return false;
   });

@@ -24,9 +24,9 @@ std::string_view strip(std::string_view text, Side side, std::optional<std::stri
 
 std::string to_upper(std::string_view text);
 std::string to_lower(std::string_view text);
-std::string capitalize(std::string_view text);       // str.capitalize
-std::string title_words(std::string_view text);      // str.title: a word is a run of letters
-std::string title_filter(std::string_view text);     // Jinja's filter: words are parted by white space and -({[<
+std::string capitalize(std::string_view text);    // str.capitalize
+std::string title_words(std::string_view text);   // str.title: a word is a run of letters
+std::string title_filter(std::string_view text);  // Jinja's filter: words are parted by white space and -({[<
 
 // std::string::find, paid for. Where `part` starts, or npos.
 std::size_t find_text(std::string_view text, std::string_view part, std::size_t from, Budget& budget);

@@ -47,7 +47,7 @@ struct Expression {
 // Names that receive values: one, several that take a value apart, or an attribute of a namespace.
 struct Target {
   std::vector<std::string> names;
-  std::string attribute;       // of the namespace names[0]
+  std::string attribute;  // of the namespace names[0]
   bool takes_apart = false;
 };
 

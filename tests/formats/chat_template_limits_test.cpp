@@ -34,7 +34,8 @@ TEST(ChatTemplateLimits, NestingOfTheTemplate) {
 }
 
 TEST(ChatTemplateLimits, DepthOfMacros) {
-  tests::expect_error(render("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"), ErrorCode::kResourceExhausted, {"nested"});
+  tests::expect_error(render("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"), ErrorCode::kResourceExhausted,
+                      {"nested"});
 }
 
 TEST(ChatTemplateLimits, DepthOfValues) {
@@ -63,12 +64,14 @@ TEST(ChatTemplateLimits, Output) {
   const ChatTemplateLimits small{.output_bytes = 1000};
   EXPECT_TRUE(render("{% for i in range(100) %}0123456789{% endfor %}", small).has_value());
   tests::expect_error(render("{% for i in range(101) %}0123456789{% endfor %}", small), ErrorCode::kResourceExhausted,
-               {"1000 bytes"});
+                      {"1000 bytes"});
 }
 
 TEST(ChatTemplateLimits, NothingHoldsItself) {
-  tests::expect_error(render("{% set ns = namespace() %}{% set ns.a = ns %}"), ErrorCode::kInvalidArgument, {"namespace"});
-  tests::expect_error(render("{% set ns = namespace() %}{% set ns.a = [ns] %}"), ErrorCode::kInvalidArgument, {"namespace"});
+  tests::expect_error(render("{% set ns = namespace() %}{% set ns.a = ns %}"), ErrorCode::kInvalidArgument,
+                      {"namespace"});
+  tests::expect_error(render("{% set ns = namespace() %}{% set ns.a = [ns] %}"), ErrorCode::kInvalidArgument,
+                      {"namespace"});
   tests::expect_error(render("{% macro f() %}{% endmacro %}{{ [f] }}"), ErrorCode::kInvalidArgument, {"macro"});
   tests::expect_error(render("{% for i in [1] %}{{ {'a': loop} }}{% endfor %}"), ErrorCode::kInvalidArgument, {"loop"});
 }

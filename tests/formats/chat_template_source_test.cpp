@@ -34,7 +34,8 @@ TEST(ChatTemplateSource, TokenizerConfigWithItsTokens) {
             "bos_token": {"content": "<s>", "special": true}, "eos_token": "</s>", "pad_token": null})");
   write(folder.path() / "special_tokens_map.json", R"({"bos_token": "<other>", "unk_token": "<unk>"})");
   for (const char* name : {"", "tokenizer_config.json", "special_tokens_map.json"}) {
-    KRAIT_ASSERT_VALUE(const ChatTemplateSet set, open_chat_template(*name == 0 ? folder.path() : folder.path() / name));
+    KRAIT_ASSERT_VALUE(const ChatTemplateSet set,
+                       open_chat_template(*name == 0 ? folder.path() : folder.path() / name));
     EXPECT_EQ(render(set), "<s>x</s>");
     EXPECT_EQ(set.special_tokens.at("unk_token"), "<unk>");
   }

@@ -101,9 +101,12 @@ TEST(ChatTemplate, FiltersOverLists) {
   EXPECT_EQ(render("{{ m | selectattr('role') | sort(attribute='f.n') | map(attribute='role') | list }}", context),
             "['tool', 'user']");
   EXPECT_EQ(render("{{ m | map(attribute='role', default='?') | join }}", context), "usertool?");
-  EXPECT_EQ(render("{{ [3, 1, 2] | select('gt', 1) | list }}{{ ['a', 'A', 'b'] | unique | list }}"), "[3, 2]['a', 'b']");
-  EXPECT_EQ(render("{{ [1, 2] | max }}{{ [] | first is defined }}{{ 'abc' | reverse }}{{ ['x'] | map('upper') | first }}"),
-            "2FalsecbaX");
+  EXPECT_EQ(render("{{ [3, 1, 2] | select('gt', 1) | list }}{{ ['a', 'A', 'b'] | unique | list }}"),
+            "[3, 2]['a', 'b']");
+  EXPECT_EQ(render("{{ none | selectattr('x') | list }}{{ none | map('upper') | list }}"), "[][]");
+  EXPECT_EQ(
+      render("{{ [1, 2] | max }}{{ [] | first is defined }}{{ 'abc' | reverse }}{{ ['x'] | map('upper') | first }}"),
+      "2FalsecbaX");
 }
 
 TEST(ChatTemplate, Time) {
@@ -114,7 +117,8 @@ TEST(ChatTemplate, Time) {
 }
 
 TEST(ChatTemplate, SaysWhichVariablesItReads) {
-  const auto parsed = ChatTemplate::parse("{% for m in messages %}{% if m.x %}{{ f(tools) }}{% endif %}{% endfor %}", "t");
+  const auto parsed =
+      ChatTemplate::parse("{% for m in messages %}{% if m.x %}{{ f(tools) }}{% endif %}{% endfor %}", "t");
   ASSERT_TRUE(parsed.has_value());
   EXPECT_TRUE(parsed->reads("messages"));
   EXPECT_TRUE(parsed->reads("tools"));
@@ -149,9 +153,11 @@ TEST(ChatContext, UnpacksArgumentsThatAreTextAndJoinsParts) {
 TEST(ChatContext, RefusesWhatIsNoContext) {
   tests::expect_error(ChatContext::parse("[]"), ErrorCode::kInvalidArgument, {"the context is a list"});
   tests::expect_error(ChatContext::parse("{\"messages\": ["), ErrorCode::kInvalidArgument, {"is not JSON at byte"});
-  tests::expect_error(ChatContext::parse(std::string(100, '[')), ErrorCode::kInvalidArgument, {"nested deeper than 64"});
+  tests::expect_error(ChatContext::parse(std::string(100, '[')), ErrorCode::kInvalidArgument,
+                      {"nested deeper than 64"});
   ChatContext context;
-  tests::expect_error(context.set_text("bos_token", "a\xFF"), ErrorCode::kInvalidArgument, {"bos_token is not UTF-8 at byte 1"});
+  tests::expect_error(context.set_text("bos_token", "a\xFF"), ErrorCode::kInvalidArgument,
+                      {"bos_token is not UTF-8 at byte 1"});
   tests::expect_error(context.set_json("tools", "{"), ErrorCode::kInvalidArgument, {"tools is not JSON"});
 }
 

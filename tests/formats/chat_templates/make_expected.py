@@ -7,6 +7,7 @@ writes what came out (or that an error did) to expected.json.
 Needs Debian's python3-jinja2. The result is committed; run it again after changing a template or a conversation. With
 FOLDER and OUT it does the same for the templates of another folder.
 """
+import datetime
 import json
 import sys
 from pathlib import Path
@@ -43,6 +44,7 @@ def environment():
     env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
     env.filters["tojson"] = tojson
     env.globals["raise_exception"] = raise_exception
+    env.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
     return env
 
 
