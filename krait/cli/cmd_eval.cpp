@@ -2,11 +2,9 @@
 // state is carried through, there are no windows.
 #include <fmt/format.h>
 
-#include <cerrno>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <cstring>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -27,12 +25,6 @@ struct EvalOptions {
   std::string file;
   std::int64_t chunk = 0;  // 0: as many tokens as the engine takes at once
   bool json = false;
-};
-
-struct CloseFile {
-  void operator()(std::FILE* stream) const {
-    if (stream != stdin) std::fclose(stream);
-  }
 };
 
 // The text through a second model, and how far the first one's predictions are from it.
@@ -86,9 +78,7 @@ class ChunkedScore {
 };
 
 int eval(const EvalOptions& options) {
-  const std::unique_ptr<std::FILE, CloseFile> stream(options.file == "-" ? stdin
-                                                                         : std::fopen(options.file.c_str(), "rb"));
-  if (!stream) throw CommandError(fmt::format("cannot open {}: {}", options.file, std::strerror(errno)));
+  const InputFile stream = open_input(options.file);
   std::error_code no_size;
   const std::uintmax_t size = std::filesystem::file_size(options.file, no_size);
 

@@ -33,18 +33,11 @@ struct ReadOptions {
   double save_every = 60;
 };
 
-struct CloseFile {
-  void operator()(std::FILE* file) const {
-    if (file != nullptr && file != stdin) std::fclose(file);
-  }
-};
-
 // The tokens of a file as they come, chunk after chunk.
 class TokenStream {
  public:
   TokenStream(const std::string& file, const formats::Tokenizer& tokenizer, std::optional<TokenId> start)
-      : file_(file), stream_(file == "-" ? stdin : std::fopen(file.c_str(), "rb")), encoder_(tokenizer.encoder()) {
-    if (!stream_) throw CommandError(fmt::format("cannot open {}: {}", file, std::strerror(errno)));
+      : file_(file), stream_(open_input(file)), encoder_(tokenizer.encoder()) {
     if (start) waiting_.push_back(*start);
   }
 
@@ -75,7 +68,7 @@ class TokenStream {
 
  private:
   const std::string& file_;
-  std::unique_ptr<std::FILE, CloseFile> stream_;
+  InputFile stream_;
   std::unique_ptr<formats::TokenEncoder> encoder_;
   std::vector<TokenId> waiting_;
   std::uint64_t bytes_ = 0;

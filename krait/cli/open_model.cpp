@@ -124,25 +124,20 @@ void TextInput::add(CLI::App& command, const std::string& what) {
 
 std::string TextInput::read() const { return text.empty() ? read_file(file.empty() ? "-" : file) : text; }
 
+InputFile open_input(const std::string& path) {
+  InputFile file(path == "-" ? stdin : std::fopen(path.c_str(), "rb"));
+  if (!file) throw CommandError(fmt::format("cannot open {}: {}", path, std::strerror(errno)));
+  return file;
+}
+
 std::string read_file(const std::string& path) {
-  const bool standard_input = path == "-";
-  std::FILE* stream = standard_input ? stdin : std::fopen(path.c_str(), "rb");
-  if (stream == nullptr) throw CommandError(fmt::format("cannot open {}: {}", path, std::strerror(errno)));
+  const InputFile file = open_input(path);
   std::string content;
   char buffer[1 << 16];
   std::size_t got = 0;
-  while ((got = std::fread(buffer, 1, sizeof(buffer), stream)) > 0) content.append(buffer, got);
-  const bool failed = std::ferror(stream) != 0;
-  const int reason = errno;
-  if (!standard_input) std::fclose(stream);
-  if (failed) throw CommandError(fmt::format("cannot read {}: {}", path, std::strerror(reason)));
+  while ((got = std::fread(buffer, 1, sizeof(buffer), file.get())) > 0) content.append(buffer, got);
+  if (std::ferror(file.get()) != 0) throw CommandError(fmt::format("cannot read {}: {}", path, std::strerror(errno)));
   return content;
-}
-
-void write_file(const std::filesystem::path& path, const std::string& text) {
-  std::ofstream stream(path, std::ios::binary);
-  stream << text;
-  if (!stream.flush()) throw CommandError(fmt::format("cannot write {}", path.string()));
 }
 
 }  // namespace krait::cli

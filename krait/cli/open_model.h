@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 
 #include <cstdint>
+#include <cstdio>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -56,6 +57,15 @@ struct TextInput {
   std::string read() const;
 };
 std::string read_file(const std::string& path);  // "-" is standard input
+
+// A file that is read piece by piece; "-" is standard input, which is not closed. CommandError when it cannot be opened.
+struct CloseInput {
+  void operator()(std::FILE* file) const {
+    if (file != nullptr && file != stdin) std::fclose(file);
+  }
+};
+using InputFile = std::unique_ptr<std::FILE, CloseInput>;
+InputFile open_input(const std::string& path);
 // A whole text into a file; CommandError when it cannot be.
 void write_file(const std::filesystem::path& path, const std::string& text);
 
