@@ -140,4 +140,10 @@ std::string read_file(const std::string& path) {
   return content;
 }
 
+void write_file(const std::filesystem::path& path, const std::string& text) {
+  std::ofstream stream(path, std::ios::binary);
+  stream << text;
+  if (!stream.flush()) throw CommandError(fmt::format("cannot write {}", path.string()));
+}
+
 }  // namespace krait::cli
