@@ -2,11 +2,8 @@
 // Qwen 2.5 tokenizers. Lines that are not UTF-8 cannot be JavaScript strings: krait must bring their bytes back
 // exactly (where the tokenizer does not normalise), and their ids are compared after every broken sequence was
 // replaced by U+FFFD for both sides.
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
-#include <sys/file.h>
-#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -18,6 +15,7 @@
 #include "krait/formats/tokenizer_normalizer.h"
 #include "krait/formats/tokenizer_utf8.h"
 #include "tests/formats/tokenizer_samples.h"
+#include "tests/support/node_peer.h"
 #include "tests/support/shared_data.h"
 
 namespace krait::formats {
@@ -25,38 +23,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Held while the peer is installed: ctest may run several of these tests at once.
-class Lock {
- public:
-  explicit Lock(const fs::path& path) : file_(open(path.c_str(), O_CREAT | O_RDWR, 0644)) { flock(file_, LOCK_EX); }
-  ~Lock() { close(file_); }
-  Lock(const Lock&) = delete;
-  Lock& operator=(const Lock&) = delete;
-
- private:
-  int file_;
-};
-
-// Where the peer is installed: a copy of tests/formats/tokenizer_peer in the build folder.
-fs::path installed_peer() {
-  const fs::path source = fs::path(KRAIT_SOURCE_DIR) / "tests" / "formats" / "tokenizer_peer";
-  const fs::path build = KRAIT_PEER_BUILD_DIR;
-  fs::create_directories(build);
-  const Lock lock(build / "lock");
-  for (const auto& entry : fs::directory_iterator(source)) {
-    if (!entry.is_regular_file()) continue;
-    fs::copy_file(entry.path(), build / entry.path().filename(), fs::copy_options::overwrite_existing);
-  }
-  if (!fs::exists(build / "node_modules" / ".package-lock.json")) {
-    if (std::system("npm --version >/dev/null 2>&1") != 0) {
-      throw std::runtime_error("npm is not installed (packages nodejs and npm)");
-    }
-    const std::string command = fmt::format("cd '{}' && npm ci --no-audit --no-fund >npm.log 2>&1", build.string());
-    if (std::system(command.c_str()) != 0)
-      throw std::runtime_error(fmt::format("npm ci failed: see {}", (build / "npm.log").string()));
-  }
-  return build;
-}
+fs::path installed_peer() { return tests::installed_node_peer(fs::path("tests") / "formats" / "tokenizer_peer"); }
 
 std::string replace_broken(std::string_view text) {
   std::string out;
