@@ -99,7 +99,7 @@ inline std::optional<std::string> random_text(const std::shared_ptr<const Constr
       }
     } else if (random.uniform() < 0.4) {
       // A walk at random alone would hardly ever leave a string.
-      id = is_allowed(end) && random.uniform() < 0.5 ? end : pick("\"}],{[:\\u0e-");
+      id = is_allowed(end) && random.uniform() < 0.5 ? end : pick("\",{[:\\u0e-}]");
     }
     if (!id) id = ids[random.next() % ids.size()];
     if (!matcher.accept(*id)) {
