@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 namespace krait::runtime {
 
@@ -24,7 +25,7 @@ ConstraintVocabulary::ConstraintVocabulary(std::vector<std::string> tokens) : to
     if (bytes.size() == 1) single_bytes_.set(static_cast<std::uint8_t>(bytes[0]));
     longest_ = std::max(longest_, bytes.size());
   }
-  std::ranges::stable_sort(ids_, {}, [&](TokenId id) { return bytes(id); });
+  std::ranges::sort(ids_, {}, [&](TokenId id) { return std::pair(bytes(id), id); });
   std::vector<std::size_t> open;  // the nodes from the root to the last one made
   std::string_view path;
   for (std::size_t at = 0; at < ids_.size(); ++at) {
