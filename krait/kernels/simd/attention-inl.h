@@ -56,7 +56,8 @@ HWY_NOINLINE void page_product(std::int64_t rows, std::int64_t columns, std::int
       const GemmOperands operands = {
           .k = k, .a = a + row * a_row, .a_row = a_row, .a_column = 1, .b = nullptr, .ldb = columns};
       const std::int64_t offset = column * static_cast<std::int64_t>(Stored::kBytes);
-      if (row == 0) {
+      // Wider elements need no help: they go by so fast that fetching twice costs more than it hides.
+      if (Stored::kBytes == 1 && row == 0) {
         sum.template accumulate<Stored, true>(operands, b + offset, next + offset);
       } else {
         sum.template accumulate<Stored>(operands, b + offset);
