@@ -5,9 +5,9 @@
 #include <fmt/format.h>
 
 #include <cstdio>
-#include <cstdlib>
 #include <vector>
 
+#include "bench/bench_pool.h"
 #include "krait/core/aligned_buffer.h"
 #include "krait/core/random.h"
 #include "krait/kernels/activation.h"
@@ -26,12 +26,7 @@ namespace {
 
 using namespace krait;
 using namespace krait::kernels;
-
-ThreadPool& pool() {
-  static ThreadPool one(std::getenv("KRAIT_BENCH_THREADS") != nullptr ? std::atoi(std::getenv("KRAIT_BENCH_THREADS"))
-                                                                      : 0);
-  return one;
-}
+using bench::pool;
 
 class Floats {
  public:

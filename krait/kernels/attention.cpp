@@ -19,12 +19,14 @@
 namespace krait::kernels {
 namespace {
 
-HWY_EXPORT(attention_task);
+HWY_EXPORT(attention_heads);
 
 // A single row's pages are cut into parts of so many: about a millisecond of reading, and few enough to put together.
 constexpr std::int64_t kPagesPerPart = 16;
-// Rows of a prefill go through all pages at once; partial sums of at most so many tasks stand in memory.
-constexpr std::size_t kTasksAtOnce = 256;
+// Of all tasks' partial sums so many floats stand in memory at once (or one result's).
+constexpr std::int64_t kFloatsAtOnce = std::int64_t{1} << 20;
+// Loops are cut into so many pieces a thread at least, where there are as many tasks.
+constexpr std::int64_t kPiecesPerThread = 4;
 
 // Tasks that work on the same rows, one part of the pages each.
 struct Parts {
@@ -99,6 +101,28 @@ void join(std::span<const AttentionTask> parts, RowsOut out) {
   }
 }
 
+// Puts tasks of single rows (those of `results`, which stand one after the other in `tasks`) together: as many key
+// heads of a part as leave enough pieces for the threads. No sum depends on it.
+std::vector<AttentionHeads> heads_together(std::span<const Parts> results, std::span<const AttentionTask> tasks,
+                                           int threads) {
+  const std::int64_t most =
+      std::max<std::int64_t>(1, static_cast<std::int64_t>(tasks.size()) / (kPiecesPerThread * threads));
+  std::vector<AttentionHeads> pieces;
+  const AttentionTask* first = tasks.data();
+  for (std::size_t i = 0; i < results.size();) {
+    const auto parts = static_cast<std::int64_t>(results[i].tasks);
+    std::int64_t count = 1;
+    const auto joins = [&](const AttentionTask& next) {
+      return next.sequence == first->sequence && next.sequence->rows == 1;
+    };
+    while (count < most && i + static_cast<std::size_t>(count) < results.size() && joins(first[count * parts])) ++count;
+    for (std::int64_t part = 0; part < parts; ++part) pieces.push_back({first + part, parts, count});
+    first += count * parts;
+    i += static_cast<std::size_t>(count);
+  }
+  return pieces;
+}
+
 void read_pages(ThreadPool& pool, const Attention& attention, std::span<const AttentionSource> sources, RowsOut out) {
   std::vector<AttentionTask> tasks;
   std::vector<Parts> results;
@@ -107,7 +131,7 @@ void read_pages(ThreadPool& pool, const Attention& attention, std::span<const At
   for (std::size_t first = 0; first < results.size();) {
     std::size_t end = first, count = 0;
     std::int64_t floats = 0;
-    for (; end < results.size() && (end == first || count + results[end].tasks <= kTasksAtOnce); ++end) {
+    for (; end < results.size() && floats < kFloatsAtOnce; ++end) {
       count += results[end].tasks;
       for (std::size_t i = 0; i < results[end].tasks; ++i) {
         floats += (tasks[results[end].first_task + i].partial_floats() + 15) / 16 * 16;
@@ -121,14 +145,16 @@ void read_pages(ThreadPool& pool, const Attention& attention, std::span<const At
       task.partial = next;
       next += (task.partial_floats() + 15) / 16 * 16;
     }
-    pool.parallel_for(static_cast<std::int64_t>(count), 1, [&](std::int64_t begin, std::int64_t last) {
+    const std::span<const Parts> joined(results.data() + first, end - first);
+    const std::vector<AttentionHeads> pieces = heads_together(joined, now, pool.size());
+    pool.parallel_for(static_cast<std::int64_t>(pieces.size()), 1, [&](std::int64_t begin, std::int64_t last) {
       for (std::int64_t i = begin; i < last; ++i) {
-        HWY_DYNAMIC_DISPATCH(attention_task)(now[static_cast<std::size_t>(i)]);
+        HWY_DYNAMIC_DISPATCH(attention_heads)(pieces[static_cast<std::size_t>(i)]);
       }
     });
-    pool.parallel_for(static_cast<std::int64_t>(end - first), 4, [&](std::int64_t begin, std::int64_t last) {
+    pool.parallel_for(static_cast<std::int64_t>(joined.size()), 4, [&](std::int64_t begin, std::int64_t last) {
       for (std::int64_t i = begin; i < last; ++i) {
-        const Parts& result = results[first + static_cast<std::size_t>(i)];
+        const Parts& result = joined[static_cast<std::size_t>(i)];
         join({tasks.data() + result.first_task, result.tasks}, out);
       }
     });

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "krait/core/aligned_buffer.h"
+#include "krait/core/check.h"
 #include "krait/kernels/matmul.h"
 #include "krait/kernels/simd/highway_config.h"
 
@@ -49,25 +49,17 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
+// Blocks of the memory that is read.
+constexpr std::int64_t kBlock = std::int64_t{1} << 20;
+constexpr std::int64_t kBlocks = PlainRead::kBytes / kBlock;
+
 double measure_read(ThreadPool& pool) {
-  constexpr std::int64_t kBlock = std::int64_t{1} << 20;
-  constexpr std::int64_t kBlocks = 1024;
-  AlignedBuffer buffer(static_cast<std::size_t>(kBlock * kBlocks));
-  // Pages that nobody wrote to are all the same page of zeros.
-  pool.parallel_for(kBlocks, 4, [&](std::int64_t begin, std::int64_t end) {
-    std::fill(buffer.data() + begin * kBlock, buffer.data() + end * kBlock, std::byte{1});
-  });
-  const std::span<const float> floats = std::as_const(buffer).as<float>();
-  std::atomic<float> sink = 0.0F;
+  PlainRead read(pool);
   std::vector<double> rates;
   for (int run = 0; run < 7; ++run) {
     const Clock::time_point start = Clock::now();
-    pool.parallel_for(kBlocks, 4, [&](std::int64_t begin, std::int64_t end) {
-      const std::span<const float> part = floats.subspan(static_cast<std::size_t>(begin * kBlock / 4),
-                                                         static_cast<std::size_t>((end - begin) * kBlock / 4));
-      sink.store(HWY_DYNAMIC_DISPATCH(read_all)(part.data(), part.size()), std::memory_order_relaxed);
-    });
-    rates.push_back(static_cast<double>(kBlock * kBlocks) / seconds_since(start) * 1e-9);
+    read.pass();
+    rates.push_back(static_cast<double>(PlainRead::kBytes) / seconds_since(start) * 1e-9);
   }
   return median(rates);
 }
@@ -111,6 +103,27 @@ double measure_gemm(ThreadPool& pool, A a_value, B b_value, Product&& product) {
 }
 
 }  // namespace
+
+PlainRead::PlainRead(ThreadPool& pool) : pool_(pool), buffer_(static_cast<std::size_t>(kBytes)) {
+  // Pages that nobody wrote to are all the same page of zeros.
+  pool_.parallel_for(kBlocks, 4, [&](std::int64_t begin, std::int64_t end) {
+    std::fill(buffer_.data() + begin * kBlock, buffer_.data() + end * kBlock, std::byte{1});
+  });
+}
+
+void PlainRead::pass(std::int64_t bytes) {
+  KRAIT_CHECK(bytes > 0 && bytes <= kBytes && bytes % kBlock == 0, "a pass over {} bytes", bytes);
+  const std::span<const float> floats = std::as_const(buffer_).as<float>();
+  const std::int64_t first = next_block_;
+  std::atomic<float> sink = 0.0F;
+  pool_.parallel_for(bytes / kBlock, 4, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const auto at = static_cast<std::size_t>((first + i) % kBlocks * kBlock / 4);
+      sink.store(HWY_DYNAMIC_DISPATCH(read_all)(floats.data() + at, kBlock / 4), std::memory_order_relaxed);
+    }
+  });
+  next_block_ = (first + bytes / kBlock) % kBlocks;
+}
 
 MachinePeak measure_machine_peak(ThreadPool& pool) {
   MachinePeak peak;

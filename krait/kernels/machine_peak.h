@@ -2,9 +2,28 @@
 // with the pool it is given, in the same run as what it is compared with, since clocks and neighbours change.
 #pragma once
 
+#include <cstdint>
+
+#include "krait/core/aligned_buffer.h"
 #include "krait/core/thread_pool.h"
 
 namespace krait::kernels {
+
+// Memory far beyond the caches, 1 GiB of huge pages, which all threads read: the measure of what a kernel that streams
+// could do. Passes over it can take turns with what they are compared with.
+class PlainRead {
+ public:
+  explicit PlainRead(ThreadPool& pool);
+  // Reads so many bytes (at most 1 GiB, whole MiB), those that follow the last pass.
+  void pass(std::int64_t bytes = kBytes);
+
+  static constexpr std::int64_t kBytes = std::int64_t{1} << 30;
+
+ private:
+  ThreadPool& pool_;
+  AlignedBuffer buffer_;
+  std::int64_t next_block_ = 0;
+};
 
 struct MachinePeak {
   double read_gb_per_s = 0.0;     // reading 1 GiB of huge pages with all threads, far beyond the caches

@@ -9,6 +9,7 @@
 #define KRAIT_KERNELS_SIMD_GEMM_INL_H_
 #endif
 
+#include "hwy/cache_control.h"
 #include "krait/kernels/simd/load_store-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -41,13 +42,20 @@ struct GemmBlock {
     accumulate<WeightF32>(g, reinterpret_cast<const std::byte*>(g.b));
   }
 
-  // B as stored elements, widened when loaded; g.b is not read, g.ldb counts elements.
-  template <class Stored>
-  HWY_INLINE void accumulate(const GemmOperands& g, const std::byte* HWY_RESTRICT b) {
+  // B as stored elements, widened when loaded; g.b is not read, g.ldb counts elements. With kFetch the bytes at `next`
+  // that stand as these do in B are fetched into the cache meanwhile.
+  template <class Stored, bool kFetch = false>
+  HWY_INLINE void accumulate(const GemmOperands& g, const std::byte* HWY_RESTRICT b, const std::byte* next = nullptr) {
     const F32 d;
     constexpr auto kBytes = static_cast<std::int64_t>(Stored::kBytes);
     const float* HWY_RESTRICT a = g.a;
     for (std::int64_t k = 0; k < g.k; ++k, a += g.a_column, b += g.ldb * kBytes) {
+      if constexpr (kFetch) {
+        for (std::int64_t line = 0; line < kVectors * static_cast<std::int64_t>(kLanes) * kBytes; line += 64) {
+          hwy::Prefetch(next + line);
+        }
+        next += g.ldb * kBytes;
+      }
       VecF32 bv[kVectors];
       for (std::int64_t j = 0; j < kVectors; ++j) {
         bv[j] = Stored::load(b + j * static_cast<std::int64_t>(kLanes) * kBytes);
