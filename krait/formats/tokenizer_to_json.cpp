@@ -142,7 +142,9 @@ class JsonWriter {
     for (std::size_t i = 0; i < tokens_.size(); ++i) {
       if (is_plain(i)) order.push_back(i);
     }
-    std::ranges::stable_sort(order, [&](std::size_t a, std::size_t b) { return scores[a] > scores[b]; });
+    std::ranges::sort(order, [&](std::size_t a, std::size_t b) {
+      return scores[a] != scores[b] ? scores[a] > scores[b] : a < b;
+    });
     Json merges = Json::array();
     std::size_t lost = 0;
     for (const std::size_t i : order) {

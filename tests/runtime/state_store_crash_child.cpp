@@ -31,7 +31,7 @@ int fill(Engine& engine, const StateStoreOptions& options, std::uint64_t seed) {
   }
   say("ready", "");
   Random random(seed);
-  for (std::uint64_t round = 0;; ++round) {
+  for (;;) {
     std::vector<State> states;
     for (std::uint64_t i = 0; i < 1 + random.next() % 4; ++i) {
       const auto tokens = tests::random_tokens(12, 23, random.next());
