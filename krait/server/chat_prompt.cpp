@@ -4,10 +4,10 @@ namespace krait::server {
 
 ChatPrompt plain_chat_prompt(std::span<const ChatMessage> messages, bool ask, bool goes_on) {
   ChatPrompt prompt;
-  if (goes_on) prompt.text = "\n";
+  if (goes_on) prompt.text.push_back('\n');
   for (const ChatMessage& message : messages) {
     prompt.text += message.role == "developer" ? "system" : message.role;
-    prompt.text += ": " + message.content + "\n";
+    prompt.text.append(": ").append(message.content).append("\n");
   }
   // Without a space: tokenizers have it at the beginning of the word that follows.
   if (ask) prompt.text += "assistant:";

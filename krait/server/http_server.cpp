@@ -349,10 +349,10 @@ void HttpServer::Impl::answer(const std::shared_ptr<QueuedExchange>& exchange) {
   };
   try {
     handler.handle(exchange);
-  } catch (const UserError& error) {
-    give_up(400, error.what());
   } catch (const runtime::ExhaustedError& error) {
     give_up(503, error.what());
+  } catch (const UserError& error) {
+    give_up(400, error.what());
   } catch (const std::bad_alloc&) {
     give_up(503, "the server is out of memory");
   } catch (const std::exception& error) {

@@ -94,7 +94,7 @@ class Service final : public HttpHandler {
   struct Input {
     PromptInput prompt;
     bool add_start = true;
-    std::vector<std::string> stop;
+    std::vector<std::string> stop = {};
   };
   void generate(const ExchangePtr& exchange, std::span<const Input> inputs, const GenerationParameters& parameters,
                 bool echo, std::unique_ptr<AnswerFormat> format, WriteError write_error);
