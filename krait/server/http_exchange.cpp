@@ -117,4 +117,9 @@ bool QueuedExchange::begun() const {
   return head_given_;
 }
 
+bool QueuedExchange::given_up() const {
+  const std::lock_guard lock(mutex_);
+  return stage_ == Stage::gone;
+}
+
 }  // namespace krait::server

@@ -42,6 +42,7 @@ class QueuedExchange final : public Exchange {
   void close(bool complete);
   std::vector<HttpHeader> notes() const;
   bool begun() const;
+  bool given_up() const;
 
  private:
   enum class Stage { waiting, streaming, ended, gone };

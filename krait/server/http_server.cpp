@@ -57,6 +57,7 @@ struct Connection {
   beast::flat_buffer buffer;
   std::string peer;
   bool idle = true;  // between two requests
+  std::weak_ptr<QueuedExchange> current;
 };
 using ConnectionPtr = std::shared_ptr<Connection>;
 
@@ -324,11 +325,18 @@ asio::awaitable<bool> HttpServer::Impl::serve_one(ConnectionPtr connection) {
   const std::weak_ptr<Connection> weak = connection;
   auto exchange = std::make_shared<QueuedExchange>(std::move(request), options.stream_buffer, [this, weak] {
     asio::post(io, [weak] {
-      if (const ConnectionPtr woken = weak.lock()) woken->wake.cancel();
+      const ConnectionPtr woken = weak.lock();
+      if (!woken) return;
+      woken->wake.cancel();
+      // Its reader is given up, and a write to it may be waiting.
+      const auto answered = woken->current.lock();
+      if (answered && answered->given_up()) woken->stream.close();
     });
   });
+  c.current = exchange;
   asio::post(workers, [this, exchange] { answer(exchange); });
   const bool complete = co_await write_answer(c, *exchange, keep_alive, http11, record);
+  c.current.reset();
   exchange->close(complete);
   record.complete = complete;
   record.seconds = std::chrono::duration<double>(Clock::now() - start).count();
