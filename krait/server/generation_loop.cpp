@@ -191,6 +191,7 @@ void GenerationLoop::select() {
   Scheduler::Selection selection;
   {
     const std::lock_guard lock(mutex_);
+    members_.merge(inbox_);  // the scheduler knows them already
     // What the store holds in memory it gives back when asked.
     const runtime::StatePool& states = engine_.states();
     const std::uint64_t in_use = states.states_in_use();
