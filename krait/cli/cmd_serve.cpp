@@ -131,8 +131,7 @@ void add_serve(CLI::App& program, int& status) {
       ->add_option("--cache", options->cache,
                    "Keep states of prompts in this folder too, so that they outlive the server")
       ->type_name("FOLDER");
-  command
-      ->add_option("--slots", options->loop.scheduler.slots, "Sequences that are computed at the same time")
+  command->add_option("--slots", options->loop.scheduler.slots, "Sequences that are computed at the same time")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str()
       ->type_name("N");
@@ -142,10 +141,12 @@ void add_serve(CLI::App& program, int& status) {
       ->check(CLI::Range(1.0, 1000.0))
       ->capture_default_str()
       ->type_name("X");
-  command->add_flag("--batch-invariant", options->loop.batch_invariant,
-                    "The same bits whoever else is served, with 16-bit weights in place and rounded states too: slower");
+  command->add_flag(
+      "--batch-invariant", options->loop.batch_invariant,
+      "The same bits whoever else is served, with 16-bit weights in place and rounded states too: slower");
   command
-      ->add_option("--max-requests", options->key_limits.requests, "Requests of one key (or of all, without keys) at once")
+      ->add_option("--max-requests", options->key_limits.requests,
+                   "Requests of one key (or of all, without keys) at once")
       ->check(CLI::PositiveNumber)
       ->capture_default_str()
       ->type_name("N");

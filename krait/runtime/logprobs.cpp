@@ -17,7 +17,8 @@ Logprobs logprobs_of(std::span<const float> logits, formats::TokenId chosen, std
     return static_cast<float>(static_cast<double>(logits[static_cast<std::size_t>(id)]) - total);
   };
   Logprobs result{.chosen = of(chosen), .top = {}};
-  std::vector<std::int32_t> likeliest(std::min(logits.size(), static_cast<std::size_t>(std::max<std::int64_t>(top, 0))));
+  std::vector<std::int32_t> likeliest(
+      std::min(logits.size(), static_cast<std::size_t>(std::max<std::int64_t>(top, 0))));
   if (!likeliest.empty()) kernels::top_k(logits, likeliest);
   result.top.reserve(likeliest.size());
   for (const std::int32_t id : likeliest) result.top.emplace_back(id, of(id));

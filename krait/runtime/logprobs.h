@@ -1,5 +1,5 @@
-// What a model said of the token that was chosen, and of the likeliest ones: natural logarithms of probabilities, of the
-// logits as they are (no temperature, no penalties).
+// What a model said of the token that was chosen, and of the likeliest ones: natural logarithms of probabilities, of
+// the logits as they are (no temperature, no penalties).
 #pragma once
 
 #include <cstdint>

@@ -52,7 +52,8 @@ class AnswerFormat {
   // send.
   virtual std::string stream_type() const = 0;
   virtual std::string opening(std::size_t index) const = 0;
-  virtual std::string piece(std::size_t index, const std::string& text, std::span<const ShownLogprob> logprobs) const = 0;
+  virtual std::string piece(std::size_t index, const std::string& text,
+                            std::span<const ShownLogprob> logprobs) const = 0;
   virtual std::string closing(std::size_t index, const SequenceResult& result) const = 0;
   virtual std::string end(std::span<const SequenceResult> results) const = 0;
   virtual std::string failure(const ApiError& error) const = 0;  // in the middle of a stream

@@ -32,7 +32,7 @@ struct AnswerPlan {
   std::size_t per_prompt = 1;  // of the sequences of a prompt, so many are answered: those of the highest mean logprob
   struct Sequence {
     GenerationRequest request;
-    std::string echo;                           // stands before the text
+    std::string echo;                             // stands before the text
     std::vector<formats::TokenId> tokens_before;  // of the state it goes on from
     bool tokens_known = true;
   };

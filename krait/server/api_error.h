@@ -13,8 +13,8 @@ struct ApiError {
   int status = 400;
   std::string message = {};
   std::string type = "invalid_request_error";
-  std::string param = {};           // the member of the request that is wrong; empty: null
-  std::string code = {};            // for programs; empty: null
+  std::string param = {};          // the member of the request that is wrong; empty: null
+  std::string code = {};           // for programs; empty: null
   double retry_after_seconds = 0;  // of 429 and 503
 };
 

@@ -43,7 +43,8 @@ void FairShares::forget_idle() {
     return;
   }
   least_ = std::max(least_, least);
-  std::erase_if(keys_, [&](const auto& entry) { return entry.second.sequences == 0 && entry.second.counter <= least_; });
+  std::erase_if(keys_,
+                [&](const auto& entry) { return entry.second.sequences == 0 && entry.second.counter <= least_; });
 }
 
 }  // namespace krait::server

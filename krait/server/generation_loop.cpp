@@ -19,8 +19,9 @@ SchedulerOptions scheduler_options(const GenerationLoopOptions& options, const r
   SchedulerOptions result = options.scheduler;
   if (options.batch_invariant) result.grid = engine.options().prefill_chunk;
   // Nothing is cut below the grid, and a chunk is the most of one sequence that a step takes.
-  result.most_step_tokens = std::max(std::min(result.most_step_tokens, engine.options().prefill_chunk), result.grid + 1);
-  result.most_step_rows = std::clamp<std::int64_t>(engine.logit_rows_at_once(), 1, result.most_step_rows);
+  result.most_step_tokens =
+      std::max(std::min(result.most_step_tokens, engine.options().prefill_chunk), result.grid + 1);
+  result.most_step_rows = std::clamp<std::int64_t>(engine.logit_rows_at_once(), 2, result.most_step_rows);
   result.most_begun = std::max(result.most_begun, result.slots);
   return result;
 }
@@ -90,10 +91,11 @@ std::expected<GenerationId, GenerationRefusal> GenerationLoop::submit(Generation
     ++statistics_.refused;
     const double wait = scheduler_.predicted_wait(arrival);
     const double most = scheduler_.options().most_wait_seconds;
-    return refuse(ErrorCode::kResourceExhausted,
-                  fmt::format("[server] is busy: {} requests wait, this one would for {:.0f} s", scheduler_.waiting(), wait),
-                  // Where the number of requests is the limit, one has to begin first.
-                  std::max({1.0, wait - most, wait / static_cast<double>(scheduler_.waiting() + 1)}));
+    return refuse(
+        ErrorCode::kResourceExhausted,
+        fmt::format("[server] is busy: {} requests wait, this one would for {:.0f} s", scheduler_.waiting(), wait),
+        // Where the number of requests is the limit, one has to begin first.
+        std::max({1.0, wait - most, wait / static_cast<double>(scheduler_.waiting() + 1)}));
   }
   ++statistics_.submitted;
   ++usage(arrival.key).requests;
@@ -189,6 +191,7 @@ void GenerationLoop::select() {
   Scheduler::Selection selection;
   {
     const std::lock_guard lock(mutex_);
+    members_.merge(inbox_);  // the scheduler knows them already
     // What the store holds in memory it gives back when asked.
     const runtime::StatePool& states = engine_.states();
     const std::uint64_t in_use = states.states_in_use();
@@ -368,7 +371,9 @@ void GenerationLoop::draw(Member& member, std::span<const float> logits) {
     const std::lock_guard lock(mutex_);
     ++statistics_.generated_tokens;
     ++usage(sequence.request().key).generated_tokens;
-    const auto since = [&](GenerationClock::time_point from) { return std::chrono::duration<double>(time - from).count(); };
+    const auto since = [&](GenerationClock::time_point from) {
+      return std::chrono::duration<double>(time - from).count();
+    };
     if (member.last_token) {
       statistics_.token_seconds.add(since(*member.last_token));
     } else {

@@ -11,10 +11,10 @@
 namespace krait::server {
 
 struct RequestLimits {
-  std::int64_t default_tokens = 512;   // where a request of chat names no number
-  std::int64_t most_tokens = 65536;    // of one sequence
-  std::int64_t most_sequences = 16;    // n, best_of
-  std::int64_t most_prompts = 64;      // in one request
+  std::int64_t default_tokens = 512;  // where a request of chat names no number
+  std::int64_t most_tokens = 65536;   // of one sequence
+  std::int64_t most_sequences = 16;   // n, best_of
+  std::int64_t most_prompts = 64;     // in one request
   std::int64_t most_stops = 16;
   std::int64_t most_logprobs = 20;
 };

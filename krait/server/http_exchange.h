@@ -33,7 +33,7 @@ class QueuedExchange final : public Exchange {
     std::optional<HttpAnswer> head;  // once; `streamed` says whether pieces follow it
     bool streamed = false;
     std::string pieces;
-    bool last = false;   // nothing follows
+    bool last = false;      // nothing follows
     bool given_up = false;  // cut the connection
   };
   // What waited. What was taken before counts as written.

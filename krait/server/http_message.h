@@ -48,8 +48,8 @@ class Exchange {
 
   // The beginning of an answer whose body follows in pieces until end().
   virtual void begin(HttpAnswer head) = 0;
-  // False when the answer is over, the client is gone, or reads so slowly that the pieces waiting for it passed the limit; then it is
-  // disconnected. Pieces are never dropped from the middle.
+  // False when the answer is over, the client is gone, or reads so slowly that the pieces waiting for it passed the
+  // limit; then it is disconnected. Pieces are never dropped from the middle.
   virtual bool send(std::string_view piece) = 0;
   virtual void end() = 0;
   // Gives the connection up in the middle of an answer, so that the client sees that it is not whole.
@@ -69,9 +69,9 @@ struct HttpRecord {
   int status = 0;  // 0: the client was gone before an answer began
   std::uint64_t request_bytes = 0;
   std::uint64_t answer_bytes = 0;
-  double seconds = 0;         // from the end of the request's head to the last byte of the answer
-  bool admitted = false;      // the handler did not refuse its head
-  bool complete = false;      // the whole answer went out
+  double seconds = 0;     // from the end of the request's head to the last byte of the answer
+  bool admitted = false;  // the handler did not refuse its head
+  bool complete = false;  // the whole answer went out
   std::vector<HttpHeader> notes;
 };
 

@@ -42,9 +42,9 @@ using Clock = std::chrono::steady_clock;
 using Parser = http::request_parser<http::string_body>;
 
 constexpr auto kTuple = asio::as_tuple(asio::use_awaitable);
-constexpr std::size_t kPiece = 64 << 10;            // written under one time-out
+constexpr std::size_t kPiece = 64 << 10;  // written under one time-out
 constexpr auto kHangUpCheck = std::chrono::milliseconds(100);
-constexpr std::uint64_t kDiscarded = 1 << 20;       // bytes of a refused body that are read away
+constexpr std::uint64_t kDiscarded = 1 << 20;  // bytes of a refused body that are read away
 constexpr auto kDiscardTimeout = std::chrono::seconds(2);
 constexpr auto kAcceptPause = std::chrono::milliseconds(100);
 constexpr std::size_t kLongestId = 128;
@@ -203,8 +203,8 @@ asio::awaitable<void> HttpServer::Impl::accept() {
 
 asio::awaitable<void> HttpServer::Impl::turn_away(ConnectionPtr connection) {
   connection->stream.expires_after(kDiscardTimeout);
-  HttpAnswer answer = handler.refuse(503, fmt::format("the server has {} connections, which is its limit",
-                                                      options.connections));
+  HttpAnswer answer =
+      handler.refuse(503, fmt::format("the server has {} connections, which is its limit", options.connections));
   const std::string text = head_text(answer, "none", false, true, false) + answer.body;
   if (co_await write(*connection, text)) co_await discard(*connection);
   connection->stream.close();
@@ -248,7 +248,8 @@ asio::awaitable<bool> HttpServer::Impl::serve_one(ConnectionPtr connection) {
   if (head_error) {
     if (head_error == http::error::header_limit || head_error == http::error::buffer_overflow) {
       co_return co_await refuse(
-          c, record, handler.refuse(431, fmt::format("the head of the request is longer than {} bytes", options.head_bytes)),
+          c, record,
+          handler.refuse(431, fmt::format("the head of the request is longer than {} bytes", options.head_bytes)),
           false, start);
     }
     const bool malformed = head_error.category() == http::make_error_code(http::error::bad_method).category() &&
@@ -282,8 +283,8 @@ asio::awaitable<bool> HttpServer::Impl::serve_one(ConnectionPtr connection) {
   record.key = request.key;
   record.admitted = !admission.refusal;
   const auto too_large = [&](std::uint64_t limit) {
-    return handler.refuse(413, fmt::format("the body is larger than {} bytes, which is the limit of {}", limit,
-                                           request.path));
+    return handler.refuse(
+        413, fmt::format("the body is larger than {} bytes, which is the limit of {}", limit, request.path));
   };
   if (!admission.refusal && parser.content_length() && *parser.content_length() > admission.body_bytes) {
     admission.refusal = too_large(admission.body_bytes);
@@ -342,7 +343,7 @@ asio::awaitable<bool> HttpServer::Impl::serve_one(ConnectionPtr connection) {
   record.seconds = std::chrono::duration<double>(Clock::now() - start).count();
   record.notes = exchange->notes();
   handler.finished(record);
-  co_return complete && keep_alive && http11 && !draining;
+  co_return complete&& keep_alive&& http11 && !draining;
 }
 
 // On a worker.
@@ -372,8 +373,7 @@ asio::awaitable<bool> HttpServer::Impl::write(Connection& connection, std::strin
   while (!bytes.empty()) {
     const std::size_t count = std::min(bytes.size(), kPiece);
     connection.stream.expires_after(options.write_timeout);
-    auto [ec, written] =
-        co_await asio::async_write(connection.stream, asio::buffer(bytes.data(), count), kTuple);
+    auto [ec, written] = co_await asio::async_write(connection.stream, asio::buffer(bytes.data(), count), kTuple);
     if (ec) co_return false;
     bytes.remove_prefix(written);
   }
@@ -424,7 +424,7 @@ asio::awaitable<bool> HttpServer::Impl::refuse(Connection& connection, HttpRecor
   record.seconds = std::chrono::duration<double>(Clock::now() - start).count();
   handler.finished(record);
   if (record.complete && !keep_alive) co_await discard(connection);
-  co_return record.complete && keep_alive;
+  co_return record.complete&& keep_alive;
 }
 
 // A socket that is closed with bytes unread resets the connection, and the answer may be lost on its way.

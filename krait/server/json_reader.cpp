@@ -61,7 +61,8 @@ ApiResult<JsonReader> JsonReader::parse(std::string_view text) {
   try {
     document->root = Json::parse(text, watch);
   } catch (const Json::parse_error& error) {
-    return std::unexpected(ApiError{.message = fmt::format("the body is no JSON: {}", error.what()), .code = "malformed_json"});
+    return std::unexpected(
+        ApiError{.message = fmt::format("the body is no JSON: {}", error.what()), .code = "malformed_json"});
   }
   if (too_deep) {
     return std::unexpected(

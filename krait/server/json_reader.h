@@ -35,9 +35,9 @@ class JsonReader {
 
   enum class Kind { absent, boolean, number, text, array, object };
   Kind kind(std::string_view name) const;
-  Kind first_kind(std::string_view name) const;  // of the first element of an array
+  Kind first_kind(std::string_view name) const;           // of the first element of an array
   std::vector<JsonReader> arrays(std::string_view name);  // the elements of an array, each as its member "items"
-  std::string dump(std::string_view name) const;         // the member as JSON
+  std::string dump(std::string_view name) const;          // the member as JSON
 
   // The caller's own complaint about a member.
   void complain(std::string_view name, std::string message, std::string code = {});

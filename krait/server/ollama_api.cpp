@@ -77,7 +77,9 @@ class OllamaFormat : public AnswerFormat {
     line["done"] = false;
     return dump(line) + "\n";
   }
-  std::string closing(std::size_t, const SequenceResult& result) const override { return dump(last(result, "")) + "\n"; }
+  std::string closing(std::size_t, const SequenceResult& result) const override {
+    return dump(last(result, "")) + "\n";
+  }
   std::string end(std::span<const SequenceResult>) const override { return {}; }
   std::string failure(const ApiError& error) const override { return ollama_error_body(error) + "\n"; }
 

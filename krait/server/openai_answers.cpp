@@ -61,8 +61,7 @@ class OpenAiFormat : public AnswerFormat {
 
   std::string stream_type() const override { return std::string(kEventStream); }
 
-  std::string piece(std::size_t index, const std::string& text,
-                    std::span<const ShownLogprob> logprobs) const override {
+  std::string piece(std::size_t index, const std::string& text, std::span<const ShownLogprob> logprobs) const override {
     if (text.empty() && logprobs.empty()) return {};
     return event(piece_choice(index, text, logprobs));
   }
@@ -125,8 +124,7 @@ class CompletionFormat final : public OpenAiFormat {
             {"finish_reason", finish_reason(result.reason)}};
   }
 
-  Json piece_choice(std::size_t index, const std::string& text,
-                    std::span<const ShownLogprob> logprobs) const override {
+  Json piece_choice(std::size_t index, const std::string& text, std::span<const ShownLogprob> logprobs) const override {
     return {{"index", index},
             {"text", text},
             {"logprobs", logprobs.empty() ? Json(nullptr) : logprobs_of(logprobs)},
@@ -176,8 +174,7 @@ class ChatFormat final : public OpenAiFormat {
             {"finish_reason", finish_reason(result.reason)}};
   }
 
-  Json piece_choice(std::size_t index, const std::string& text,
-                    std::span<const ShownLogprob> logprobs) const override {
+  Json piece_choice(std::size_t index, const std::string& text, std::span<const ShownLogprob> logprobs) const override {
     Json delta = Json::object();
     if (!text.empty()) delta["content"] = text;
     return {{"index", index},
@@ -225,8 +222,6 @@ std::string tokens_body(std::span<const formats::TokenId> tokens) {
   return dump({{"tokens", std::vector<formats::TokenId>(tokens.begin(), tokens.end())}, {"count", tokens.size()}});
 }
 
-std::string text_body(std::string_view text) {
-  return dump({{"prompt", text}, {"content", text}});
-}
+std::string text_body(std::string_view text) { return dump({{"prompt", text}, {"content", text}}); }
 
 }  // namespace krait::server

@@ -13,8 +13,8 @@ constexpr std::int64_t kLargestId = std::numeric_limits<formats::TokenId>::max()
 
 // A JSON number may be any integer; a seed is taken by its bits.
 std::optional<std::uint64_t> seed_of(JsonReader& body) {
-  const auto seed = body.integer("seed", std::numeric_limits<std::int64_t>::min(),
-                                 std::numeric_limits<std::int64_t>::max());
+  const auto seed =
+      body.integer("seed", std::numeric_limits<std::int64_t>::min(), std::numeric_limits<std::int64_t>::max());
   return seed ? std::optional(static_cast<std::uint64_t>(*seed)) : std::nullopt;
 }
 
@@ -100,7 +100,8 @@ std::vector<ChatMessage> read_messages(JsonReader& body) {
     message.role = reader.text("role").value_or("");
     if (message.role != "system" && message.role != "developer" && message.role != "user" &&
         message.role != "assistant" && message.role != "tool") {
-      reader.complain("role", fmt::format("must be system, developer, user, assistant or tool, not \"{}\"", message.role));
+      reader.complain("role",
+                      fmt::format("must be system, developer, user, assistant or tool, not \"{}\"", message.role));
     }
     if (reader.kind("content") == JsonReader::Kind::array) {
       for (JsonReader& part : reader.objects("content")) {
@@ -113,7 +114,8 @@ std::vector<ChatMessage> read_messages(JsonReader& body) {
     } else {
       message.content = reader.text("content").value_or("");
     }
-    if (reader.has("tool_calls")) reader.complain("tool_calls", "tool calls are not supported", "unsupported_parameter");
+    if (reader.has("tool_calls"))
+      reader.complain("tool_calls", "tool calls are not supported", "unsupported_parameter");
     messages.push_back(std::move(message));
   }
   return messages;
@@ -187,7 +189,8 @@ ApiResult<CompletionRequest> parse_completion_request(std::string_view text, con
     default: body.complain("prompt", "must be a string, an array of strings, or token ids");
   }
   if (static_cast<std::int64_t>(request.prompts.size()) > limits.most_prompts) {
-    body.complain("prompt", fmt::format("holds {} prompts; {} are allowed", request.prompts.size(), limits.most_prompts));
+    body.complain("prompt",
+                  fmt::format("holds {} prompts; {} are allowed", request.prompts.size(), limits.most_prompts));
   }
   return checked(body, std::move(request));
 }

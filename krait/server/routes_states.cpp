@@ -52,7 +52,8 @@ std::optional<double> ttl_of(const HttpRequest& request, std::optional<ApiError>
   double seconds = 0;
   const auto [end, ec] = std::from_chars(text->data(), text->data() + text->size(), seconds);
   if (ec == std::errc() && end == text->data() + text->size() && seconds >= 0) return seconds;
-  error = ApiError{.message = fmt::format("ttl_seconds: \"{}\" is no number of seconds", *text), .param = "ttl_seconds"};
+  error =
+      ApiError{.message = fmt::format("ttl_seconds: \"{}\" is no number of seconds", *text), .param = "ttl_seconds"};
   return std::nullopt;
 }
 

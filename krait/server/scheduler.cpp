@@ -23,7 +23,7 @@ std::int64_t prompt_cut(std::int64_t left, std::int64_t most, std::int64_t grid)
 Scheduler::Scheduler(const SchedulerOptions& options, const CostModel& cost) : options_(options), cost_(cost) {
   KRAIT_CHECK(options.slots > 0 && options.most_begun >= options.slots, "{} slots, {} begun", options.slots,
               options.most_begun);
-  KRAIT_CHECK(options.grid > 0 && options.most_step_tokens > options.grid && options.most_step_rows > 0,
+  KRAIT_CHECK(options.grid > 0 && options.most_step_tokens > options.grid && options.most_step_rows > 1,
               "grid {}, {} tokens and {} rows to a step", options.grid, options.most_step_tokens,
               options.most_step_rows);
 }
@@ -182,12 +182,15 @@ Scheduler::Selection Scheduler::select(double now, std::int64_t begin_at_most) {
 std::vector<Scheduler::Work> Scheduler::step(double now) {
   std::vector<std::pair<std::uint64_t, Id>> decoding;  // by when they last took part
   for (const auto& [id, sequence] : sequences_) {
-    if (sequence.phase == Phase::running && sequence.prompt_left == 0) decoding.emplace_back(sequence.last_step, id);
+    if (sequence.phase == Phase::running && sequence.prompt_left == 0) decoding.emplace_back(sequence.last_turn, id);
   }
   std::ranges::sort(decoding);
+  // A prompt that ends wants a row as well; one is left for it, or decodes that fill all rows would keep it out for
+  // ever.
+  const std::int64_t most_decodes = options_.most_step_rows - (prefilling() > 0 ? 1 : 0);
   std::vector<Work> work;
   for (const auto& [last, id] : decoding) {
-    if (std::ssize(work) == options_.most_step_rows) break;
+    if (std::ssize(work) == most_decodes) break;
     work.push_back({.id = id, .prompt_tokens = 0});
   }
   add_pieces(work, std::ssize(work), now);
@@ -266,10 +269,9 @@ void Scheduler::stepped(std::span<const Work> work, double seconds, double now) 
   };
   double total = 0;
   for (const Work& part : work) total += weight(part);
-  ++steps_;
   for (const Work& part : work) {
     Sequence& sequence = at(part.id);
-    sequence.last_step = steps_;
+    sequence.last_turn = ++turns_;
     shares_.charge(sequence.key, total > 0 ? seconds * weight(part) / total : 0);
     if (part.prompt_tokens == 0) {
       ++sequence.generated;
@@ -277,8 +279,7 @@ void Scheduler::stepped(std::span<const Work> work, double seconds, double now) 
     }
     sequence.prompt_left -= part.prompt_tokens;
     sequence.until_cut -= part.prompt_tokens;
-    KRAIT_CHECK(sequence.prompt_left >= 0 && sequence.until_cut >= 0, "read {} tokens too many",
-                -sequence.until_cut);
+    KRAIT_CHECK(sequence.prompt_left >= 0 && sequence.until_cut >= 0, "read {} tokens too many", -sequence.until_cut);
     if (sequence.until_cut == 0) sequence.until_cut = sequence.prompt_left;  // until the owner says more
   }
   (void)now;
@@ -307,8 +308,8 @@ double Scheduler::predicted_wait(const Arrival& arrival) const {
   }
   // Keys take turns, so of another's queue no more stands before it than of its own.
   const auto own = queues.find(arrival.key);
-  const std::size_t turns = options_.fair ? (own == queues.end() ? 0 : own->second.size()) + 1
-                                          : std::numeric_limits<std::size_t>::max();
+  const std::size_t turns =
+      options_.fair ? (own == queues.end() ? 0 : own->second.size()) + 1 : std::numeric_limits<std::size_t>::max();
   while (std::ssize(free_at) < options_.slots) free_at.push(0);
   const auto take = [&](const Sequence& sequence) {
     const double start = free_at.top();
@@ -317,7 +318,8 @@ double Scheduler::predicted_wait(const Arrival& arrival) const {
     prompt_tokens += static_cast<double>(sequence.prompt_left);
   };
   for (const auto& [key, queue] : queues) {
-    for (const Sequence* sequence : queue | std::views::take(static_cast<std::ptrdiff_t>(std::min(turns, queue.size())))) {
+    for (const Sequence* sequence :
+         queue | std::views::take(static_cast<std::ptrdiff_t>(std::min(turns, queue.size())))) {
       take(*sequence);
     }
   }

@@ -1,6 +1,6 @@
 // Decides what the engine does next: which sequences take part, how much of which prompt is read beside the ones that
-// decode, who is parked for whom, and how long a newcomer would wait. Pure: it has no thread, no clock and no engine, it
-// is told what happened and when. The loop (generation_loop.h) and the simulations of the tests run the same code.
+// decode, who is parked for whom, and how long a newcomer would wait. Pure: it has no thread, no clock and no engine,
+// it is told what happened and when. The loop (generation_loop.h) and the simulations of the tests run the same code.
 //
 //   select(now)  who takes part from now on: park these, run those
 //   step(now)    what the next step holds: a token of each that decodes, and pieces of prompts
@@ -112,10 +112,10 @@ class Scheduler {
     std::int64_t until_cut = 0;
     std::int64_t max_tokens = 0;
     std::int64_t generated = 0;
-    double since = 0;      // in this phase
+    double since = 0;       // in this phase
     double not_before = 0;  // of parked ones
-    int level = 0;         // the priority it was given its slot at
-    std::uint64_t last_step = 0;
+    int level = 0;          // the priority it was given its slot at
+    std::uint64_t last_turn = 0;
   };
   std::int64_t count(Phase phase) const;
   Sequence& at(Id id);
@@ -129,9 +129,9 @@ class Scheduler {
   CostModel cost_;
   FairShares shares_;
   std::map<Id, Sequence> sequences_;
-  std::uint64_t steps_ = 0;
-  double credit_ = 0;          // seconds that prompts have been kept from
-  double said_of_allowed_ = 1; // mean of generated / max_tokens of those that finished
+  std::uint64_t turns_ = 0;
+  double credit_ = 0;           // seconds that prompts have been kept from
+  double said_of_allowed_ = 1;  // mean of generated / max_tokens of those that finished
 };
 
 }  // namespace krait::server

@@ -49,13 +49,15 @@ void Sequence::begin(runtime::StateStore* store) {
     session_.emplace(engine_);
   }
   fed_ = session_->position();
-  next_snapshot_ = 0;
   if (first) {
     lookup_ = std::move(found.lookup);
     reused_ = fed_;
-  } else {
-    lookup_.snapshots.clear();
   }
+  // Also where it begins again: these are cuts, and cuts have to be the same.
+  const auto& snapshots = lookup_.snapshots;
+  next_snapshot_ = static_cast<std::size_t>(
+      std::ranges::find_if(snapshots, [&](const auto& snapshot) { return snapshot.position > fed_; }) -
+      snapshots.begin());
 }
 
 void Sequence::restart() {

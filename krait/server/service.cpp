@@ -143,21 +143,24 @@ HttpHandler::Admission Service::admit(HttpRequest& head) {
     return {.refusal = std::move(answer)};
   }
   if (found.route == nullptr) {
-    return refused(error_of_status(405, fmt::format("{} does not take {}, but {}", head.path, head.method, found.allowed)),
-                   {{"allow", found.allowed}});
+    return refused(
+        error_of_status(405, fmt::format("{} does not take {}, but {}", head.path, head.method, found.allowed)),
+        {{"allow", found.allowed}});
   }
   if (!found.route->open) {
     const auto name = keys_.name_of(head.header("authorization"), head.header("x-api-key"));
     if (!name) {
-      ApiError error = error_of_status(401, "no valid API key came with the request: send it as "
-                                            "\"Authorization: Bearer KEY\"");
+      ApiError error = error_of_status(401,
+                                       "no valid API key came with the request: send it as "
+                                       "\"Authorization: Bearer KEY\"");
       error.code = "invalid_api_key";
       return refused(std::move(error), {{"www-authenticate", "Bearer"}});
     }
     head.key = *name;
     if (!keys_.begin(head.key)) {
-      ApiError error = error_of_status(429, fmt::format("{} requests of this key are being answered, which is its limit",
-                                                        keys_.limits_of(head.key).requests));
+      ApiError error =
+          error_of_status(429, fmt::format("{} requests of this key are being answered, which is its limit",
+                                           keys_.limits_of(head.key).requests));
       error.code = "too_many_requests";
       error.retry_after_seconds = 1;
       return refused(std::move(error));
@@ -279,8 +282,7 @@ ApiResult<ShownState> Service::keep(const std::string& owner, runtime::State sta
                                     std::vector<formats::TokenId> tokens, std::optional<double> ttl_seconds) {
   const auto now = ShelfClock::now();
   const std::uint64_t bytes = model_.bytes_of(state);
-  auto kept = shelf_.put(owner, keys_.limits_of(owner), std::move(state), std::move(tokens), bytes,
-                         ttl_seconds, now);
+  auto kept = shelf_.put(owner, keys_.limits_of(owner), std::move(state), std::move(tokens), bytes, ttl_seconds, now);
   if (!kept) return std::unexpected(std::move(kept).error());
   return ShownState{kept->id, kept->bytes, kept->state.position(),
                     std::chrono::duration<double>(kept->expires - now).count()};
@@ -310,8 +312,8 @@ void Service::generate(const ExchangePtr& exchange, std::span<const Input> input
   plan.per_prompt = static_cast<std::size_t>(parameters.n);
   plan.sequences_per_prompt = static_cast<std::size_t>(parameters.best_of);
   if (parameters.return_state) {
-    plan.keep_state = [this, owner = request.key](
-                          runtime::State state, std::vector<formats::TokenId> tokens) -> ApiResult<ShownState> {
+    plan.keep_state = [this, owner = request.key](runtime::State state,
+                                                  std::vector<formats::TokenId> tokens) -> ApiResult<ShownState> {
       return keep(owner, std::move(state), std::move(tokens), std::nullopt);
     };
   }

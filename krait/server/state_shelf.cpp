@@ -51,9 +51,8 @@ ApiResult<KeptState> StateShelf::put(std::string owner, const KeyLimits& limits,
 }
 
 ApiResult<KeptState> StateShelf::put_as(const std::string& id, std::string owner, const KeyLimits& limits,
-                                        runtime::State state, std::vector<formats::TokenId> tokens,
-                                        std::uint64_t bytes, std::optional<double> ttl_seconds,
-                                        ShelfClock::time_point now) {
+                                        runtime::State state, std::vector<formats::TokenId> tokens, std::uint64_t bytes,
+                                        std::optional<double> ttl_seconds, ShelfClock::time_point now) {
   const std::lock_guard lock(mutex_);
   sweep(now);
   const auto present = states_.find(id);
@@ -71,21 +70,21 @@ ApiResult<KeptState> StateShelf::put_as(const std::string& id, std::string owner
     return std::unexpected(full(fmt::format("{} states are kept for this key, which is its limit", count)));
   }
   if (bytes > limits.state_bytes || total > limits.state_bytes - bytes) {
-    return std::unexpected(full(fmt::format("the states of this key would take {} bytes; its limit is {}",
-                                            total + bytes, limits.state_bytes)));
+    return std::unexpected(full(
+        fmt::format("the states of this key would take {} bytes; its limit is {}", total + bytes, limits.state_bytes)));
   }
   if (present == states_.end() && static_cast<std::int64_t>(states_.size()) >= options_.states) {
     return std::unexpected(full(fmt::format("the server keeps {} states, which is its limit", states_.size())));
   }
   const double seconds = std::min(ttl_seconds.value_or(options_.ttl.count()), options_.longest_ttl.count());
-  KeptState kept{.id = id,
-                 .owner = std::move(owner),
-                 .state = std::move(state),
-                 .tokens = std::move(tokens),
-                 .bytes = bytes,
-                 .made = now,
-                 .expires = now + std::chrono::duration_cast<ShelfClock::duration>(
-                                      std::chrono::duration<double>(seconds))};
+  KeptState kept{
+      .id = id,
+      .owner = std::move(owner),
+      .state = std::move(state),
+      .tokens = std::move(tokens),
+      .bytes = bytes,
+      .made = now,
+      .expires = now + std::chrono::duration_cast<ShelfClock::duration>(std::chrono::duration<double>(seconds))};
   states_[id] = kept;
   return kept;
 }

@@ -42,8 +42,8 @@ class StateShelf {
 
   // The id that was given to it, or 507 when a quota is full.
   ApiResult<KeptState> put(std::string owner, const KeyLimits& limits, runtime::State state,
-                           std::vector<formats::TokenId> tokens, std::uint64_t bytes,
-                           std::optional<double> ttl_seconds, ShelfClock::time_point now);
+                           std::vector<formats::TokenId> tokens, std::uint64_t bytes, std::optional<double> ttl_seconds,
+                           ShelfClock::time_point now);
   // The same under an id of the client's; a state of that id and owner is replaced.
   ApiResult<KeptState> put_as(const std::string& id, std::string owner, const KeyLimits& limits, runtime::State state,
                               std::vector<formats::TokenId> tokens, std::uint64_t bytes,

@@ -13,7 +13,9 @@ TEST(ApiKeys, WithoutKeysEverybodyIsOneCaller) {
 
 TEST(ApiKeys, AreReadFromLinesAndFoundInBothHeaders) {
   ApiKeys keys({.requests = 9});
-  ASSERT_TRUE(keys.add_lines("# people\nalice sk-alice-1 requests=2 states=3 state_bytes=100 priority=5\n\n bob\tsk-bob-12 # no limits\n", "f"));
+  ASSERT_TRUE(keys.add_lines(
+      "# people\nalice sk-alice-1 requests=2 states=3 state_bytes=100 priority=5\n\n bob\tsk-bob-12 # no limits\n",
+      "f"));
   EXPECT_EQ(keys.name_of("Bearer sk-alice-1", ""), "alice");
   EXPECT_EQ(keys.name_of("bearer sk-bob-12", ""), "bob");
   EXPECT_EQ(keys.name_of("", "sk-bob-12"), "bob");

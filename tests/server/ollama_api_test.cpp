@@ -11,7 +11,8 @@ using nlohmann::json;
 
 TEST(OllamaRequests, StreamUnlessToldNotTo) {
   const auto request = parse_ollama_generate(R"({"model": "m", "prompt": "p", "options": {"num_predict": 7, "seed": 3,
-      "temperature": 0, "stop": ["\n"], "top_k": 5}})", {});
+      "temperature": 0, "stop": ["\n"], "top_k": 5}})",
+                                             {});
   ASSERT_TRUE(request) << request.error().message;
   EXPECT_TRUE(request->parameters.stream);
   EXPECT_EQ(request->parameters.max_tokens, 7);

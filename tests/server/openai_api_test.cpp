@@ -19,14 +19,14 @@ CompletionRequest completion(const std::string& body) {
 // The member that is complained about, and the whole complaint.
 std::pair<std::string, std::string> complaint(const std::string& body) {
   const auto request = parse_completion_request(body, {});
-  return request ? std::pair<std::string, std::string>("none", "") :
-                   std::pair(request.error().param, request.error().message);
+  return request ? std::pair<std::string, std::string>("none", "")
+                 : std::pair(request.error().param, request.error().message);
 }
 
 std::pair<std::string, std::string> chat_complaint(const std::string& body) {
   const auto request = parse_chat_request(body, {});
-  return request ? std::pair<std::string, std::string>("none", "") :
-                   std::pair(request.error().param, request.error().message);
+  return request ? std::pair<std::string, std::string>("none", "")
+                 : std::pair(request.error().param, request.error().message);
 }
 
 TEST(OpenAiRequests, DefaultsAreOpenAis) {
@@ -107,7 +107,8 @@ TEST(OpenAiRequests, WhatIsNoJsonIsRefused) {
     EXPECT_EQ(request.error().code, "malformed_json") << body;
     EXPECT_EQ(request.error().status, 400);
   }
-  const auto deep = parse_completion_request(R"({"prompt": "a", "x": )" + std::string(100, '[') + std::string(100, ']') + "}", {});
+  const auto deep =
+      parse_completion_request(R"({"prompt": "a", "x": )" + std::string(100, '[') + std::string(100, ']') + "}", {});
   ASSERT_FALSE(deep);
   EXPECT_NE(deep.error().message.find("nested"), std::string::npos);
 }
@@ -117,7 +118,8 @@ TEST(OpenAiRequests, ChatsHaveRolesAndTexts) {
       R"({"messages": [{"role": "system", "content": "s"},
                        {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}],
           "max_completion_tokens": 5, "max_tokens": 9, "logprobs": true, "top_logprobs": 2,
-          "stream": true, "stream_options": {"include_usage": true}})", {});
+          "stream": true, "stream_options": {"include_usage": true}})",
+      {});
   ASSERT_TRUE(request) << request.error().message;
   ASSERT_EQ(request->messages.size(), 2u);
   EXPECT_EQ(request->messages[1].content, "ab");
@@ -130,7 +132,8 @@ TEST(OpenAiRequests, ChatsHaveRolesAndTexts) {
   EXPECT_EQ(chat_complaint(R"({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]})").first,
             "messages[0].content[0].type");
   EXPECT_EQ(chat_complaint(R"({"messages": [{"role": "user", "content": "a"}], "tools": [{}]})").first, "tools");
-  EXPECT_EQ(chat_complaint(R"({"messages": [{"role": "user", "content": "a"}], "top_logprobs": 1})").first, "top_logprobs");
+  EXPECT_EQ(chat_complaint(R"({"messages": [{"role": "user", "content": "a"}], "top_logprobs": 1})").first,
+            "top_logprobs");
 }
 
 TEST(OpenAiRequests, StatesNeedOneOfTextAndMessages) {
@@ -178,7 +181,8 @@ std::vector<std::string> events_of(const std::string& stream) {
   std::vector<std::string> events;
   for (std::size_t at = 0; at < stream.size();) {
     const std::size_t end = stream.find("\n\n", at);
-    if (end == std::string::npos || stream.compare(at, 6, "data: ") != 0) throw std::runtime_error("no event: " + stream);
+    if (end == std::string::npos || stream.compare(at, 6, "data: ") != 0)
+      throw std::runtime_error("no event: " + stream);
     events.push_back(stream.substr(at + 6, end - at - 6));
     at = end + 2;
   }
@@ -203,7 +207,8 @@ TEST(OpenAiAnswers, AChatStreamEndsWithItsUsageAndDone) {
 TEST(OpenAiAnswers, HalfCharactersDoNotBreakJson) {
   SequenceResult result = result_of("\xc3\xa4", runtime::FinishReason::kLength);
   result.with_logprobs = true;
-  result.logprobs = {{.token = "\xc3", .logprob = -1, .top = {{"\xc3", -1.0F}, {"\xe2", -2.0F}}}, {.token = "\xa4", .logprob = 0}};
+  result.logprobs = {{.token = "\xc3", .logprob = -1, .top = {{"\xc3", -1.0F}, {"\xe2", -2.0F}}},
+                     {.token = "\xa4", .logprob = 0}};
   const json chat = json::parse(chat_format({})->whole({&result, 1}));
   const json& first = chat["choices"][0]["logprobs"]["content"][0];
   EXPECT_EQ(first["bytes"], json::array({0xc3}));

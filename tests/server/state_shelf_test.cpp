@@ -68,7 +68,8 @@ TEST(StateShelf, AnIdOfOnesOwnIsReplacedAndOthersAreNot) {
 
 TEST(StateShelf, IdsAreTold) {
   EXPECT_TRUE(StateShelf::fit_for_id("st_0-A"));
-  for (const std::string& id : {std::string(), std::string("a/b"), std::string("a b"), std::string("ä"), std::string(65, 'a')}) {
+  for (const std::string& id :
+       {std::string(), std::string("a/b"), std::string("a b"), std::string("ä"), std::string(65, 'a')}) {
     EXPECT_FALSE(StateShelf::fit_for_id(id)) << id;
   }
 }
