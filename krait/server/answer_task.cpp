@@ -100,7 +100,7 @@ void AnswerTask::fail_all(const ApiError& error) {
   } else if (exchange_->send(plan_.format->failure(error))) {
     exchange_->end();
   } else {
-    exchange_->abort();
+    exchange_->cut();
   }
   cancel_all();
 }

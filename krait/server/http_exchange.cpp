@@ -57,7 +57,7 @@ void QueuedExchange::end() {
   wake_();
 }
 
-void QueuedExchange::abort() {
+void QueuedExchange::cut() {
   {
     const std::lock_guard lock(mutex_);
     stage_ = Stage::gone;

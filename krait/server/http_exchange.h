@@ -24,7 +24,7 @@ class QueuedExchange final : public Exchange {
   void begin(HttpAnswer head) override;
   bool send(std::string_view piece) override;
   void end() override;
-  void abort() override;
+  void cut() override;
   void on_gone(std::function<void()> act) override;
   void note(std::string_view name, std::string_view value) override;
 

@@ -53,7 +53,7 @@ class Exchange {
   virtual bool send(std::string_view piece) = 0;
   virtual void end() = 0;
   // Gives the connection up in the middle of an answer, so that the client sees that it is not whole.
-  virtual void abort() = 0;
+  virtual void cut() = 0;
 
   // Called once when the client is gone before the answer was complete, at once when it is gone already. On any thread,
   // and perhaps with locks of the exchange's writer held: it must not call the exchange.

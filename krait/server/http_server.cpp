@@ -350,7 +350,7 @@ asio::awaitable<bool> HttpServer::Impl::serve_one(ConnectionPtr connection) {
 void HttpServer::Impl::answer(const std::shared_ptr<QueuedExchange>& exchange) {
   const auto give_up = [&](int status, const std::string& message) {
     if (exchange->begun()) {
-      exchange->abort();
+      exchange->cut();
     } else {
       exchange->note("error", message);
       exchange->respond(handler.refuse(status, message));

@@ -198,7 +198,7 @@ class CorsExchange final : public Exchange {
   void begin(HttpAnswer head) override { inner_->begin(with_headers(std::move(head))); }
   bool send(std::string_view piece) override { return inner_->send(piece); }
   void end() override { inner_->end(); }
-  void abort() override { inner_->abort(); }
+  void cut() override { inner_->cut(); }
   void on_gone(std::function<void()> act) override { inner_->on_gone(std::move(act)); }
   void note(std::string_view name, std::string_view value) override { inner_->note(name, value); }
 
