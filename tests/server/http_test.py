@@ -6,9 +6,14 @@ usage: http_test.py KRAIT_BINARY [unittest arguments]
 import http.client
 import json
 import os
+import random
 import signal
+import shutil
 import socket
+import subprocess
 import sys
+import tempfile
+import threading
 import time
 import unittest
 
@@ -18,6 +23,12 @@ from served import Served, events, key_file  # noqa: E402
 BINARY = os.path.abspath(sys.argv.pop(1))
 PROMPT = "Once upon a time there was a fox"
 LONG = {"prompt": PROMPT, "max_tokens": 60000, "ignore_eos": True, "stream": True, "temperature": 1.0}
+
+
+def krait_run(*arguments):
+    """The text of the program that serves nobody."""
+    run = subprocess.run([BINARY, "run", "--greedy", "--json", *arguments], capture_output=True, text=True, check=True)
+    return json.loads(run.stdout)["text"]
 
 
 class Shared(unittest.TestCase):
@@ -33,6 +44,11 @@ class Shared(unittest.TestCase):
 
     def tearDown(self):
         self.assertTrue(self.server.until(self.server.no_sequences), "sequences are left over")
+
+    def folder(self):
+        folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, folder)
+        return folder
 
     def complete(self, **body):
         return self.server.json("POST", "/v1/completions", {"temperature": 0, "max_tokens": 12, **body})
@@ -63,10 +79,7 @@ class Answers(Shared):
         answer = self.complete(prompt=PROMPT, max_tokens=30)
         self.assertEqual(answer["object"], "text_completion")
         self.assertEqual(answer["usage"]["completion_tokens"], 30)
-        import subprocess
-        run = subprocess.run([BINARY, "run", "--greedy", "-n", "30", "--json", PROMPT], capture_output=True, text=True,
-                             check=True)
-        self.assertEqual(answer["choices"][0]["text"], json.loads(run.stdout)["text"])
+        self.assertEqual(answer["choices"][0]["text"], krait_run("-n", "30", PROMPT))
 
     def test_a_stream_has_the_text_of_the_whole_answer(self):
         whole = self.complete(prompt=PROMPT, max_tokens=30)
@@ -315,17 +328,11 @@ class States(Shared):
         self.assertEqual(fork["position"], first["state"]["position"])
         turn = " Then the king came."
         onward = self.complete(state=fork["id"], prompt=turn, max_tokens=20)["choices"][0]["text"]
-        tokens = []
-        for text, special in ((PROMPT, True), (turn, False)):
-            tokens.append(self.server.json("POST", "/tokenize", {"prompt": text, "add_special_tokens": special})["tokens"])
-        # The same tokens in one prompt: those of the reply are the ones that the state holds.
-        reply = self.complete(prompt=PROMPT, max_tokens=15, logprobs=0)["choices"][0]["logprobs"]["tokens"]
-        middle = []
-        for token in reply:
-            middle += self.server.json("POST", "/tokenize", {"prompt": token, "add_special_tokens": False})["tokens"]
-        if len(middle) == 15:
-            whole = self.complete(prompt=tokens[0] + middle + tokens[1], max_tokens=20)["choices"][0]["text"]
-            self.assertEqual(onward, whole)
+        # krait run goes on from the same file with the same words.
+        path = os.path.join(self.folder(), "reply.state")
+        with open(path, "wb") as file:
+            file.write(self.server.ask("GET", f"/v1/states/{fork['id']}")[2])
+        self.assertEqual(onward, krait_run("--state", path, "-n", "20", turn))
         # One fork that went on leaves the other where it was.
         self.assertEqual(self.complete(state=first["state"]["id"], prompt=turn, max_tokens=20)["choices"][0]["text"], onward)
 
@@ -361,6 +368,67 @@ class Keys(unittest.TestCase):
         lines = [json.loads(line) for line in server.log]
         self.assertTrue(any(line["key"] == "bob" and line["status"] == 200 and line.get("tokens") for line in lines))
         self.assertFalse(any("sk-" in line for line in server.log))
+
+
+class Crowd(unittest.TestCase):
+    def visit(self, server, chance, outcomes):
+        """One client of many: it may be well-behaved, hasty, or wrong."""
+        kind = chance.choice(("whole", "stream", "leaves", "broken", "large", "state"))
+        if kind == "whole":
+            text = server.json("POST", "/v1/completions", {"prompt": PROMPT, "max_tokens": 20, "temperature": 0})
+            outcomes.append((kind, text["choices"][0]["text"]))
+        elif kind == "stream":
+            body = server.ask("POST", "/v1/completions", {"prompt": PROMPT, "max_tokens": 20, "temperature": 0,
+                                                          "stream": True})[2]
+            got = events(body)
+            outcomes.append((kind, "".join(event["choices"][0]["text"] for event in got[:-1])))
+        elif kind == "leaves":
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)
+            connection.request("POST", "/v1/completions", json.dumps(LONG))
+            answer = connection.getresponse()
+            answer.read(chance.randrange(1, 2000))
+            answer.close()
+            connection.close()
+            outcomes.append((kind, answer.status))
+        elif kind == "broken":
+            outcomes.append((kind, server.ask("POST", "/v1/chat/completions", "{")[0]))
+        elif kind == "large":
+            outcomes.append((kind, server.ask("POST", "/v1/completions", b" " * 200000)[0]))
+        else:
+            state = server.json("POST", "/v1/states", {"text": PROMPT}, status=201)
+            text = server.json("POST", "/v1/completions", {"state": state["id"], "max_tokens": 20, "temperature": 0})
+            server.json("DELETE", f"/v1/states/{state['id']}")
+            outcomes.append((kind, text["choices"][0]["text"]))
+
+    def test_everybody_gets_an_answer_and_nothing_is_left(self):
+        server = Served(BINARY, "--max-body", 100000)
+        expected = krait_run("-n", "20", PROMPT)
+        outcomes, broken = [], []
+
+        def client(seed):
+            chance = random.Random(seed)
+            for _ in range(6):
+                try:
+                    self.visit(server, chance, outcomes)
+                except Exception as error:  # of any kind: it is shown below
+                    broken.append((seed, repr(error)))
+
+        clients = [threading.Thread(target=client, args=(seed,)) for seed in range(32)]
+        for one in clients:
+            one.start()
+        for one in clients:
+            one.join()
+        self.assertEqual(broken, [])
+        self.assertEqual(len(outcomes), 32 * 6)
+        for kind, outcome in outcomes:
+            wanted = {"leaves": 200, "broken": 400, "large": 413}.get(kind, expected)
+            self.assertEqual(outcome, wanted, kind)
+        self.assertTrue(server.until(server.no_sequences, 20))
+        self.assertEqual(server.metric("krait_kept_states"), 0)
+        self.assertEqual(server.metric("krait_requests_failed_total"), 0)
+        # The one that asks.
+        self.assertTrue(server.until(lambda: server.metric("krait_http_connections") == 1, 20))
+        self.assertEqual(server.stop(), 0)
 
 
 class Ending(unittest.TestCase):
