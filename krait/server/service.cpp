@@ -157,7 +157,7 @@ HttpHandler::Admission Service::admit(HttpRequest& head) {
       return refused(std::move(error), {{"www-authenticate", "Bearer"}});
     }
     head.key = *name;
-    if (!keys_.begin(head.key)) {
+    if (counts(*found.route) && !keys_.begin(head.key)) {
       ApiError error =
           error_of_status(429, fmt::format("{} requests of this key are being answered, which is its limit",
                                            keys_.limits_of(head.key).requests));
@@ -170,12 +170,15 @@ HttpHandler::Admission Service::admit(HttpRequest& head) {
   switch (found.route->body) {
     case Body::none: admission.body_bytes = 0; break;
     case Body::json: admission.body_bytes = options_.body_bytes; break;
-    // A state that grows with its text may take all of the memory for states, and the header of an object beside it.
-    case Body::state:
+    // The header of an object, the state, and beside it logits and the tokens that it has read. A state that grows with
+    // its text may take all of the memory for states.
+    case Body::state: {
+      const runtime::StatePool& states = model_.engine->states();
+      const std::uint64_t largest = states.bytes_per_state() * (states.page_bytes() > 0 ? states.capacity() : 1);
       admission.body_bytes = formats::kStateFileMaximumHeader + options_.body_bytes +
-                             std::min(keys_.limits_of(head.key).state_bytes,
-                                      model_.engine->states().capacity() * model_.engine->states().bytes_per_state());
+                             std::min(keys_.limits_of(head.key).state_bytes, largest);
       break;
+    }
   }
   return admission;
 }
@@ -224,7 +227,7 @@ void Service::handle(std::shared_ptr<Exchange> exchange) {
 
 void Service::finished(const HttpRecord& record) {
   const Match found = match(record.method, record.path);
-  if (record.admitted && found.route != nullptr && !found.route->open) keys_.end(record.key);
+  if (record.admitted && found.route != nullptr && counts(*found.route)) keys_.end(record.key);
   {
     const std::lock_guard lock(counts_mutex_);
     ++requests_[{found.route != nullptr ? found.route->path : "other", record.status}];

@@ -63,6 +63,8 @@ class Service final : public HttpHandler {
     std::string id;
     std::string allowed;  // the path's methods
   };
+  // Against the requests that a key may have at once: looking at the server is always allowed.
+  static bool counts(const Route& route) { return !route.open && route.body != Body::none; }
   static std::span<const Route> routes();
   static Match match(const std::string& method, const std::string& path);
 

@@ -283,9 +283,11 @@ class Connections(Shared):
         status, headers, body = self.server.ask("POST", "/v1/completions", {"prompt": "a"})
         self.assertEqual((status, json.loads(body)["error"]["code"]), (429, "too_many_requests"))
         self.assertGreaterEqual(int(headers["retry-after"]), 1)
+        self.assertEqual(self.server.ask("GET", "/metrics")[0], 200)
         for stream in streams:
             stream.close()
-        self.assertTrue(self.server.until(lambda: self.server.ask("GET", "/v1/models")[0] == 200, 10))
+        self.assertTrue(self.server.until(
+            lambda: self.server.ask("POST", "/v1/completions", {"prompt": "a", "max_tokens": 1})[0] == 200, 10))
 
 
 class States(Shared):
