@@ -129,6 +129,7 @@ struct GenerationStatistics {
   std::uint64_t cancelled = 0;
   std::map<std::string, std::uint64_t> finished;  // by the words of FinishReason
   std::uint64_t parkings = 0;
+  std::uint64_t restarts = 0;  // sequences that had to give their state up and begin again
   std::uint64_t steps = 0;
   std::uint64_t prefill_tokens = 0;  // computed
   std::uint64_t reused_tokens = 0;

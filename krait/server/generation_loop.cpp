@@ -330,6 +330,7 @@ bool GenerationLoop::make_room(std::vector<Work>& batch) {
     member.sequence.restart();
     const std::lock_guard lock(mutex_);
     scheduler_.restart(id, now());
+    ++statistics_.restarts;
     return true;
   }
   fail(batch.front().id, {ErrorCode::kResourceExhausted,
@@ -345,6 +346,7 @@ void GenerationLoop::blame(std::span<const Work> batch, const Error& error) {
     sequence.restart();
     const std::lock_guard lock(mutex_);
     scheduler_.restart(part.id, now());
+    ++statistics_.restarts;
   }
 }
 
@@ -407,6 +409,7 @@ void GenerationLoop::fail(GenerationId id, Error error) {
   } catch (const std::exception&) {
     // A sink that throws has nobody else to tell.
   }
+  member = {};  // its state is free before anybody hears that all is done
   const std::lock_guard lock(mutex_);
   ++(cancelled ? statistics_.cancelled : statistics_.failed);
   scheduler_.remove(id);
@@ -414,9 +417,11 @@ void GenerationLoop::fail(GenerationId id, Error error) {
 }
 
 void GenerationLoop::end(GenerationId id) {
-  const auto member = members_.extract(id);
+  auto member = members_.extract(id);
+  const std::string reason(runtime::to_string(*member.mapped().sequence.reason()));
+  member = {};
   const std::lock_guard lock(mutex_);
-  ++statistics_.finished[std::string(runtime::to_string(*member.mapped().sequence.reason()))];
+  ++statistics_.finished[reason];
   scheduler_.finish(id);
   if (scheduler_.empty()) idle_.notify_all();
 }

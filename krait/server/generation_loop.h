@@ -3,8 +3,9 @@
 //
 // What a sequence says does not depend on who else is there, nor on being parked: dense products, scans and attention
 // give a row the same bits in any batch (docs/architecture.md, the law), and prompts are cut where that changes nothing
-// (scheduler.h). Weights that are used in place and states that are rounded are the exceptions: `batch_invariant` gives
-// these the same bits too, at the price of steps that are not shared.
+// (scheduler.h). The exceptions are weights that are used in place, states that are rounded, RWKV-7 in its authors'
+// layout and ranks of Mamba-3 that are no power of two: `batch_invariant` gives these the same bits too, at the price
+// of steps that are not shared.
 //
 // Nothing here ends the loop: what goes wrong fails the sequence it belongs to. Where a step of several sequences
 // throws, their states are not to be trusted; they begin again and step alone until it is known whose fault it was.

@@ -70,11 +70,9 @@ void Scheduler::remove(Id id) {
 }
 
 void Scheduler::finish(Id id) {
-  const Sequence& sequence = at(id);
-  if (sequence.max_tokens > 0) {
-    const double share = static_cast<double>(sequence.generated) / static_cast<double>(sequence.max_tokens);
-    said_of_allowed_ += (std::min(share, 1.0) - said_of_allowed_) / 16;  // of the last 16 or so
-  }
+  ++finished_;
+  const double weight = std::max(1.0 / 16, 1.0 / static_cast<double>(finished_ + 1));  // of the last 16 or so
+  mean_reply_ += weight * (static_cast<double>(at(id).generated) - mean_reply_);
   remove(id);
 }
 
@@ -286,9 +284,10 @@ void Scheduler::stepped(std::span<const Work> work, double seconds, double now) 
   cost_.observe(shape, seconds);
 }
 
+// However long it has been going on, as if replies ended at random: most stay far below what they are allowed.
 double Scheduler::expected_left(const Sequence& sequence) const {
-  return std::max(static_cast<double>(sequence.max_tokens) * said_of_allowed_ - static_cast<double>(sequence.generated),
-                  1.0);
+  const auto allowed = static_cast<double>(sequence.max_tokens - sequence.generated);
+  return std::max(std::min(allowed, mean_reply_), 1.0);
 }
 
 // As if slots were machines that take the sequences ahead in their order, each for as many steps as it has tokens left;

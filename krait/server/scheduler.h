@@ -67,7 +67,7 @@ class Scheduler {
 
   void add(Id id, Arrival arrival, double now);
   void remove(Id id);  // finished, failed or cancelled
-  // A finished sequence: remembers how much of what it might have said it did say.
+  // A finished sequence: remembers how long its reply was.
   void finish(Id id);
 
   struct Selection {
@@ -130,8 +130,9 @@ class Scheduler {
   FairShares shares_;
   std::map<Id, Sequence> sequences_;
   std::uint64_t turns_ = 0;
-  double credit_ = 0;           // seconds that prompts have been kept from
-  double said_of_allowed_ = 1;  // mean of generated / max_tokens of those that finished
+  double credit_ = 0;  // seconds that prompts have been kept from
+  std::uint64_t finished_ = 0;
+  double mean_reply_ = 256;  // tokens; the first guess counts as one reply
 };
 
 }  // namespace krait::server

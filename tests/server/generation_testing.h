@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "krait/models/synthetic.h"
 #include "krait/runtime/prefill.h"
 #include "krait/server/generation.h"
 
@@ -65,6 +66,12 @@ class Recorder final : public server::GenerationSink {
   int ends_ = 0;
 };
 
+// Whether rows of a step keep their bits whatever else is in it. The low-rank factors of RWKV-7 in its authors' layout
+// are no panels; Mamba-3 of rank 3 scans chunks of 64 / 3 rows, and cuts at multiples of 64 are no ends of these.
+inline bool keeps_bits_in_mixed_steps(const models::SyntheticShape& shape) {
+  return shape.architecture != "rwkv7" && (shape.rank & (shape.rank - 1)) == 0;
+}
+
 // What a request says when it has the engine for itself: the ordinary way of `krait run`.
 struct Alone {
   std::vector<formats::TokenId> tokens;
@@ -72,8 +79,8 @@ struct Alone {
   runtime::FinishReason reason;
 };
 inline Alone say_alone(runtime::Engine& engine, const formats::Tokenizer& tokenizer, std::int64_t drawable,
-                       const server::GenerationRequest& request) {
-  runtime::Prefilled prefilled = runtime::prefill(engine, nullptr, request.prompt);
+                       const server::GenerationRequest& request, runtime::StateStore* store = nullptr) {
+  runtime::Prefilled prefilled = runtime::prefill(engine, store, request.prompt);
   runtime::Sampler sampler(request.sampler, drawable);
   sampler.observe_prompt(request.prompt);
   Alone result;

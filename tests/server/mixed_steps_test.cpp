@@ -6,6 +6,7 @@
 
 #include "krait/server/scheduler.h"
 #include "tests/runtime/stored_states.h"
+#include "tests/server/generation_testing.h"
 #include "tests/support/tiny_models.h"
 
 namespace krait::server {
@@ -38,9 +39,10 @@ Bits alone(runtime::Engine& engine, std::span<const TokenId> prompt, std::span<c
   return bits;
 }
 
-// In each step a stranger decodes, another reads a piece of a prompt, before or behind.
+// In each step a stranger decodes, another reads a piece of a prompt, before or behind. Not `shared`: each has a step
+// of its own, as with batch_invariant.
 Bits beside_strangers(runtime::Engine& engine, std::span<const TokenId> prompt, std::span<const TokenId> after,
-                      std::int64_t grid, std::uint64_t seed) {
+                      std::int64_t grid, bool shared, std::uint64_t seed) {
   const std::int64_t vocabulary = engine.model().info().vocabulary;
   Random random(seed);
   Session session(engine);
@@ -70,7 +72,15 @@ Bits beside_strangers(runtime::Engine& engine, std::span<const TokenId> prompt, 
       std::swap(requests[0], requests[1]);
       own_row = 0;
     }
-    const runtime::LogitRows rows = engine.step(requests);
+    runtime::LogitRows rows;
+    if (shared) {
+      rows = engine.step(requests);
+    } else {
+      engine.step({&requests[1 - own_row], 1});
+      engine.step({&requests[2], 1});
+      rows = engine.step({&requests[own_row], 1});
+      own_row = 0;
+    }
     fed += count;
     if (fed >= std::ssize(prompt)) {
       const auto row = rows.row(static_cast<std::int64_t>(own_row));
@@ -84,15 +94,15 @@ Bits beside_strangers(runtime::Engine& engine, std::span<const TokenId> prompt, 
 
 class MixedSteps : public testing::TestWithParam<models::SyntheticShape> {};
 
-TEST_P(MixedSteps, ChangeNoBitOfASequence) {
-  const auto engine = tests::make_engine(GetParam(), {.threads = 2, .prefill_chunk = kChunk});
-  const auto solo = tests::make_engine(GetParam(), {.threads = 1, .prefill_chunk = kChunk});
+void expect_same_bits(const models::SyntheticShape& shape, std::int64_t grid, bool shared) {
+  const auto engine = tests::make_engine(shape, {.threads = 2, .prefill_chunk = kChunk});
+  const auto solo = tests::make_engine(shape, {.threads = 1, .prefill_chunk = kChunk});
   for (const std::int64_t length : {1, 2, 64, 65, 129, 200, 257, 385}) {
-    const auto prompt = random_tokens(length, GetParam().vocabulary, 11);
-    const auto after = random_tokens(6, GetParam().vocabulary, 12);
+    const auto prompt = random_tokens(length, shape.vocabulary, 11);
+    const auto after = random_tokens(6, shape.vocabulary, 12);
     const Bits expected = alone(*solo, prompt, after);
     for (std::uint64_t seed = 0; seed < 3; ++seed) {
-      const Bits got = beside_strangers(*engine, prompt, after, kGrid, seed);
+      const Bits got = beside_strangers(*engine, prompt, after, grid, shared, seed);
       ASSERT_EQ(got.logits.size(), expected.logits.size());
       for (std::size_t i = 0; i < got.logits.size(); ++i) {
         ASSERT_EQ(got.logits[i], expected.logits[i]) << length << " tokens, " << i << " tokens later, seed " << seed;
@@ -101,6 +111,13 @@ TEST_P(MixedSteps, ChangeNoBitOfASequence) {
     }
   }
 }
+
+TEST_P(MixedSteps, ChangeNoBitOfASequence) {
+  if (!tests::keeps_bits_in_mixed_steps(GetParam())) GTEST_SKIP() << "has batch_invariant for this";
+  expect_same_bits(GetParam(), kGrid, true);
+}
+
+TEST_P(MixedSteps, ChangeNoBitOfAnySequenceWhenTheyAreNotShared) { expect_same_bits(GetParam(), kChunk, false); }
 
 INSTANTIATE_TEST_SUITE_P(Architectures, MixedSteps, testing::ValuesIn(tests::kTinyModels), [](const auto& info) {
   std::string name(info.param.name);
