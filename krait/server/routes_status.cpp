@@ -50,6 +50,7 @@ void Service::metrics(const ExchangePtr& exchange, const std::string&) {
   out.counter("krait_requests_finished_total", "Sequences that ended, by why");
   for (const auto& [reason, count] : now.finished) out.sample(number(count), {{"reason", reason}});
   counter("krait_parkings_total", "Times a sequence was set aside for others", number(now.parkings));
+  counter("krait_restarts_total", "Sequences that gave their state up and began again", number(now.restarts));
   counter("krait_steps_total", "Steps of the engine", number(now.steps));
   counter("krait_prompt_tokens_computed_total", "Tokens of prompts that were computed", number(now.prefill_tokens));
   counter("krait_prompt_tokens_reused_total", "Tokens of prompts that a stored state stood for",
