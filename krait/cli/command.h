@@ -37,6 +37,7 @@ void add_tokenize(CLI::App& program, int& status);
 void add_quantize(CLI::App& program, int& status);
 void add_convert(CLI::App& program, int& status);
 void add_eval(CLI::App& program, int& status);
+void add_serve(CLI::App& program, int& status);
 void add_bench(CLI::App& program, int& status);
 
 }  // namespace krait::cli

@@ -15,8 +15,8 @@
 namespace krait::cli {
 namespace {
 
-constexpr AddCommand kCommands[] = {add_run,      add_read, add_state,    add_inspect, add_logits,
-                                    add_tokenize, add_eval, add_quantize, add_convert, add_bench};
+constexpr AddCommand kCommands[] = {add_run,  add_read,     add_state,   add_inspect, add_logits, add_tokenize,
+                                    add_eval, add_quantize, add_convert, add_serve,   add_bench};
 
 // Before any command runs and after --help, which a wrong value must not hide.
 void use_target_of_environment() {
@@ -37,6 +37,7 @@ int run(int argc, char** argv) {
       "Examples:\n"
       "  krait run \"Once upon a time\"              a story from the bundled model\n"
       "  krait run -m ~/models/mamba-130m -n 50 Hi  another model: a folder or a .gguf file\n"
+      "  krait serve                                the bundled model for clients of OpenAI's API\n"
       "  krait inspect model.gguf                   what is in a checkpoint\n"
       "  krait COMMAND --help                       options and examples of a command\n"
       "\n"

@@ -1,5 +1,6 @@
 // tokenizer.json from the metadata of a GGUF. What tokenizer_gguf.cpp does with the keys is spelled out here.
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <unordered_map>
 
@@ -138,6 +139,10 @@ class JsonWriter {
   // Any two tokens whose concatenation is a token merge, higher scores first.
   Result<void> scored() {
     KRAIT_ASSIGN(const std::vector<double> scores, metadata_.numbers("tokenizer.ggml.scores"));
+    if (scores.size() != tokens_.size() || std::ranges::any_of(scores, [](double s) { return std::isnan(s); })) {
+      return fail(ErrorCode::kCorrupt, "[tokenizer] tokenizer.ggml.scores has {} numbers for {} tokens, or one that is no number",
+                  scores.size(), tokens_.size());
+    }
     std::vector<std::size_t> order;
     for (std::size_t i = 0; i < tokens_.size(); ++i) {
       if (is_plain(i)) order.push_back(i);

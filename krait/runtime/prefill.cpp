@@ -19,7 +19,9 @@ auto with_room(Engine& engine, StateStore* store, const Attempt& attempt) {
   }
 }
 
-StateStore::Found find(StateStore* store, std::span<const TokenId> tokens) {
+}  // namespace
+
+StateStore::Found find_start(StateStore* store, std::span<const TokenId> tokens) {
   if (store == nullptr) {
     StateStore::Found nothing;
     nothing.lookup.tokens = std::ssize(tokens);
@@ -34,12 +36,10 @@ StateStore::Found find(StateStore* store, std::span<const TokenId> tokens) {
   return found;
 }
 
-}  // namespace
-
 Prefilled prefill(Engine& engine, StateStore* store, std::span<const TokenId> tokens, const Session::Reached& reached) {
   if (tokens.empty()) throw UserError("a prompt of no tokens has nothing that follows", "give at least one token");
   engine.check_tokens(tokens);
-  StateStore::Found found = find(store, tokens);
+  StateStore::Found found = find_start(store, tokens);
   Session session =
       with_room(engine, store, [&] { return found.state ? Session(engine, found.state) : Session(engine); });
   found.state = {};  // the session's alone, if the store gives it up

@@ -11,6 +11,10 @@
 
 namespace krait::runtime {
 
+// The stored state to go on from, of one that was kept with logits where it stands for all tokens. Without a store
+// (null) there is none, and the lookup says that none was used.
+StateStore::Found find_start(StateStore* store, std::span<const TokenId> tokens);
+
 struct Prefilled {
   Session session;            // with the logits that follow the prompt
   Lookup lookup;              // what was found, or why nothing was
@@ -18,7 +22,7 @@ struct Prefilled {
   std::int64_t computed = 0;  // the others
 };
 
-// Without a store (null) everything is computed, and the lookup says that none was used. Throws UserError for an empty
+// Without a store everything is computed. Throws UserError for an empty
 // prompt, for a token outside the vocabulary, and when the engine's memory for states is used up by others than the
 // store.
 // `reached` hears the position after each chunk and ends it there by answering false: then the session stands before

@@ -39,6 +39,8 @@ class Session {
   std::span<const float> logits() const {
     return has_logits() ? std::span<const float>(*logits_) : std::span<const float>();
   }
+  // For those who step the engine themselves: keeps what it said after the last token of this session.
+  void keep_logits(std::span<const float> row);
   std::int64_t position() const { return position_; }
   Hash128 prefix() const { return prefix_; }  // of the tokens fed (core/hash.h)
   Engine& engine() const { return *engine_; }
@@ -48,7 +50,6 @@ class Session {
 
  private:
   friend class Engine;
-  void keep_logits(std::span<const float> row);
   bool has_logits() const { return logits_ && logits_position_ == position_; }
 
   Engine* engine_;

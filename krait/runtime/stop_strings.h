@@ -18,10 +18,12 @@ class StopStrings {
   // The text held back, when no more follows.
   std::string finish();
   bool found() const { return found_; }
+  const std::string& found_string() const { return which_; }  // empty: none
 
  private:
   std::vector<std::string> strings_;
   std::string held_;
+  std::string which_;
   bool found_ = false;
 };
 

@@ -1,0 +1,244 @@
+#include "krait/server/answer_task.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "krait/core/hash.h"
+
+namespace krait::server {
+namespace {
+
+double seconds_between(GenerationClock::time_point from, GenerationClock::time_point to) {
+  return std::chrono::duration<double>(to - from).count();
+}
+
+}  // namespace
+
+ApiError error_of(const GenerationRefusal& refusal) {
+  ApiError error = error_of(refusal.error);
+  if (refusal.error.code == ErrorCode::kResourceExhausted) {
+    error = error_of_status(429, refusal.error.message);
+    error.code = "server_busy";
+    error.retry_after_seconds = std::max(refusal.retry_after_seconds, 1.0);
+  } else if (refusal.error.code == ErrorCode::kCancelled) {
+    error.code = "shutting_down";
+    error.retry_after_seconds = 1;
+  }
+  return error;
+}
+
+class AnswerTask::Sink final : public GenerationSink {
+ public:
+  Sink(std::shared_ptr<AnswerTask> task, std::size_t index) : task_(std::move(task)), index_(index) {}
+  void started(GenerationStarted event) override { task_->started(index_, event); }
+  void token(GeneratedToken event) override { task_->token(index_, std::move(event)); }
+  void finished(GenerationFinished event) override { task_->finished(index_, std::move(event)); }
+  void failed(Error error) override { task_->failed(index_, error); }
+
+ private:
+  const std::shared_ptr<AnswerTask> task_;
+  const std::size_t index_;
+};
+
+void AnswerTask::start() {
+  const std::shared_ptr<AnswerTask> self = shared_from_this();
+  progress_.resize(plan_.sequences.size());
+  for (std::size_t i = 0; i < progress_.size(); ++i) {
+    progress_[i].result.text = plan_.sequences[i].echo;
+    progress_[i].result.with_logprobs = plan_.with_logprobs;
+    progress_[i].submitted = GenerationClock::now();
+  }
+  exchange_->on_gone([weak = std::weak_ptr<AnswerTask>(self)] {
+    if (const auto task = weak.lock()) task->cancel_all();
+  });
+  for (std::size_t i = 0; i < progress_.size(); ++i) {
+    auto& sequence = plan_.sequences[i];
+    if (!sequence.tokens_known) sequence.tokens_before.clear();
+    sequence.tokens_before.insert(sequence.tokens_before.end(), sequence.request.prompt.begin(),
+                                  sequence.request.prompt.end());
+    auto id = generator_.submit(std::move(sequence.request), std::make_shared<Sink>(self, i));
+    if (!id) {
+      fail_all(error_of(id.error()));
+      return;
+    }
+    bool cancel = false;
+    {
+      const std::lock_guard lock(mutex_);
+      ids_.push_back(*id);
+      cancel = cancelled_;
+    }
+    if (cancel) {
+      generator_.cancel(*id);
+      return;
+    }
+  }
+}
+
+void AnswerTask::cancel_all() {
+  std::vector<GenerationId> ids;
+  {
+    const std::lock_guard lock(mutex_);
+    cancelled_ = true;
+    ids = ids_;
+  }
+  for (const GenerationId id : ids) generator_.cancel(id);
+}
+
+void AnswerTask::fail_all(const ApiError& error) {
+  bool begun = false;
+  {
+    const std::lock_guard lock(mutex_);
+    if (over_) return;
+    over_ = true;
+    begun = begun_;
+  }
+  exchange_->note("error", error.message);
+  if (!begun) {
+    exchange_->respond(plan_.write_error(error));
+  } else if (exchange_->send(plan_.format->failure(error))) {
+    exchange_->end();
+  } else {
+    exchange_->cut();
+  }
+  cancel_all();
+}
+
+std::string AnswerTask::bytes_of_token(formats::TokenId id) const {
+  const std::string_view bytes = model_.tokenizer->token_bytes(id);
+  return bytes.empty() ? model_.tokenizer->id_to_token(id) : std::string(bytes);
+}
+
+void AnswerTask::started(std::size_t index, const GenerationStarted& event) {
+  bool begin = false;
+  {
+    const std::lock_guard lock(mutex_);
+    if (over_) return;
+    Progress& progress = progress_[index];
+    progress.result.prompt_tokens = event.prompt_tokens;
+    progress.result.reused_tokens = event.reused_tokens;
+    progress.result.lookup = event.lookup;
+    begin = plan_.stream && !begun_;
+    begun_ = begun_ || plan_.stream;
+  }
+  if (!plan_.stream) return;
+  if (begin) {
+    exchange_->begin({.content_type = plan_.format->stream_type(),
+                      .headers = {{"cache-control", "no-cache"}, {"x-accel-buffering", "no"}}});
+  }
+  std::string opening = plan_.format->opening(index);
+  if (!plan_.sequences[index].echo.empty()) opening += plan_.format->piece(index, plan_.sequences[index].echo, {});
+  if (!opening.empty()) exchange_->send(opening);
+}
+
+void AnswerTask::token(std::size_t index, GeneratedToken event) {
+  std::vector<ShownLogprob> logprobs;
+  {
+    const std::lock_guard lock(mutex_);
+    if (over_) return;
+    Progress& progress = progress_[index];
+    if (!progress.token_seen) {
+      progress.token_seen = true;
+      progress.first_token = GenerationClock::now();
+    }
+    progress.tokens.push_back(event.id);
+    progress.logprob_sum += event.logprob;
+    if (plan_.with_logprobs) {
+      ShownLogprob shown{.token = bytes_of_token(event.id), .logprob = event.logprob};
+      for (const TokenLogprob& top : event.top) shown.top.emplace_back(bytes_of_token(top.id), top.logprob);
+      logprobs.push_back(std::move(shown));
+    }
+    if (!plan_.stream) {
+      progress.result.text += event.text;
+      progress.result.logprobs.insert(progress.result.logprobs.end(), logprobs.begin(), logprobs.end());
+      return;
+    }
+  }
+  const std::string piece = plan_.format->piece(index, event.text, logprobs);
+  if (!piece.empty()) exchange_->send(piece);
+}
+
+void AnswerTask::finished(std::size_t index, GenerationFinished event) {
+  std::string closing;
+  bool all = false;
+  std::optional<ApiError> not_kept;
+  {
+    const std::lock_guard lock(mutex_);
+    if (over_) return;
+    Progress& progress = progress_[index];
+    SequenceResult& result = progress.result;
+    const auto now = GenerationClock::now();
+    if (!progress.token_seen) progress.first_token = now;
+    result.reason = event.reason;
+    result.prompt_tokens = event.prompt_tokens;
+    result.reused_tokens = event.reused_tokens;
+    result.generated_tokens = event.generated_tokens;
+    result.prompt_seconds = seconds_between(progress.submitted, progress.first_token);
+    result.decode_seconds = seconds_between(progress.first_token, now);
+    if (!plan_.stream) result.text += event.text;
+    if (event.state && plan_.keep_state) {
+      auto& sequence = plan_.sequences[index];
+      std::vector<formats::TokenId> tokens;
+      if (sequence.tokens_known) {
+        tokens = std::move(sequence.tokens_before);
+        tokens.insert(tokens.end(), progress.tokens.begin(), progress.tokens.end());
+        // A text that was ended by a token may have read it; then what it read is not known here.
+        if (extend_prefix({}, tokens) != event.state.prefix()) tokens.clear();
+      }
+      auto shown = plan_.keep_state(std::move(event.state), std::move(tokens));
+      if (shown) {
+        result.state = *std::move(shown);
+      } else {
+        not_kept = std::move(shown).error();
+      }
+    }
+    progress.ended = true;
+    all = ++ended_ == progress_.size();
+    if (plan_.stream && !not_kept) {
+      closing = plan_.format->piece(index, event.text, {}) + plan_.format->closing(index, result);
+      if (all) {
+        std::vector<SequenceResult> results;
+        for (const Progress& one : progress_) results.push_back(one.result);
+        closing += plan_.format->end(results);
+      }
+    }
+    exchange_->note("tokens", fmt::format("{}+{}", result.prompt_tokens, result.generated_tokens));
+    if (!not_kept && all) over_ = true;
+  }
+  if (not_kept) {
+    fail_all(*not_kept);
+    return;
+  }
+  if (plan_.stream) {
+    exchange_->send(closing);
+    if (all) exchange_->end();
+  } else if (all) {
+    respond_whole();
+  }
+}
+
+void AnswerTask::failed(std::size_t, const Error& error) {
+  ApiError told = server::error_of(error);
+  if (error.code == ErrorCode::kResourceExhausted) told.retry_after_seconds = 1;
+  fail_all(told);
+}
+
+void AnswerTask::respond_whole() {
+  std::vector<SequenceResult> results;
+  const std::size_t group = plan_.sequences_per_prompt;
+  for (std::size_t first = 0; first < progress_.size(); first += group) {
+    std::vector<std::size_t> order(group);
+    std::iota(order.begin(), order.end(), first);
+    if (plan_.per_prompt < group) {
+      const auto mean = [&](std::size_t i) {
+        return progress_[i].logprob_sum / static_cast<double>(std::max<std::size_t>(progress_[i].tokens.size(), 1));
+      };
+      std::ranges::stable_sort(order, std::ranges::greater(), mean);
+    }
+    for (std::size_t i = 0; i < plan_.per_prompt; ++i) results.push_back(std::move(progress_[order[i]].result));
+  }
+  exchange_->respond({.body = plan_.format->whole(results)});
+}
+
+}  // namespace krait::server

@@ -1,0 +1,269 @@
+#include <fmt/format.h>
+
+#include <limits>
+
+#include "krait/server/json_reader.h"
+#include "krait/server/openai_api.h"
+
+namespace krait::server {
+namespace {
+
+constexpr double kLargest = 1e30;
+constexpr std::int64_t kLargestId = std::numeric_limits<formats::TokenId>::max();
+
+// A JSON number may be any integer; a seed is taken by its bits.
+std::optional<std::uint64_t> seed_of(JsonReader& body) {
+  const auto seed =
+      body.integer("seed", std::numeric_limits<std::int64_t>::min(), std::numeric_limits<std::int64_t>::max());
+  return seed ? std::optional(static_cast<std::uint64_t>(*seed)) : std::nullopt;
+}
+
+void read_sampler(JsonReader& body, runtime::SamplerOptions& sampler) {
+  const auto number = [&](const char* name, double least, double most, double otherwise) {
+    return static_cast<float>(body.number(name, least, most).value_or(otherwise));
+  };
+  sampler.temperature = number("temperature", 0, 100, 1);
+  sampler.top_p = number("top_p", 0, 1, 1);
+  if (body.has("top_p") && sampler.top_p == 0) sampler.top_p = std::numeric_limits<float>::min();  // the likeliest only
+  sampler.top_k = body.integer("top_k", -1, kLargestId).value_or(0);
+  if (sampler.top_k < 0) sampler.top_k = 0;
+  sampler.min_p = number("min_p", 0, 1, 0);
+  sampler.repetition_penalty = number("repetition_penalty", 1e-3, 1e3, 1);
+  sampler.presence_penalty = number("presence_penalty", -2, 2, 0);
+  sampler.frequency_penalty = number("frequency_penalty", -2, 2, 0);
+  for (const auto& [id, bias] : body.numbers_by_name("logit_bias", -100, 100)) {
+    std::int64_t token = -1;
+    std::size_t used = 0;
+    try {
+      token = std::stoll(id, &used);
+    } catch (const std::exception&) {
+      used = 0;
+    }
+    if (used != id.size() || used == 0 || token < 0 || token > kLargestId) {
+      body.complain("logit_bias", fmt::format("\"{}\" is no token id", id));
+      return;
+    }
+    sampler.logit_bias.emplace_back(static_cast<formats::TokenId>(token), static_cast<float>(bias));
+  }
+}
+
+void read_structured(JsonReader& body, StructuredOutput& structured) {
+  if (auto format = body.object("response_format")) {
+    const std::string type = format->text("type").value_or("");
+    if (type == "json_object") {
+      structured.kind = StructuredOutput::Kind::json;
+    } else if (type == "json_schema") {
+      structured.kind = StructuredOutput::Kind::json_schema;
+      if (auto schema = format->object("json_schema")) structured.text = schema->dump("schema");
+      if (structured.text.empty()) format->complain("json_schema", "must hold an object \"schema\"");
+    } else if (type != "text") {
+      format->complain("type", fmt::format("must be text, json_object or json_schema, not \"{}\"", type));
+    }
+  }
+  if (auto expression = body.text("guided_regex")) {
+    if (structured.kind != StructuredOutput::Kind::none) {
+      body.complain("guided_regex", "cannot stand beside response_format");
+    }
+    structured = {StructuredOutput::Kind::regex, *std::move(expression)};
+  }
+}
+
+// What completions and chat have in common.
+void read_parameters(JsonReader& body, const RequestLimits& limits, GenerationParameters& parameters) {
+  read_sampler(body, parameters.sampler);
+  parameters.seed = seed_of(body);
+  for (std::string& stop : body.texts("stop")) {
+    if (!stop.empty()) parameters.stop.push_back(std::move(stop));
+  }
+  if (static_cast<std::int64_t>(parameters.stop.size()) > limits.most_stops) {
+    body.complain("stop", fmt::format("holds {} strings; {} are allowed", parameters.stop.size(), limits.most_stops));
+  }
+  parameters.ignore_eos = body.boolean("ignore_eos").value_or(false);
+  parameters.n = body.integer("n", 1, limits.most_sequences).value_or(1);
+  parameters.best_of = parameters.n;
+  parameters.stream = body.boolean("stream").value_or(false);
+  if (auto options = body.object("stream_options")) {
+    if (!parameters.stream) body.complain("stream_options", "is for streams only");
+    parameters.include_usage = options->boolean("include_usage").value_or(false);
+  }
+  read_structured(body, parameters.structured);
+  parameters.priority = static_cast<int>(body.integer("priority", -100, 100).value_or(0));
+  parameters.state = body.text("state").value_or("");
+  parameters.return_state = body.boolean("return_state").value_or(false);
+  body.text("user");
+}
+
+std::vector<ChatMessage> read_messages(JsonReader& body) {
+  std::vector<ChatMessage> messages;
+  for (JsonReader& reader : body.objects("messages")) {
+    ChatMessage message;
+    message.role = reader.text("role").value_or("");
+    if (message.role != "system" && message.role != "developer" && message.role != "user" &&
+        message.role != "assistant" && message.role != "tool") {
+      reader.complain("role",
+                      fmt::format("must be system, developer, user, assistant or tool, not \"{}\"", message.role));
+    }
+    if (reader.kind("content") == JsonReader::Kind::array) {
+      for (JsonReader& part : reader.objects("content")) {
+        const std::string type = part.text("type").value_or("");
+        if (type != "text") {
+          part.complain("type", fmt::format("must be text, not \"{}\": the model reads nothing else", type));
+        }
+        message.content += part.text("text").value_or("");
+      }
+    } else {
+      message.content = reader.text("content").value_or("");
+    }
+    if (reader.has("tool_calls"))
+      reader.complain("tool_calls", "tool calls are not supported", "unsupported_parameter");
+    messages.push_back(std::move(message));
+  }
+  return messages;
+}
+
+template <class T>
+ApiResult<T> checked(const JsonReader& body, T value) {
+  if (body.error()) return std::unexpected(*body.error());
+  return value;
+}
+
+}  // namespace
+
+ApiResult<CompletionRequest> parse_completion_request(std::string_view text, const RequestLimits& limits) {
+  auto parsed = JsonReader::parse(text);
+  if (!parsed) return std::unexpected(std::move(parsed).error());
+  JsonReader& body = *parsed;
+  CompletionRequest request;
+  GenerationParameters& parameters = request.parameters;
+  request.model = body.text("model").value_or("");
+  read_parameters(body, limits, parameters);
+  parameters.max_tokens = body.integer("max_tokens", 0, limits.most_tokens).value_or(16);
+  parameters.best_of = body.integer("best_of", 1, limits.most_sequences).value_or(parameters.n);
+  if (parameters.best_of < parameters.n) {
+    body.complain("best_of", fmt::format("is {}, and n is {}: it must not be less", parameters.best_of, parameters.n));
+  }
+  if (parameters.best_of > parameters.n && parameters.stream) {
+    body.complain("best_of", "cannot be streamed: which texts are the best is known at the end");
+  }
+  if (parameters.best_of > parameters.n && parameters.return_state) {
+    body.complain("return_state", "cannot stand beside best_of: states of texts that are not shown would be kept");
+  }
+  if (const auto logprobs = body.integer("logprobs", 0, limits.most_logprobs)) {
+    parameters.logprobs = static_cast<int>(*logprobs);
+  }
+  request.echo = body.boolean("echo").value_or(false);
+  if (request.echo && parameters.logprobs) {
+    body.complain("echo", "with logprobs is not supported: there are none for the prompt", "unsupported_parameter");
+  }
+  if (!body.text("suffix").value_or("").empty()) {
+    body.complain("suffix", "is not supported: the model reads from left to right", "unsupported_parameter");
+  }
+
+  switch (body.kind("prompt")) {
+    case JsonReader::Kind::absent:
+      if (parameters.state.empty()) body.complain("prompt", "is missing", "missing_required_parameter");
+      request.prompts.emplace_back(std::string());
+      break;
+    case JsonReader::Kind::text: request.prompts.emplace_back(body.text("prompt").value_or("")); break;
+    case JsonReader::Kind::array: {
+      const auto add_ids = [&](JsonReader& reader, std::string_view name) {
+        std::vector<formats::TokenId> ids;
+        for (const std::int64_t id : reader.integers(name).value_or(std::vector<std::int64_t>())) {
+          if (id < 0 || id > kLargestId) reader.complain(name, fmt::format("{} is no token id", id));
+          ids.push_back(static_cast<formats::TokenId>(id));
+        }
+        request.prompts.emplace_back(std::move(ids));
+      };
+      const JsonReader::Kind first = body.first_kind("prompt");
+      if (first == JsonReader::Kind::number) {
+        add_ids(body, "prompt");
+      } else if (first == JsonReader::Kind::array) {
+        for (JsonReader& element : body.arrays("prompt")) add_ids(element, "items");
+      } else if (first == JsonReader::Kind::text) {
+        for (std::string& prompt : body.texts("prompt")) request.prompts.emplace_back(std::move(prompt));
+      } else {
+        body.complain("prompt", "must hold strings or token ids");
+      }
+      break;
+    }
+    default: body.complain("prompt", "must be a string, an array of strings, or token ids");
+  }
+  if (static_cast<std::int64_t>(request.prompts.size()) > limits.most_prompts) {
+    body.complain("prompt",
+                  fmt::format("holds {} prompts; {} are allowed", request.prompts.size(), limits.most_prompts));
+  }
+  return checked(body, std::move(request));
+}
+
+ApiResult<ChatRequest> parse_chat_request(std::string_view text, const RequestLimits& limits) {
+  auto parsed = JsonReader::parse(text);
+  if (!parsed) return std::unexpected(std::move(parsed).error());
+  JsonReader& body = *parsed;
+  ChatRequest request;
+  GenerationParameters& parameters = request.parameters;
+  request.model = body.text("model").value_or("");
+  read_parameters(body, limits, parameters);
+  const auto old_name = body.integer("max_tokens", 0, limits.most_tokens);
+  parameters.max_tokens =
+      body.integer("max_completion_tokens", 0, limits.most_tokens).value_or(old_name.value_or(limits.default_tokens));
+  const bool logprobs = body.boolean("logprobs").value_or(false);
+  const auto top = body.integer("top_logprobs", 0, limits.most_logprobs);
+  if (top && !logprobs) body.complain("top_logprobs", "needs logprobs to be true");
+  if (logprobs) parameters.logprobs = static_cast<int>(top.value_or(0));
+  if (body.first_kind("tools") != JsonReader::Kind::absent && body.dump("tool_choice") != "\"none\"") {
+    body.complain("tools", "tool calls are not supported", "unsupported_parameter");
+  }
+  request.messages = read_messages(body);
+  if (request.messages.empty()) body.complain("messages", "is missing or empty", "missing_required_parameter");
+  return checked(body, std::move(request));
+}
+
+ApiResult<StateRequest> parse_state_request(std::string_view text) {
+  auto parsed = JsonReader::parse(text);
+  if (!parsed) return std::unexpected(std::move(parsed).error());
+  JsonReader& body = *parsed;
+  StateRequest request;
+  request.text = body.text("text").value_or("");
+  request.messages = read_messages(body);
+  request.state = body.text("state").value_or("");
+  request.ttl_seconds = body.number("ttl_seconds", 0, kLargest);
+  if (body.has("text") == body.has("messages")) {
+    body.complain("text", "one of text and messages says what the state is to be behind", "missing_required_parameter");
+  }
+  return checked(body, std::move(request));
+}
+
+ApiResult<TokenizeRequest> parse_tokenize_request(std::string_view text) {
+  auto parsed = JsonReader::parse(text);
+  if (!parsed) return std::unexpected(std::move(parsed).error());
+  JsonReader& body = *parsed;
+  TokenizeRequest request;
+  // vLLM says "prompt" and "add_special_tokens", llama.cpp "content" and "add_special".
+  bool named = false;
+  for (const char* name : {"prompt", "content", "text"}) {
+    if (!body.has(name)) continue;
+    named = true;
+    request.text = body.text(name).value_or("");
+  }
+  if (!named) body.complain("prompt", "is missing", "missing_required_parameter");
+  for (const char* name : {"add_special_tokens", "add_special"}) {
+    if (const auto value = body.boolean(name)) request.add_special = *value;
+  }
+  return checked(body, std::move(request));
+}
+
+ApiResult<std::vector<formats::TokenId>> parse_detokenize_request(std::string_view text) {
+  auto parsed = JsonReader::parse(text);
+  if (!parsed) return std::unexpected(std::move(parsed).error());
+  JsonReader& body = *parsed;
+  const auto ids = body.integers("tokens");
+  if (!ids) body.complain("tokens", "is missing", "missing_required_parameter");
+  std::vector<formats::TokenId> tokens;
+  for (const std::int64_t id : ids.value_or(std::vector<std::int64_t>())) {
+    if (id < 0 || id > kLargestId) body.complain("tokens", fmt::format("{} is no token id", id));
+    tokens.push_back(static_cast<formats::TokenId>(id));
+  }
+  return checked(body, std::move(tokens));
+}
+
+}  // namespace krait::server

@@ -1,0 +1,95 @@
+// Whether the server lives, whether it takes requests, and what it counts.
+#include <fmt/format.h>
+
+#include "krait/server/metrics.h"
+#include "krait/server/service.h"
+
+namespace krait::server {
+
+void Service::health(const ExchangePtr& exchange, const std::string&) {
+  exchange->respond({.body = R"({"status":"ok"})"});
+}
+
+void Service::ready(const ExchangePtr& exchange, const std::string&) {
+  const GenerationStatistics now = generator_.statistics();
+  const bool draining = now.draining || (server_ != nullptr && server_->draining());
+  exchange->respond({.status = draining ? 503 : 200,
+                     .body = fmt::format(R"({{"status":"{}","waiting":{},"predicted_wait_seconds":{}}})",
+                                         draining ? "draining" : "ready", now.waiting, now.predicted_wait_seconds)});
+}
+
+void Service::metrics(const ExchangePtr& exchange, const std::string&) {
+  const GenerationStatistics now = generator_.statistics();
+  const auto number = [](auto value) { return static_cast<double>(value); };
+  MetricsText out;
+  const auto gauge = [&](std::string_view name, std::string_view help, double value) {
+    out.gauge(name, help);
+    out.sample(value);
+  };
+  const auto counter = [&](std::string_view name, std::string_view help, double value) {
+    out.counter(name, help);
+    out.sample(value);
+  };
+
+  out.gauge("krait_sequences", "Sequences by what they do now");
+  out.sample(number(now.waiting), {{"stage", "waiting"}});
+  out.sample(number(now.prefilling), {{"stage", "prefilling"}});
+  out.sample(number(now.decoding), {{"stage", "decoding"}});
+  out.sample(number(now.parked), {{"stage", "parked"}});
+  gauge("krait_predicted_wait_seconds", "How long a request that came now would wait", now.predicted_wait_seconds);
+  gauge("krait_states_in_use", "States in the engine's memory", number(now.states_in_use));
+  gauge("krait_states_capacity", "States that fit in the engine's memory", number(now.states_capacity));
+  gauge("krait_state_bytes", "Bytes of one state", number(model_.engine->states().bytes_per_state()));
+  gauge("krait_state_memory_bytes", "Bytes of memory that states have touched",
+        number(model_.engine->states().touched_bytes()));
+
+  counter("krait_requests_submitted_total", "Sequences taken", number(now.submitted));
+  counter("krait_requests_refused_total", "Sequences refused because the server was busy", number(now.refused));
+  counter("krait_requests_failed_total", "Sequences that failed", number(now.failed));
+  counter("krait_requests_cancelled_total", "Sequences whose client went away", number(now.cancelled));
+  out.counter("krait_requests_finished_total", "Sequences that ended, by why");
+  for (const auto& [reason, count] : now.finished) out.sample(number(count), {{"reason", reason}});
+  counter("krait_parkings_total", "Times a sequence was set aside for others", number(now.parkings));
+  counter("krait_restarts_total", "Sequences that gave their state up and began again", number(now.restarts));
+  counter("krait_steps_total", "Steps of the engine", number(now.steps));
+  counter("krait_prompt_tokens_computed_total", "Tokens of prompts that were computed", number(now.prefill_tokens));
+  counter("krait_prompt_tokens_reused_total", "Tokens of prompts that a stored state stood for",
+          number(now.reused_tokens));
+  counter("krait_generated_tokens_total", "Tokens written", number(now.generated_tokens));
+  out.counter("krait_state_lookups_total", "Lookups in the store of states, by how they ended");
+  for (const auto& [reason, count] : now.lookups) out.sample(number(count), {{"reason", reason}});
+  out.counter("krait_key_tokens_total", "Tokens by key of the API");
+  for (const auto& [key, usage] : now.keys) {
+    out.sample(number(usage.prompt_tokens), {{"key", key}, {"kind", "prompt"}});
+    out.sample(number(usage.reused_tokens), {{"key", key}, {"kind", "reused"}});
+    out.sample(number(usage.generated_tokens), {{"key", key}, {"kind", "generated"}});
+  }
+  out.histogram("krait_queue_seconds", "From a request's coming to its beginning", now.queue_seconds);
+  out.histogram("krait_first_token_seconds", "From a request's coming to its first token", now.first_token_seconds);
+  out.histogram("krait_token_seconds", "Between two tokens of a sequence", now.token_seconds);
+  out.histogram("krait_step_seconds", "Steps of the engine", now.step_seconds);
+  out.histogram("krait_batch_sequences", "Sequences in a step", now.batch_sequences);
+
+  const StateShelf::Totals kept = shelf_.totals(ShelfClock::now());
+  gauge("krait_kept_states", "States that clients keep by id", number(kept.states));
+  gauge("krait_kept_state_bytes", "Bytes of these, if nothing were shared", number(kept.bytes));
+  counter("krait_kept_states_expired_total", "States whose time was over", number(kept.expired));
+
+  if (server_ != nullptr) {
+    gauge("krait_http_connections", "Open connections", number(server_->open_connections()));
+  }
+  {
+    const std::lock_guard lock(counts_mutex_);
+    out.counter("krait_http_requests_total", "Requests answered, by route and status; 0: the client was gone");
+    for (const auto& [of, count] : requests_) {
+      out.sample(number(count), {{"route", of.first}, {"status", std::to_string(of.second)}});
+    }
+    counter("krait_http_received_bytes_total", "Bytes of request bodies", number(received_bytes_));
+    counter("krait_http_sent_bytes_total", "Bytes of answer bodies", number(sent_bytes_));
+    counter("krait_http_disconnects_total", "Answers that their client did not wait for", number(disconnects_));
+    out.histogram("krait_http_request_seconds", "From a request's head to the end of its answer", request_seconds_);
+  }
+  exchange->respond({.content_type = std::string(kMetricsType), .body = out.text()});
+}
+
+}  // namespace krait::server

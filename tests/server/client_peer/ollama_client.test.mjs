@@ -1,0 +1,62 @@
+// npm's `ollama` against krait serve, by node's own test runner.
+import assert from 'node:assert/strict';
+import {test} from 'node:test';
+import {Ollama} from 'ollama';
+
+const client = new Ollama({
+  host: process.env.KRAIT_URL,
+  headers: {authorization: `Bearer ${process.env.KRAIT_KEY}`},
+});
+const model = (await client.list()).models[0].name;
+const options = {temperature: 0, num_predict: 20};
+
+test('the model is listed', async () => {
+  const {models} = await client.list();
+  assert.equal(models.length, 1);
+  assert.match(models[0].digest, /^[0-9a-f]{32}$/);
+  assert.ok(models[0].size > 0);
+});
+
+test('generate, whole and streamed, is the same text', async () => {
+  const whole = await client.generate({model, prompt: 'Once upon a time', options});
+  assert.ok(whole.done);
+  assert.ok(whole.response.length > 20);
+  assert.equal(whole.eval_count, 20);
+  assert.equal(whole.done_reason, 'length');
+  let text = '';
+  let last = null;
+  for await (const part of await client.generate({model, prompt: 'Once upon a time', options, stream: true})) {
+    text += part.response;
+    last = part;
+  }
+  assert.equal(text, whole.response);
+  assert.ok(last.done);
+  assert.equal(last.eval_count, 20);
+});
+
+test('chat, whole and streamed, is the same text', async () => {
+  const messages = [{role: 'user', content: 'Tell of a fox.'}];
+  const whole = await client.chat({model: `${model}:latest`, messages, options});
+  assert.equal(whole.message.role, 'assistant');
+  assert.ok(whole.message.content.length > 0);
+  let text = '';
+  for await (const part of await client.chat({model, messages, options, stream: true})) text += part.message.content;
+  assert.equal(text, whole.message.content);
+});
+
+test('errors are told', async () => {
+  await assert.rejects(client.generate({model: 'other', prompt: 'a'}), /not served here/);
+  await assert.rejects(client.generate({model, prompt: 'a', options: {temperature: -1}}), /temperature/);
+});
+
+test('an abort ends a stream', async () => {
+  const stream = await client.generate({model, prompt: 'Once', options: {num_predict: -1}, stream: true});
+  let parts = 0;
+  await assert.rejects(async () => {
+    for await (const part of stream) {
+      if (++parts === 5) stream.abort();
+      assert.ok(parts < 10000 && !part.done);
+    }
+  }, {name: 'AbortError'});
+  assert.ok(parts >= 5);
+});

@@ -1,0 +1,60 @@
+#!/usr/bin/env python3
+"""krait serve with the clients that people have: npm's `openai` and `ollama`, unmodified.
+
+usage: clients_test.py KRAIT_BINARY BUILD_FOLDER [unittest arguments]
+"""
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from served import Served, key_file  # noqa: E402
+
+BINARY = os.path.abspath(sys.argv.pop(1))
+BUILD = os.path.abspath(sys.argv.pop(1))
+SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "client_peer")
+
+
+def install():
+    """A copy of client_peer in the build folder, with its packages."""
+    os.makedirs(BUILD, exist_ok=True)
+    with open(os.path.join(BUILD, "lock"), "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for name in os.listdir(SOURCE):
+            if os.path.isfile(os.path.join(SOURCE, name)):
+                shutil.copy(os.path.join(SOURCE, name), BUILD)
+        if not os.path.exists(os.path.join(BUILD, "node_modules", "openai", "package.json")):
+            subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=BUILD, check=True, stdout=subprocess.DEVNULL)
+
+
+class Clients(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        install()
+
+    def run_client(self, script, *arguments):
+        path = key_file("alice sk-alice-key\n")
+        self.addCleanup(os.unlink, path)
+        server = Served(BINARY, "--api-key-file", path, *arguments)
+        alice = {"authorization": "Bearer sk-alice-key"}
+        try:
+            run = subprocess.run(["node", "--test", script], cwd=BUILD, capture_output=True, text=True, timeout=600,
+                                 env={**os.environ, "KRAIT_URL": f"http://127.0.0.1:{server.port}",
+                                      "KRAIT_KEY": "sk-alice-key"})
+            self.assertEqual(run.returncode, 0, run.stdout + run.stderr + "".join(server.log[-20:]))
+            self.assertTrue(server.until(lambda: server.no_sequences(alice)))
+        finally:
+            self.assertEqual(server.stop(), 0)
+
+    def test_openai(self):
+        self.run_client("openai_client.test.mjs")
+
+    def test_ollama(self):
+        self.run_client("ollama_client.test.mjs")
+
+
+if __name__ == "__main__":
+    unittest.main()
