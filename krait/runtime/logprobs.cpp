@@ -8,10 +8,10 @@
 namespace krait::runtime {
 
 Logprobs logprobs_of(std::span<const float> logits, formats::TokenId chosen, std::int64_t top, std::int64_t drawable) {
-  KRAIT_CHECK(chosen >= 0 && static_cast<std::size_t>(chosen) < logits.size(), "token {} of {} logits", chosen,
-              logits.size());
   // Over the tokens that can be drawn: the padding rows of an embedding have logits that mean nothing.
   logits = logits.first(std::min(logits.size(), static_cast<std::size_t>(drawable)));
+  KRAIT_CHECK(chosen >= 0 && static_cast<std::size_t>(chosen) < logits.size(), "token {} of {} that can be drawn",
+              chosen, logits.size());
   const double total = kernels::log_sum_exp(logits);
   const auto of = [&](std::int32_t id) {
     return static_cast<float>(static_cast<double>(logits[static_cast<std::size_t>(id)]) - total);

@@ -16,7 +16,7 @@ struct Logprobs {
   std::vector<std::pair<formats::TokenId, float>> top;  // the likeliest first
 };
 
-// `chosen` in [0, V); `top` tokens at most, of ids below `drawable`.
+// Of the tokens below `drawable`, one of which was chosen; `top` of them at most.
 Logprobs logprobs_of(std::span<const float> logits, formats::TokenId chosen, std::int64_t top, std::int64_t drawable);
 
 }  // namespace krait::runtime

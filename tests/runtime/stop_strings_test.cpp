@@ -49,7 +49,20 @@ TEST(StopStrings, AnyCutOfTheTextGivesTheSameResult) {
     shown += stop.finish();
     EXPECT_EQ(shown, "aba") << seed;
     EXPECT_TRUE(stop.found());
+    EXPECT_EQ(stop.found_string(), "babc");
   }
+}
+
+TEST(StopStrings, SayWhichOneWasFound) {
+  StopStrings none({"end"});
+  none.feed("no en");
+  EXPECT_EQ(none.found_string(), "");
+  StopStrings later({"later", "first"});
+  later.feed("the first, then later");
+  EXPECT_EQ(later.found_string(), "first");
+  StopStrings named_first({"en", "end"});
+  named_first.feed("the end");
+  EXPECT_EQ(named_first.found_string(), "en");
 }
 
 }  // namespace
