@@ -58,7 +58,8 @@ struct TextInput {
 };
 std::string read_file(const std::string& path);  // "-" is standard input
 
-// A file that is read piece by piece; "-" is standard input, which is not closed. CommandError when it cannot be opened.
+// A file that is read piece by piece; "-" is standard input, which is not closed. CommandError when it cannot be
+// opened.
 struct CloseInput {
   void operator()(std::FILE* file) const {
     if (file != nullptr && file != stdin) std::fclose(file);

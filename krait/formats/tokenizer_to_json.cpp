@@ -140,16 +140,16 @@ class JsonWriter {
   Result<void> scored() {
     KRAIT_ASSIGN(const std::vector<double> scores, metadata_.numbers("tokenizer.ggml.scores"));
     if (scores.size() != tokens_.size() || std::ranges::any_of(scores, [](double s) { return std::isnan(s); })) {
-      return fail(ErrorCode::kCorrupt, "[tokenizer] tokenizer.ggml.scores has {} numbers for {} tokens, or one that is no number",
+      return fail(ErrorCode::kCorrupt,
+                  "[tokenizer] tokenizer.ggml.scores has {} numbers for {} tokens, or one that is no number",
                   scores.size(), tokens_.size());
     }
     std::vector<std::size_t> order;
     for (std::size_t i = 0; i < tokens_.size(); ++i) {
       if (is_plain(i)) order.push_back(i);
     }
-    std::ranges::sort(order, [&](std::size_t a, std::size_t b) {
-      return scores[a] != scores[b] ? scores[a] > scores[b] : a < b;
-    });
+    std::ranges::sort(
+        order, [&](std::size_t a, std::size_t b) { return scores[a] != scores[b] ? scores[a] > scores[b] : a < b; });
     Json merges = Json::array();
     std::size_t lost = 0;
     for (const std::size_t i : order) {
