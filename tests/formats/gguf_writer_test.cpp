@@ -178,7 +178,8 @@ TEST(WriteGguf, RefusesMetadataThatTheFormatDoesNotHold) {
   const tests::TemporaryFolder folder;
   const auto path = folder.path() / "w.gguf";
   const auto refuse = [&](const std::string& key, Config::Value value, std::initializer_list<std::string_view> parts) {
-    expect_error(write_gguf(path, {}, config_of({{key, std::move(value)}})), ErrorCode::kInvalidArgument, parts);
+    expect_error(write_gguf(path, std::span<const NamedTensor>(), config_of({{key, std::move(value)}})),
+                 ErrorCode::kInvalidArgument, parts);
   };
   refuse("nothing", std::monostate(), {"\"nothing\"", "null", "w.gguf"});
   refuse("large", 1e39, {"\"large\"", "1e+39"});
@@ -193,8 +194,8 @@ TEST(WriteGguf, RefusesMetadataThatTheFormatDoesNotHold) {
 
 TEST(WriteGguf, SaysWhereItCannotWrite) {
   const tests::TemporaryFolder folder;
-  expect_error(write_gguf(folder.path() / "absent" / "w.gguf", {}, Config()), ErrorCode::kInputOutput,
-               {"[gguf]", "absent/w.gguf", "No such file"});
+  expect_error(write_gguf(folder.path() / "absent" / "w.gguf", std::span<const NamedTensor>(), Config()),
+               ErrorCode::kInputOutput, {"[gguf]", "absent/w.gguf", "No such file"});
 }
 
 }  // namespace
