@@ -6,10 +6,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <fstream>
 #include <map>
 #include <set>
 
+#include "krait/core/check.h"
 #include "krait/core/random.h"
 #include "tests/formats/error_expectation.h"
 #include "tests/formats/temporary_folder.h"
@@ -180,54 +182,56 @@ TEST(StateDisk, AFolderOfSomethingElseIsRefused) {
   expect_error(StateDisk::open(folder.path() / "file", kOwner, kPlenty), ErrorCode::kInputOutput, {"file"});
 }
 
-// 0, or the line that failed.
-int survive_a_disk_that_refuses(const std::filesystem::path& folder) {
-  ::signal(SIGXFSZ, SIG_IGN);
-  auto disk = StateDisk::open(folder, kOwner, kPlenty);
-  if (!disk || !write(**disk, example(1, 100000))) return 1;
-  rlimit limit{};
-  ::getrlimit(RLIMIT_FSIZE, &limit);
-  const rlimit small{1 << 20, limit.rlim_max};
-  ::setrlimit(RLIMIT_FSIZE, &small);
-  const auto refused = write(**disk, example(2, 6 << 20));
-  if (refused) return 2;
-  if (refused.error().code != ErrorCode::kInputOutput && refused.error().code != ErrorCode::kResourceExhausted)
-    return 3;
-  const auto still = (*disk)->read(example(1, 0).prefix);
-  if (!still || *still != example(1, 100000).object) return 4;
-
-  ::setrlimit(RLIMIT_FSIZE, &limit);
-  Result<void> written;
-  for (int attempt = 0; attempt < 50; ++attempt) {
-    written = write(**disk, example(3, 6 << 20));
-    if (written) break;
-    ::usleep(100000);
+// While it lives, no file of this process grows beyond `bytes`.
+class FilesMayNotGrow {
+ public:
+  explicit FilesMayNotGrow(rlim_t bytes) : former_handler_(::signal(SIGXFSZ, SIG_IGN)) {
+    KRAIT_CHECK(::getrlimit(RLIMIT_FSIZE, &former_) == 0, "getrlimit: errno {}", errno);
+    const rlimit small{bytes, former_.rlim_max};
+    KRAIT_CHECK(::setrlimit(RLIMIT_FSIZE, &small) == 0, "setrlimit: errno {}", errno);
   }
-  if (!written) return 5;
-  disk->reset();
-  disk = StateDisk::open(folder, kOwner, kPlenty);
-  if (!disk) return 6;
-  std::set<Hash128> there;
-  for (const auto& record : (*disk)->take_records()) there.insert(record.prefix);
-  if (there != std::set{example(1, 0).prefix, example(3, 0).prefix}) return 7;
-  const auto after = (*disk)->read(example(3, 0).prefix);
-  return after && *after == example(3, 6 << 20).object ? 0 : 8;
-}
+  ~FilesMayNotGrow() {
+    ::setrlimit(RLIMIT_FSIZE, &former_);
+    ::signal(SIGXFSZ, former_handler_);
+  }
+  FilesMayNotGrow(const FilesMayNotGrow&) = delete;
+  FilesMayNotGrow& operator=(const FilesMayNotGrow&) = delete;
 
-// The system lets no file grow for a while, which holds for a whole process. The cause gone, everything goes on, and
-// nothing of the failed write is left.
-TEST(StateDiskDeathTest, ADiskThatRefusesIsAnErrorAndNoMore) {
-  GTEST_FLAG_SET(death_test_style, "threadsafe");  // RocksDB's threads do not survive a fork
-  EXPECT_EXIT(
-      {
-        int line = 0;
-        {
-          const TemporaryFolder folder;
-          line = survive_a_disk_that_refuses(folder.path());
-        }
-        ::_exit(line);
-      },
-      testing::ExitedWithCode(0), "");
+ private:
+  rlimit former_{};
+  sighandler_t former_handler_;
+};
+
+// The cause gone, everything goes on, and nothing of the failed write is left.
+TEST(StateDisk, ADiskThatRefusesIsAnErrorAndNoMore) {
+  const TemporaryFolder folder;
+  {
+    KRAIT_ASSERT_VALUE(const auto disk, StateDisk::open(folder.path(), kOwner, kPlenty));
+    ASSERT_TRUE(write(*disk, example(1, 100000)));
+    {
+      const FilesMayNotGrow limit(1 << 20);
+      const auto refused = write(*disk, example(2, 6 << 20));
+      ASSERT_FALSE(refused);
+      EXPECT_TRUE(refused.error().code == ErrorCode::kInputOutput ||
+                  refused.error().code == ErrorCode::kResourceExhausted)
+          << refused.error().message;
+      KRAIT_ASSERT_VALUE(const auto still, disk->read(example(1, 0).prefix));
+      EXPECT_EQ(still, example(1, 100000).object);
+    }
+    Result<void> written;
+    for (int attempt = 0; attempt < 50; ++attempt) {
+      written = write(*disk, example(3, 6 << 20));
+      if (written) break;
+      ::usleep(100000);
+    }
+    ASSERT_TRUE(written) << written.error().message;
+  }
+  KRAIT_ASSERT_VALUE(const auto disk, StateDisk::open(folder.path(), kOwner, kPlenty));
+  std::set<Hash128> there;
+  for (const auto& record : disk->take_records()) there.insert(record.prefix);
+  EXPECT_EQ(there, (std::set{example(1, 0).prefix, example(3, 0).prefix}));
+  KRAIT_ASSERT_VALUE(const auto after, disk->read(example(3, 0).prefix));
+  EXPECT_EQ(after, example(3, 6 << 20).object);
 }
 
 // Whatever bit is flipped in whatever file: the folder opens or says that it is corrupt, and what it gives back is the
