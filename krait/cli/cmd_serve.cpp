@@ -25,6 +25,7 @@ struct ServeOptions {
   server::KeyLimits key_limits;
   server::GenerationLoopOptions loop;
   std::string name;  // empty: the folder's
+  std::string api_key;
   std::string api_key_file;
   std::string cache;
   double stall_factor = 2;
@@ -74,6 +75,7 @@ int serve(ServeOptions& options) {
   served.drawable = runtime::drawable_vocabulary(info, model.tokenizer());
 
   server::ApiKeys keys(options.key_limits);
+  if (!options.api_key.empty()) value_or_throw(keys.add("default", options.api_key, options.key_limits));
   if (!options.api_key_file.empty()) {
     value_or_throw(keys.add_lines(read_file(options.api_key_file), options.api_key_file));
     if (!keys.required()) throw CommandError(fmt::format("{} holds no keys", options.api_key_file));
@@ -95,7 +97,8 @@ int serve(ServeOptions& options) {
   value_or_throw(http.listen());
 
   const bool v6 = options.http.host.find(':') != std::string::npos;
-  fmt::print("serving {} at http://{}{}{}:{}\n", served.card.name, v6 ? "[" : "", options.http.host, v6 ? "]" : "",
+  fmt::print("serving {} at {}://{}{}{}:{}\n", served.card.name,
+             options.http.tls_certificate.empty() ? "http" : "https", v6 ? "[" : "", options.http.host, v6 ? "]" : "",
              http.port());
   fmt::print("a state takes {}{}; there is memory for {} sessions\n", bytes_text(engine.states().bytes_per_state()),
              engine.states().page_bytes() > 0 ? ", and more as its text grows" : "",
@@ -123,10 +126,19 @@ void add_serve(CLI::App& program, int& status) {
       ->type_name("PORT");
   command->add_option("--name", options->name, "What clients call the model (default: the folder's name)")
       ->type_name("NAME");
+  command->add_option("--api-key", options->api_key, "Ask every request for this key")
+      ->envname("KRAIT_API_KEY")
+      ->type_name("KEY");
   command
       ->add_option("--api-key-file", options->api_key_file,
                    "Ask for a key: a file with NAME KEY [requests=N] [states=N] [state_bytes=N] [priority=N] a line")
       ->type_name("FILE");
+  CLI::Option* certificate = command->add_option("--tls-certificate", options->http.tls_certificate,
+                                                 "Serve https with this chain of certificates (PEM)");
+  CLI::Option* key = command->add_option("--tls-key", options->http.tls_key, "The certificate's private key (PEM)");
+  for (CLI::Option* option : {certificate, key}) option->check(CLI::ExistingFile)->type_name("FILE");
+  certificate->needs(key);
+  key->needs(certificate);
   command
       ->add_option("--cache", options->cache,
                    "Keep states of prompts in this folder too, so that they outlive the server")

@@ -17,7 +17,7 @@ class Served:
         self.process = subprocess.Popen([binary, "serve", "--port", "0", *map(str, arguments)], stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True)
         self.banner = self.process.stdout.readline() + self.process.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:(\d+)", self.banner)
+        found = re.search(r"https?://127\.0\.0\.1:(\d+)", self.banner)
         if not found:
             raise RuntimeError(self.banner + self.process.communicate(timeout=60)[1])
         self.port = int(found.group(1))
