@@ -47,7 +47,7 @@ std::string head_text(const HttpAnswer& answer, const std::string& id, BodyLengt
   text += fmt::format("x-request-id: {}\r\n", id);
   if (length == BodyLength::chunked) {
     text += "transfer-encoding: chunked\r\n";
-  } else if (length == BodyLength::known && answer.status != 204) {
+  } else if (length == BodyLength::known && answer.status != 204 && answer.status != 304) {
     text += fmt::format("content-length: {}\r\n", answer.body.size());
   }
   text += keep_alive ? "connection: keep-alive\r\n\r\n" : "connection: close\r\n\r\n";

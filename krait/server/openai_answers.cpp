@@ -79,6 +79,7 @@ class OpenAiFormat : public AnswerFormat {
       Json body = head(piece_object());
       body["choices"] = Json::array();
       body["usage"] = usage_of(results);
+      if (!results.empty()) body["cache"] = results.front().lookup;
       text = sse_event(dump(body));
     }
     return text + sse_done();

@@ -20,6 +20,7 @@ struct ServedModel {
   formats::StateIdentity identity;
   std::vector<formats::TokenId> end_ids;  // end a text
   std::int64_t drawable = 0;              // ids below may be drawn
+  bool chat_template = false;             // conversations are put into the model's own form
 
   bool answers_to(const std::string& name) const {
     return name.empty() || name == card.name || name == card.name + ":latest";

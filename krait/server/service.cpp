@@ -75,8 +75,18 @@ std::span<const Service::Route> Service::routes() {
       {"GET", "/health", &Service::health, Body::none, true},
       {"GET", "/ready", &Service::ready, Body::none, true},
       {"GET", "/metrics", &Service::metrics},
+      {"GET", "/", &Service::page, Body::none, true},
+      {"GET", "/page/{id}", &Service::page_file, Body::none, true},
+      {"GET", "/openapi.json", &Service::openapi, Body::none, true},
+      {"GET", "/v1/info", &Service::info},
   };
   return kRoutes;
+}
+
+std::vector<std::pair<std::string, std::string>> Service::route_names() {
+  std::vector<std::pair<std::string, std::string>> names;
+  for (const Route& route : routes()) names.emplace_back(route.method, route.path);
+  return names;
 }
 
 Service::Match Service::match(const std::string& method, const std::string& path) {

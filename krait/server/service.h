@@ -42,6 +42,9 @@ class Service final : public HttpHandler {
   // For /ready and /metrics; before the server runs.
   void watch(const HttpServer& server) { server_ = &server; }
 
+  // Method and path of each route, "{id}" standing for one part: for the test of openapi.json.
+  static std::vector<std::pair<std::string, std::string>> route_names();
+
   Admission admit(HttpRequest& head) override;
   HttpAnswer refuse(int status, const std::string& message) override;
   void handle(std::shared_ptr<Exchange> exchange) override;
@@ -91,6 +94,11 @@ class Service final : public HttpHandler {
   void health(const ExchangePtr& exchange, const std::string& id);
   void ready(const ExchangePtr& exchange, const std::string& id);
   void metrics(const ExchangePtr& exchange, const std::string& id);
+  // routes_page.cpp
+  void page(const ExchangePtr& exchange, const std::string& id);
+  void page_file(const ExchangePtr& exchange, const std::string& name);
+  void openapi(const ExchangePtr& exchange, const std::string& id);
+  void info(const ExchangePtr& exchange, const std::string& id);
 
   // A request of any dialect, read: `inputs` become sequences, `parameters.best_of` for each.
   struct Input {
