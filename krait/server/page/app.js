@@ -35,7 +35,8 @@ function failed(error) {
 const actions = {
   edit: (turn) => session.edit(turn),
   edited: async (turn, text) => { await session.edited(turn, text); message.focus(); },
-  again: (turn) => session.again(turn),
+  answer: (turn) => { message.focus(); session.answer(turn); },
+  again: (turn) => { message.focus(); session.again(turn); },
   branch: async (turn) => { await session.branch(turn); message.focus(); },
   visit: (turn) => session.visit(turn),
   saveState: (turn) => states.download(turn).catch(failed),
@@ -71,7 +72,7 @@ function show() {
   byId('mode-text').setAttribute('aria-pressed', String(text));
   byId('mode-chat').disabled = byId('mode-text').disabled = busy;
   byId('message-label').textContent = text ? 'Text' : 'Message';
-  message.placeholder = text ? (conversation.empty ? 'Once upon a time…' : 'More text of yours, or nothing') : '';
+  message.placeholder = text ? (conversation.empty ? 'Once upon a time…' : 'More of yours, with a space before a new word; or nothing') : '';
   byId('send').textContent = text ? 'Continue' : 'Send';
   byId('send').disabled = busy || info === null;
   byId('stop').hidden = !busy;
@@ -121,7 +122,13 @@ byId('key-form').addEventListener('submit', (event) => {
 });
 byId('mode-chat').addEventListener('click', () => session.setMode('chat'));
 byId('mode-text').addEventListener('click', () => session.setMode('text'));
-byId('new').addEventListener('click', async () => {
+byId('new').addEventListener('click', () => {
+  if (session.conversation.empty) message.focus();
+  else byId('anew').showModal();
+});
+byId('anew').addEventListener('close', async ({target}) => {
+  if (target.returnValue !== 'anew') return;
+  target.returnValue = '';
   await states.dropAll(session.conversation);
   session.replace(new Conversation(session.conversation.mode));
   message.focus();

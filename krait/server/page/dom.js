@@ -29,7 +29,7 @@ export function bytes(count) {
     count /= 1024;
     ++unit;
   }
-  return `${count >= 100 || unit === 0 ? Math.round(count) : count.toFixed(1)} ${units[unit]}`;
+  return `${count >= 100 || unit === 0 ? Math.round(count) : Number(count.toFixed(1))} ${units[unit]}`;
 }
 
 export const number = (value) => Math.round(value).toLocaleString('en');

@@ -99,7 +99,8 @@ export class LivePanel {
     const sum = (name) => turns.reduce((total, turn) => total + turn.usage[name], 0);
     const computed = sum('computed'), reused = sum('reused');
     const parts = [element('p', {class: 'hint', text: 'In this conversation, of the tokens before each reply:'}),
-      element('meter', {class: 'share', min: 0, max: Math.max(computed + reused, 1), value: reused, 'aria-label': 'Share of tokens reused in this conversation'}),
+      computed + reused === 0 ? null : element('meter', {class: 'share', min: 0, max: computed + reused, value: reused,
+                                                         'aria-label': 'Share of tokens reused in this conversation'}),
       element('dl', {class: 'figures'}, figure(number(computed), 'computed'), figure(number(reused), 'reused'))];
     const lookups = this.samples?.all('krait_state_lookups_total') ?? [];
     if (lookups.length > 0) {
@@ -107,7 +108,7 @@ export class LivePanel {
         element('dl', {class: 'reasons'}, ...lookups.flatMap(({labels, value}) => [
           element('dt', {text: REASONS[labels.reason] ?? labels.reason}), element('dd', {text: number(value)})])));
     }
-    this.reuse.replaceChildren(...parts);
+    this.reuse.replaceChildren(...parts.filter((part) => part !== null));
   }
 
   #showServer() {

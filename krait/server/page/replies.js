@@ -26,7 +26,8 @@ function requestFor(conversation, turn, settings) {
 }
 
 async function read(turn, request, signal, onText) {
-  let first = 0, last = 0, usage = null, why = '', finish = '', note = '';
+  const begun = performance.now();
+  let last = 0, usage = null, why = '', finish = '', note = '';
   for await (const event of api.stream(request.path, request.body, signal)) {
     if (event.error) {
       // The text was whole by then where only its state could not be kept.
@@ -38,7 +39,6 @@ async function read(turn, request, signal, onText) {
     const piece = choice?.delta?.content ?? choice?.text ?? '';
     if (piece) {
       last = performance.now();
-      first ||= last;
       turn.text += piece;
       onText(piece);
     }
@@ -58,7 +58,7 @@ async function read(turn, request, signal, onText) {
     computed: (usage?.prompt_tokens ?? 0) - cached,
     reused: cached + (request.from?.state.position ?? 0),
     generated, why, finish, note,
-    rate: last > first ? (generated - 1) / (last - first) * 1000 : 0,
+    rate: last > begun ? generated / (last - begun) * 1000 : 0,  // reading what came before it included
   };
 }
 

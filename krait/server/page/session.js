@@ -1,6 +1,5 @@
 // One conversation in the making: what the buttons and keys do to it, and a reply being written. It knows the views
 // only as things to be shown again.
-import {Conversation} from './conversation.js';
 import {tokens} from './dom.js';
 import {writeReply} from './replies.js';
 
@@ -8,6 +7,7 @@ export class Session {
   constructor({conversation, states, settings, show, turnsView, announcer, notice, failed}) {
     Object.assign(this, {conversation, states, settings, show, turnsView, announcer, notice, failed});
     this.stopper = null;
+    this.renewal = null;  // of the state that was branched at: its id changes
   }
 
   get busy() {
@@ -22,22 +22,27 @@ export class Session {
 
   setMode(mode) {
     if (this.busy || mode === this.conversation.mode) return;
-    if (this.conversation.empty) this.conversation.mode = mode;
-    else this.conversation = new Conversation(mode);
+    if (!this.conversation.empty) return this.notice('A conversation keeps its mode: “New” begins another.');
+    this.conversation.mode = mode;
     this.show();
   }
 
   async send(text) {
     const {conversation} = this;
     if (this.busy) return;
-    const goesOn = conversation.mode === 'text' && (conversation.tip.role === 'assistant' || conversation.tip.state);
+    const {tip} = conversation;
+    const goesOn = tip.role === 'user' || (conversation.mode === 'text' && (tip.role === 'assistant' || tip.state));
     if (!text.trim() && !goesOn) return this.notice('There is nothing to send yet.');
-    const from = text === '' ? conversation.tip : conversation.add(conversation.tip, 'user', text);
+    const from = text.trim() === '' ? tip : conversation.add(tip, 'user', text);
     await this.#reply(from);
   }
 
   async again(turn) {
     if (!this.busy) await this.#reply(this.conversation.parentOf(turn));
+  }
+
+  async answer(turn) {
+    if (!this.busy) await this.#reply(turn);
   }
 
   async edited(turn, text) {
@@ -62,14 +67,21 @@ export class Session {
 
   async branch(turn) {
     this.conversation.branchAt(turn);
-    if (turn.state?.alive) {
-      await this.states.renew(turn).catch(async (error) => {
-        if (error.status !== 404) return this.failed(error);
-        await this.states.refresh(this.conversation);
-        this.notice('The state of this turn has expired: what you write now sends the history again.');
-      });
-    }
     this.show();
+    if (!turn.state?.alive) return;
+    this.renewal = this.#renew(turn);
+    await this.renewal;
+    this.show();
+  }
+
+  async #renew(turn) {
+    try {
+      await this.states.renew(turn);
+    } catch (error) {
+      if (error.status !== 404) return this.failed(error);
+      turn.state.alive = false;
+      this.notice('The state of this turn has expired: what you write now sends the history again.');
+    }
   }
 
   stop() {
@@ -85,6 +97,7 @@ export class Session {
     this.show();
     this.turnsView.toEnd();
     try {
+      await this.renewal;
       await writeReply({
         conversation, turn, settings: this.settings(), states: this.states, signal: this.stopper.signal,
         onText: (piece) => {

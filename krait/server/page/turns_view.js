@@ -24,7 +24,9 @@ export class TurnsView {
     const focused = this.node.contains(document.activeElement) ? document.activeElement.dataset.focus : undefined;
     const path = conversation.pathTo(conversation.tip);
     const turns = path.map((turn, index) => this.#turn(turn, index, path.length, modelName, busy));
+    const atEnd = this.atEnd();
     this.node.replaceChildren(...turns);
+    if (atEnd) this.toEnd();
     this.node.classList.toggle('text', conversation.mode === 'text');
     if (focused) this.node.querySelector(`[data-focus="${CSS.escape(focused)}"]`)?.focus();
   }
@@ -33,9 +35,13 @@ export class TurnsView {
   append(turn, piece) {
     const text = this.node.querySelector(`#${turn.id} .words`);
     if (!text) return;
-    const atEnd = this.node.scrollHeight - this.node.scrollTop - this.node.clientHeight < 80;
-    text.textContent = text.textContent === '' && this.conversation.mode === 'chat' ? piece.trimStart() : text.textContent + piece;
-    if (atEnd) this.node.scrollTop = this.node.scrollHeight;
+    const atEnd = this.atEnd();
+    text.textContent = (text.textContent + piece).trimStart();
+    if (atEnd) this.toEnd();
+  }
+
+  atEnd() {
+    return this.node.scrollHeight - this.node.scrollTop - this.node.clientHeight < 80;
   }
 
   toEnd() {
@@ -44,7 +50,6 @@ export class TurnsView {
 
   #turn(turn, index, count, modelName, busy) {
     if (turn.role === 'root') return this.#beginning(turn);
-    const chat = this.conversation.mode === 'chat';
     const who = turn.role === 'user' ? 'You' : modelName;
     const writing = turn.status === 'writing';
     const label = `${turn.id}-who`;
@@ -55,7 +60,7 @@ export class TurnsView {
         turn.state?.alive ? element('span', {class: 'kept', text: `state kept at ${tokens(turn.state.position)}`}) : null,
         this.#switcher(turn, busy)),
       this.editing === turn ? this.#editor(turn)
-        : element('p', {class: 'words', text: chat ? turn.text.trimStart() : turn.text}),
+        : element('p', {class: 'words', text: turn.text.trimStart()}),
       turn.status === 'stopped' ? element('p', {class: 'note', text: 'Stopped here. No state is kept behind it.'}) : null,
       turn.usage ? costOf(turn) : null,
       writing || this.editing === turn ? null : this.#buttons(turn, busy));
@@ -78,15 +83,16 @@ export class TurnsView {
     const at = siblings.indexOf(turn);
     const to = (step) => () => this.actions.visit(siblings[(at + step + siblings.length) % siblings.length]);
     return element('div', {class: 'switcher', role: 'group', 'aria-label': 'Branches of this turn'},
-      this.#button(turn, 'before', '‹', busy, to(-1), {'aria-label': 'The branch before', 'aria-keyshortcuts': 'Alt+J'}),
+      this.#button(turn, 'before', '‹', busy, to(-1), {'data-focus': `${turn.parent}-before`, 'aria-label': 'The branch before', 'aria-keyshortcuts': 'Alt+J'}),
       element('span', {text: `${at + 1} of ${siblings.length}`}),
-      this.#button(turn, 'after', '›', busy, to(1), {'aria-label': 'The next branch', 'aria-keyshortcuts': 'Alt+K'}));
+      this.#button(turn, 'after', '›', busy, to(1), {'data-focus': `${turn.parent}-after`, 'aria-label': 'The next branch', 'aria-keyshortcuts': 'Alt+K'}));
   }
 
   #buttons(turn, busy) {
-    const {edit, again, branch, saveState} = this.actions;
+    const {edit, again, answer, branch, saveState} = this.actions;
     return element('div', {class: 'buttons'},
       this.#button(turn, 'edit', 'Edit', busy, edit),
+      turn.role === 'user' && turn.children.length === 0 ? this.#button(turn, 'answer', 'Answer', busy, answer) : null,
       turn.role === 'assistant' ? this.#button(turn, 'again', 'Regenerate', busy, again) : null,
       turn.role === 'assistant' ? this.#button(turn, 'branch', 'Branch here', busy, branch) : null,
       turn.state?.alive ? this.#button(turn, 'state', 'Save state', busy, saveState) : null);
