@@ -20,7 +20,7 @@ function sparkline(history) {
   const most = Math.max(...history, 1);
   const points = history.map((rate, i) => `${(i + 60 - history.length) / 59 * 300},${40 - rate / most * 36}`).join(' ');
   return drawing('svg', {class: 'spark', viewBox: '0 0 300 42', 'aria-hidden': 'true', preserveAspectRatio: 'none'},
-    drawing('polyline', {points}));
+    drawing('path', {d: 'M0 41H300'}), drawing('polyline', {points}));
 }
 
 function figure(value, words) {

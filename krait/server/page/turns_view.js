@@ -5,7 +5,7 @@ function costOf(turn) {
   const {computed, reused, generated, rate, why, note} = turn.usage;
   const line = element('p', {class: 'cost'},
     element('span', {class: 'computed', text: `computed ${tokens(computed)}`}),
-    `, ${number(reused)} reused`, why ? `: ${why}` : '',
+    ', ', element('span', {class: reused > 0 ? 'reused' : '', text: `${number(reused)} reused`}), why ? `: ${why}` : '',
     element('span', {class: 'wrote', text: ` · wrote ${number(generated)}${rate ? `, ${rate.toFixed(1)} a second` : ''}`}));
   const share = element('meter', {class: 'share', min: 0, max: Math.max(computed + reused, 1), value: reused,
                                   'aria-label': `${number(reused)} of ${tokens(computed + reused)} reused`});
