@@ -28,7 +28,7 @@ class Server {
   async ask(method, path, body, headers = {}) {
     const answer = await fetch(this.url + path, {method, headers, body: body === undefined ? undefined : JSON.stringify(body)});
     const text = await answer.text();
-    return {status: answer.status, headers: answer.headers, json: text.startsWith('{') ? JSON.parse(text) : null, text};
+    return {status: answer.status, headers: answer.headers, json: answer.headers.get('content-type') === 'application/json' ? JSON.parse(text) : null, text};
   }
 
   async post(path, body) {
