@@ -14,7 +14,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from npm_peer import install  # noqa: E402
 
 SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "page_peer")
-TESTS = ["page.test.mjs", "page_states.test.mjs", "page_access.test.mjs"]
+TESTS = ["page_parts.test.mjs", "page.test.mjs", "page_states.test.mjs", "page_access.test.mjs"]
 
 
 def main(binary, build, *tests):
@@ -28,7 +28,8 @@ def main(binary, build, *tests):
     environment = {**os.environ, "KRAIT_BINARY": os.path.abspath(binary), "KRAIT_CHROMIUM": chromium,
                    "KRAIT_SCREENSHOTS": os.path.abspath(screenshots)}
     # One after another: a browser and a server each are enough for two cores.
-    command = ["node", "--test", "--test-concurrency=1", "--test-reporter=spec", *(tests or TESTS)]
+    command = ["node", "--test", "--test-concurrency=1", "--test-reporter=spec", "--test-timeout=90000",
+               *(tests or TESTS)]
     return subprocess.run(command, cwd=build, env=environment, check=False).returncode
 
 
