@@ -28,10 +28,10 @@ const EmbeddedFile* find_embedded_file(std::string_view path) {
 }
 
 HttpAnswer embedded_answer(const EmbeddedFile& file, const HttpRequest& request) {
-  HttpAnswer answer{.content_type = std::string(file.content_type),
-                    .headers = {{"etag", std::string(file.etag)},
-                                {"cache-control", "no-cache"},
-                                {"x-content-type-options", "nosniff"}}};
+  HttpAnswer answer{
+      .content_type = std::string(file.content_type),
+      .headers = {
+          {"etag", std::string(file.etag)}, {"cache-control", "no-cache"}, {"x-content-type-options", "nosniff"}}};
   if (names_tag(request.header("if-none-match"), file.etag)) {
     answer.status = 304;
     answer.content_type.clear();
