@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <numeric>
 
 #include "krait/core/hash.h"
@@ -132,8 +133,37 @@ void AnswerTask::started(std::size_t index, const GenerationStarted& event) {
   if (!opening.empty()) exchange_->send(opening);
 }
 
+std::string AnswerTask::add_text(std::size_t index, const std::string& text, std::span<const ShownLogprob> logprobs,
+                                 bool last) {
+  SequenceResult& result = progress_[index].result;
+  const auto stream = [&](auto&&... arguments) {
+    return plan_.stream ? plan_.format->piece(index, arguments...) : std::string();
+  };
+  ToolCallReader* reader = plan_.sequences[index].calls.get();
+  if (reader == nullptr) {
+    result.text += text;
+    return stream(text, logprobs);
+  }
+  std::vector<ReplyPart> parts = reader->feed(text);
+  if (last) std::ranges::move(reader->finish(), std::back_inserter(parts));
+  std::string sent;
+  if (!logprobs.empty() && (parts.empty() || parts.front().is_call)) sent += stream(std::string(), logprobs);
+  for (const ReplyPart& part : parts) {
+    if (!part.is_call) {
+      result.text += part.text;
+      sent += stream(part.text, &part == &parts.front() ? logprobs : std::span<const ShownLogprob>());
+      continue;
+    }
+    if (part.begins) result.calls.push_back({part.id, part.name, {}});
+    result.calls[part.call].arguments += part.arguments;
+    if (plan_.stream) sent += plan_.format->call(index, part, result.calls[part.call]);
+  }
+  return sent;
+}
+
 void AnswerTask::token(std::size_t index, GeneratedToken event) {
   std::vector<ShownLogprob> logprobs;
+  std::string piece;
   {
     const std::lock_guard lock(mutex_);
     if (over_) return;
@@ -150,18 +180,17 @@ void AnswerTask::token(std::size_t index, GeneratedToken event) {
       logprobs.push_back(std::move(shown));
     }
     if (!plan_.stream) {
-      progress.result.text += event.text;
       progress.result.logprobs.insert(progress.result.logprobs.end(), logprobs.begin(), logprobs.end());
-      return;
     }
+    piece = add_text(index, event.text, logprobs, false);
   }
-  const std::string piece = plan_.format->piece(index, event.text, logprobs);
   if (!piece.empty()) exchange_->send(piece);
 }
 
 void AnswerTask::finished(std::size_t index, GenerationFinished event) {
   std::string closing;
   bool all = false;
+  std::vector<SequenceResult> results;
   std::optional<ApiError> not_kept;
   {
     const std::lock_guard lock(mutex_);
@@ -176,12 +205,12 @@ void AnswerTask::finished(std::size_t index, GenerationFinished event) {
     result.generated_tokens = event.generated_tokens;
     result.prompt_seconds = seconds_between(progress.submitted, progress.first_token);
     result.decode_seconds = seconds_between(progress.first_token, now);
-    if (!plan_.stream) result.text += event.text;
+    closing = add_text(index, event.text, {}, true);
     if (event.state && plan_.keep_state) {
       auto& sequence = plan_.sequences[index];
       std::vector<formats::TokenId> tokens;
       if (sequence.tokens_known) {
-        tokens = std::move(sequence.tokens_before);
+        tokens = sequence.tokens_before;
         tokens.insert(tokens.end(), progress.tokens.begin(), progress.tokens.end());
         // A text that was ended by a token may have read it; then what it read is not known here.
         if (extend_prefix({}, tokens) != event.state.prefix()) tokens.clear();
@@ -196,9 +225,8 @@ void AnswerTask::finished(std::size_t index, GenerationFinished event) {
     progress.ended = true;
     all = ++ended_ == progress_.size();
     if (plan_.stream && !not_kept) {
-      closing = plan_.format->piece(index, event.text, {}) + plan_.format->closing(index, result);
+      closing += plan_.format->closing(index, result);
       if (all) {
-        std::vector<SequenceResult> results;
         for (const Progress& one : progress_) results.push_back(one.result);
         closing += plan_.format->end(results);
       }
@@ -211,11 +239,25 @@ void AnswerTask::finished(std::size_t index, GenerationFinished event) {
     return;
   }
   if (plan_.stream) {
+    if (all) keep_answer(results);
     exchange_->send(closing);
     if (all) exchange_->end();
   } else if (all) {
-    respond_whole();
+    results = best_results();
+    keep_answer(results);
+    exchange_->respond({.body = plan_.format->whole(results)});
   }
+}
+
+void AnswerTask::keep_answer(std::span<const SequenceResult> results) {
+  if (!plan_.keep_answer || results.empty()) return;
+  AnswerPlan::Sequence& first = plan_.sequences.front();
+  std::vector<formats::TokenId> tokens;
+  if (first.tokens_known) {
+    tokens = std::move(first.tokens_before);
+    tokens.insert(tokens.end(), progress_.front().tokens.begin(), progress_.front().tokens.end());
+  }
+  plan_.keep_answer(plan_.format->whole(results), results.front(), std::move(tokens));
 }
 
 void AnswerTask::failed(std::size_t, const Error& error) {
@@ -224,7 +266,7 @@ void AnswerTask::failed(std::size_t, const Error& error) {
   fail_all(told);
 }
 
-void AnswerTask::respond_whole() {
+std::vector<SequenceResult> AnswerTask::best_results() {
   std::vector<SequenceResult> results;
   const std::size_t group = plan_.sequences_per_prompt;
   for (std::size_t first = 0; first < progress_.size(); first += group) {
@@ -238,7 +280,7 @@ void AnswerTask::respond_whole() {
     }
     for (std::size_t i = 0; i < plan_.per_prompt; ++i) results.push_back(std::move(progress_[order[i]].result));
   }
-  exchange_->respond({.body = plan_.format->whole(results)});
+  return results;
 }
 
 }  // namespace krait::server

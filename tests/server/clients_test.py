@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""krait serve with the clients that people have: npm's `openai` and `ollama`, unmodified.
+"""krait serve with the clients that people have: npm's `openai`, `ollama` and `ai`, unmodified.
 
 usage: clients_test.py KRAIT_BINARY BUILD_FOLDER [unittest arguments]
 """
@@ -11,7 +11,7 @@ import sys
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from served import Served, key_file  # noqa: E402
+from served import Served, key_file, templated_model  # noqa: E402
 
 BINARY = os.path.abspath(sys.argv.pop(1))
 BUILD = os.path.abspath(sys.argv.pop(1))
@@ -26,7 +26,8 @@ def install():
         for name in os.listdir(SOURCE):
             if os.path.isfile(os.path.join(SOURCE, name)):
                 shutil.copy(os.path.join(SOURCE, name), BUILD)
-        if not os.path.exists(os.path.join(BUILD, "node_modules", "openai", "package.json")):
+        if not all(os.path.exists(os.path.join(BUILD, "node_modules", name, "package.json"))
+                   for name in ("openai", "ollama", "ai", "@ai-sdk/openai-compatible")):
             subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=BUILD, check=True, stdout=subprocess.DEVNULL)
 
 
@@ -54,6 +55,20 @@ class Clients(unittest.TestCase):
 
     def test_ollama(self):
         self.run_client("ollama_client.test.mjs")
+
+    def test_openai_tools_and_schemas(self):
+        self.run_client("openai_tools.test.mjs")
+
+    def test_openai_tools_with_a_template(self):
+        folder = templated_model()
+        self.addCleanup(shutil.rmtree, folder)
+        self.run_client("openai_tools.test.mjs", "-m", folder)
+
+    def test_openai_responses(self):
+        self.run_client("openai_responses.test.mjs")
+
+    def test_ai_sdk(self):
+        self.run_client("ai_sdk_client.test.mjs")
 
 
 if __name__ == "__main__":
