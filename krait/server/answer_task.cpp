@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <iterator>
 #include <numeric>
+#include <utility>
 
 #include "krait/core/hash.h"
 
@@ -50,30 +51,45 @@ void AnswerTask::start() {
     progress_[i].result.text = plan_.sequences[i].echo;
     progress_[i].result.with_logprobs = plan_.with_logprobs;
     progress_[i].submitted = GenerationClock::now();
+    // Behind a state that a client keeps, the store of states has nothing that could be waited for.
+    progress_[i].leader = plan_.sequences[i].request.state ? i : i - i % plan_.sequences_per_prompt;
   }
   exchange_->on_gone([weak = std::weak_ptr<AnswerTask>(self)] {
     if (const auto task = weak.lock()) task->cancel_all();
   });
   for (std::size_t i = 0; i < progress_.size(); ++i) {
-    auto& sequence = plan_.sequences[i];
-    if (!sequence.tokens_known) sequence.tokens_before.clear();
-    sequence.tokens_before.insert(sequence.tokens_before.end(), sequence.request.prompt.begin(),
-                                  sequence.request.prompt.end());
-    auto id = generator_.submit(std::move(sequence.request), std::make_shared<Sink>(self, i));
-    if (!id) {
-      fail_all(error_of(id.error()));
-      return;
-    }
-    bool cancel = false;
-    {
-      const std::lock_guard lock(mutex_);
-      ids_.push_back(*id);
-      cancel = cancelled_;
-    }
-    if (cancel) {
-      generator_.cancel(*id);
-      return;
-    }
+    if (progress_[i].leader == i && !submit(i)) return;
+  }
+}
+
+bool AnswerTask::submit(std::size_t index) {
+  auto& sequence = plan_.sequences[index];
+  if (!sequence.tokens_known) sequence.tokens_before.clear();
+  sequence.tokens_before.insert(sequence.tokens_before.end(), sequence.request.prompt.begin(),
+                                sequence.request.prompt.end());
+  auto id = generator_.submit(std::move(sequence.request), std::make_shared<Sink>(shared_from_this(), index));
+  if (!id) {
+    fail_all(error_of(id.error()));
+    return false;
+  }
+  bool cancel = false;
+  {
+    const std::lock_guard lock(mutex_);
+    ids_.push_back(*id);
+    cancel = cancelled_;
+  }
+  if (cancel) generator_.cancel(*id);
+  return !cancel;
+}
+
+void AnswerTask::prompt_was_read(std::size_t index) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (over_ || cancelled_ || progress_[index].leader != index) return;
+    if (std::exchange(progress_[index].has_followers, true)) return;
+  }
+  for (std::size_t i = index + 1; i < progress_.size(); ++i) {
+    if (progress_[i].leader == index && !submit(i)) return;
   }
 }
 
@@ -162,6 +178,7 @@ std::string AnswerTask::add_text(std::size_t index, const std::string& text, std
 }
 
 void AnswerTask::token(std::size_t index, GeneratedToken event) {
+  prompt_was_read(index);
   std::vector<ShownLogprob> logprobs;
   std::string piece;
   {
@@ -188,6 +205,7 @@ void AnswerTask::token(std::size_t index, GeneratedToken event) {
 }
 
 void AnswerTask::finished(std::size_t index, GenerationFinished event) {
+  prompt_was_read(index);
   std::string closing;
   bool all = false;
   std::vector<SequenceResult> results;

@@ -63,8 +63,16 @@ class AnswerTask : public std::enable_shared_from_this<AnswerTask> {
     GenerationClock::time_point submitted;
     GenerationClock::time_point first_token;
     bool token_seen = false;
+    // Of the sequences of one prompt the first reads it; the others come when it has, and go on from the state that it
+    // left in the store of states.
+    std::size_t leader = 0;
+    bool has_followers = false;
     bool ended = false;
   };
+
+  bool submit(std::size_t index);  // false: the answer is over
+  // Submits the sequences that it leads.
+  void prompt_was_read(std::size_t index);
 
   void started(std::size_t index, const GenerationStarted& event);
   void token(std::size_t index, GeneratedToken event);

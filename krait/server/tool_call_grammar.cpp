@@ -23,7 +23,14 @@ Result<Expression> add_object(Grammar& grammar, const ToolDefinition& tool) {
   if (tool.parameters.empty() || tool.parameters == "{}") {
     return grammar.embed(formats::grammar_of_json_object({}));
   }
-  auto schema = formats::grammar_of_json_schema(tool.parameters, {});
+  // Arguments are an object, also where the schema leaves that open.
+  Json parameters = Json::parse(tool.parameters, nullptr, false);
+  if (parameters.is_object() && !parameters.contains("type")) parameters["type"] = "object";
+  if (!parameters.is_object() || parameters["type"] != "object") {
+    return std::unexpected(in_function(
+        tool, Error{ErrorCode::kInvalidArgument, "\"type\" must be \"object\": arguments have names"}));
+  }
+  auto schema = formats::grammar_of_json_schema(parameters.dump(), {});
   if (!schema) return std::unexpected(in_function(tool, std::move(schema).error()));
   return grammar.embed(*schema);
 }

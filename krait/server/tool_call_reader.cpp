@@ -241,15 +241,18 @@ ToolCallReader::Taken ToolCallReader::take_json(std::string_view text, bool over
     taken.calls.push_back(*std::move(call));
   }
   if (taken.calls.empty()) return {};
+  return marked ? closed(std::move(taken), text, over) : taken;
+}
+
+ToolCallReader::Taken ToolCallReader::closed(Taken taken, std::string_view text, bool over) const {
   // The closing mark may be missing: the end of the reply, or a special token, does for it.
-  if (marked && !form_.closing.empty()) {
-    const std::size_t at = skip_space(text, *end);
-    const std::string_view tail = text.substr(at);
-    if (tail.starts_with(form_.closing)) {
-      taken.bytes = at + form_.closing.size();
-    } else if (!over && form_.closing.starts_with(tail)) {
-      return more;
-    }
+  if (form_.closing.empty()) return taken;
+  const std::size_t at = skip_space(text, taken.bytes);
+  const std::string_view tail = text.substr(at);
+  if (tail.starts_with(form_.closing)) {
+    taken.bytes = at + form_.closing.size();
+  } else if (!over && form_.closing.starts_with(tail)) {
+    return {.what = Taken::kMore};
   }
   return taken;
 }
@@ -286,14 +289,7 @@ ToolCallReader::Taken ToolCallReader::take_xml(std::string_view text, bool over)
   call.arguments += "}";
   Taken taken{.what = Taken::kCalls, .bytes = end + kFunctionEnd.size()};
   taken.calls.push_back(std::move(call));
-  const std::size_t at = skip_space(text, taken.bytes);
-  const std::string_view tail = text.substr(at);
-  if (tail.starts_with(form_.closing)) {
-    taken.bytes = at + form_.closing.size();
-  } else if (!over && form_.closing.starts_with(tail)) {
-    return more;
-  }
-  return taken;
+  return closed(std::move(taken), text, over);
 }
 
 void ToolCallReader::follow_json(Parts& parts) {

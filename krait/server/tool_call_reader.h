@@ -51,6 +51,7 @@ class ToolCallReader {
   Taken take(std::string_view text, bool over) const;
   Taken take_json(std::string_view text, bool over) const;
   Taken take_xml(std::string_view text, bool over) const;
+  Taken closed(Taken taken, std::string_view text, bool over) const;  // with the closing mark, or waiting for it
   // Reading what follows the grammar.
   void follow_json(Parts& parts);
   void follow_xml(Parts& parts);

@@ -113,6 +113,16 @@ class Templated(unittest.TestCase):
             self.assertLessEqual(set(arguments), {"name", "age"})
             self.assertLessEqual(len(arguments["name"]), 8)
 
+    def test_several_replies_read_their_prompt_once(self):
+        name = "krait_prompt_tokens_computed_total"
+        before = self.server.metric(name)
+        words = " ".join(["fox", "crow", "wolf"] * 40)
+        answer = self.chat([{"role": "user", "content": words}], n=4, temperature=1, seed=3)
+        self.assertEqual(len({choice["message"]["content"] for choice in answer["choices"]}), 4)
+        tokens = answer["usage"]["prompt_tokens"] // 4
+        self.assertEqual(self.server.metric(name) - before, tokens)
+        self.assertEqual(answer["usage"]["prompt_tokens_details"]["cached_tokens"], 3 * tokens)
+
     def test_a_schema_holds_for_each_of_several(self):
         for _ in range(2):
             text = self.text(self.chat([USER], max_tokens=200, response_format={

@@ -304,6 +304,17 @@ TEST(ToolCallGrammar, ReferencesStayWithinTheirFunction) {
   }
 }
 
+TEST(ToolCallGrammar, ArgumentsAreObjects) {
+  ToolUse use;
+  use.tools = {{"f", "", R"({"anyOf": [{"properties": {"x": {"const": 1}}, "required": ["x"]}, {"type": "string"}]})"}};
+  const auto grammar = tool_call_grammar(generic_tool_form(), use, false);
+  ASSERT_TRUE(grammar) << grammar.error().message;
+  EXPECT_TRUE(fits(*grammar, "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\": 1}}\n</tool_call>"));
+  EXPECT_FALSE(fits(*grammar, "<tool_call>\n{\"name\": \"f\", \"arguments\": \"x\"}\n</tool_call>"));
+  use.tools[0].parameters = R"({"type": "string"})";
+  EXPECT_FALSE(tool_call_grammar(generic_tool_form(), use, false));
+}
+
 TEST(ToolCallGrammar, WhatCannotBeKeptIsNamed) {
   ToolUse use;
   use.tools = {{"f", "", R"({"type": "object", "properties": {"x": {"type": "array", "uniqueItems": true}}})"}};

@@ -62,7 +62,7 @@ test('a format holds the text to it', async () => {
   let text = '';
   for await (const part of await client.chat({...request, stream: true})) text += part.message.content;
   isPerson(JSON.parse(text));
-  isPerson(JSON.parse((await client.generate({model, prompt: 'Who?', format: person, options})).response));
+  isPerson(JSON.parse((await client.generate({model, prompt: 'Who?', format: person, options: {num_predict: 200}})).response));
   const any = await client.generate({model, prompt: 'Who?', format: 'json', options: {num_predict: 400, seed: 5}});
   if (any.done_reason === 'stop') assert.equal(typeof JSON.parse(any.response), 'object');
   assert.ok(any.response.startsWith('{'));
