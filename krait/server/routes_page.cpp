@@ -59,7 +59,7 @@ void Service::info(const ExchangePtr& exchange, const std::string&) {
         {"layers", model.layers},
         {"d_model", model.width},
         {"vocabulary", model.vocabulary}}},
-      {"chat_template", model_.chat_template},
+      {"chat_template", model_.chat.has_template()},
       {"state",
        {{"bytes", layout.bytes()},
         {"has_attention_pages", layout.page_bytes() > 0},

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""krait serve with the clients that people have: npm's `openai` and `ollama`, unmodified.
+"""krait serve with the clients that people have: npm's `openai`, `ollama` and `ai`, unmodified.
 
 usage: clients_test.py KRAIT_BINARY BUILD_FOLDER [unittest arguments]
 """
@@ -10,7 +10,7 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from npm_peer import install  # noqa: E402
-from served import Served, key_file  # noqa: E402
+from served import Served, key_file, templated_model  # noqa: E402
 
 BINARY = os.path.abspath(sys.argv.pop(1))
 BUILD = os.path.abspath(sys.argv.pop(1))
@@ -41,6 +41,20 @@ class Clients(unittest.TestCase):
 
     def test_ollama(self):
         self.run_client("ollama_client.test.mjs")
+
+    def test_openai_tools_and_schemas(self):
+        self.run_client("openai_tools.test.mjs")
+
+    def test_openai_tools_with_a_template(self):
+        folder = templated_model()
+        self.addCleanup(shutil.rmtree, folder)
+        self.run_client("openai_tools.test.mjs", "-m", folder)
+
+    def test_openai_responses(self):
+        self.run_client("openai_responses.test.mjs")
+
+    def test_ai_sdk(self):
+        self.run_client("ai_sdk_client.test.mjs")
 
 
 if __name__ == "__main__":

@@ -84,6 +84,21 @@ def events(stream):
     return [json.loads(data) if data != "[DONE]" else data for data in found]
 
 
+def templated_model(name="chatml.jinja", template=None):
+    """The bundled model's folder with a chat template, as links. The caller removes it."""
+    tests = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    model = os.path.join(os.path.dirname(tests), "models", "tales")
+    folder = tempfile.mkdtemp()
+    for file in os.listdir(model):
+        os.symlink(os.path.join(model, file), os.path.join(folder, file))
+    if template is None:
+        with open(os.path.join(tests, "formats", "chat_templates", name), encoding="utf-8") as stream:
+            template = stream.read()
+    with open(os.path.join(folder, "chat_template.jinja"), "w", encoding="utf-8") as stream:
+        stream.write(template)
+    return folder
+
+
 def key_file(text):
     handle, path = tempfile.mkstemp()
     with os.fdopen(handle, "w", encoding="utf-8") as stream:
