@@ -25,6 +25,8 @@
 #include <csignal>
 #include <random>
 #include <set>
+#include <tuple>
+#include <utility>
 
 #include "krait/core/check.h"
 #include "krait/core/random.h"
@@ -46,6 +48,7 @@ constexpr std::size_t kPiece = 64 << 10;  // written under one time-out
 constexpr auto kHangUpCheck = std::chrono::milliseconds(100);
 constexpr std::uint64_t kDiscarded = 1 << 20;  // bytes of a refused body that are read away
 constexpr auto kDiscardTimeout = std::chrono::seconds(2);
+constexpr std::chrono::seconds kLongestBody{24 * 3600};
 constexpr auto kAcceptPause = std::chrono::milliseconds(100);
 constexpr std::size_t kLongestId = 128;
 
@@ -65,6 +68,35 @@ bool hung_up(Connection& connection) {
   if (!connection.stream.socket().is_open()) return true;
   pollfd look{connection.stream.socket().native_handle(), POLLRDHUP, 0};
   return poll(&look, 1, 0) > 0 && (look.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+}
+
+// Tells the handler of a request that it has judged that this is over: once, and on every way out, an exception's too.
+class Judged {
+ public:
+  Judged(HttpHandler& handler, const HttpRecord& record) : handler_(handler), record_(record) {}
+  ~Judged() {
+    try {
+      over();
+    } catch (const std::exception&) {
+      // Out of memory for a line of the log; what counts was done before it.
+    }
+  }
+  Judged(const Judged&) = delete;
+  Judged& operator=(const Judged&) = delete;
+  void over() {
+    if (!std::exchange(over_, true)) handler_.finished(record_);
+  }
+
+ private:
+  HttpHandler& handler_;
+  const HttpRecord& record_;
+  bool over_ = false;
+};
+
+// What a client sent is no HTTP, as opposed to one that went away or took too long.
+bool malformed(const boost::system::error_code& ec) {
+  return ec.category() == http::make_error_code(http::error::bad_method).category() &&
+         ec != http::error::end_of_stream && ec != http::error::partial_message;
 }
 
 // An id that may stand in a header and a line of a log as it is.
@@ -143,8 +175,8 @@ struct HttpServer::Impl {
   asio::awaitable<bool> write(Connection& connection, std::string_view bytes);
   asio::awaitable<bool> write_answer(Connection& connection, QueuedExchange& exchange, bool keep_alive, bool http11,
                                      HttpRecord& record);
-  asio::awaitable<bool> refuse(Connection& connection, HttpRecord record, HttpAnswer answer, bool keep_alive,
-                               Clock::time_point start);
+  asio::awaitable<bool> refuse(Connection& connection, Judged& judged, HttpRecord& record, HttpAnswer answer,
+                               bool keep_alive, Clock::time_point start);
   asio::awaitable<void> discard(Connection& connection);
   asio::awaitable<void> turn_away(ConnectionPtr connection);
   void answer(const std::shared_ptr<QueuedExchange>& exchange);
@@ -245,18 +277,17 @@ asio::awaitable<bool> HttpServer::Impl::serve_one(ConnectionPtr connection) {
   HttpRecord record;
   record.peer = c.peer;
   record.id = fmt::format("req_{:016x}", ids.next());
+  if (head_error && !malformed(head_error)) co_return false;
+  Judged judged(handler, record);
+  if (head_error == http::error::header_limit || head_error == http::error::buffer_overflow) {
+    co_return co_await refuse(
+        c, judged, record,
+        handler.refuse(431, fmt::format("the head of the request is longer than {} bytes", options.head_bytes)), false,
+        start);
+  }
   if (head_error) {
-    if (head_error == http::error::header_limit || head_error == http::error::buffer_overflow) {
-      co_return co_await refuse(
-          c, record,
-          handler.refuse(431, fmt::format("the head of the request is longer than {} bytes", options.head_bytes)),
-          false, start);
-    }
-    const bool malformed = head_error.category() == http::make_error_code(http::error::bad_method).category() &&
-                           head_error != http::error::end_of_stream && head_error != http::error::partial_message;
-    if (!malformed) co_return false;
-    co_return co_await refuse(c, record, handler.refuse(400, "malformed HTTP request: " + head_error.message()), false,
-                              start);
+    co_return co_await refuse(c, judged, record,
+                              handler.refuse(400, "malformed HTTP request: " + head_error.message()), false, start);
   }
 
   const auto& message = parser.get();
@@ -275,7 +306,8 @@ asio::awaitable<bool> HttpServer::Impl::serve_one(ConnectionPtr connection) {
   const bool has_body = !parser.is_done();
   bool keep_alive = message.keep_alive() && !draining;
   if (!set_target(std::string_view(message.target().data(), message.target().size()), request)) {
-    co_return co_await refuse(c, record, handler.refuse(400, "the target of the request is no path"), false, start);
+    co_return co_await refuse(c, judged, record, handler.refuse(400, "the target of the request is no path"), false,
+                              start);
   }
   record.path = request.path;
 
@@ -290,7 +322,7 @@ asio::awaitable<bool> HttpServer::Impl::serve_one(ConnectionPtr connection) {
     admission.refusal = too_large(admission.body_bytes);
   }
   if (admission.refusal) {
-    co_return co_await refuse(c, record, *std::move(admission.refusal), keep_alive && !has_body, start);
+    co_return co_await refuse(c, judged, record, *std::move(admission.refusal), keep_alive && !has_body, start);
   }
 
   if (has_body) {
@@ -298,27 +330,31 @@ asio::awaitable<bool> HttpServer::Impl::serve_one(ConnectionPtr connection) {
       c.stream.expires_after(options.write_timeout);
       constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
       auto [ec, ignored] = co_await asio::async_write(c.stream, asio::buffer(kContinue), kTuple);
-      if (ec) {
-        handler.finished(record);
-        co_return false;
-      }
+      if (ec) co_return false;
     }
     parser.body_limit(admission.body_bytes);
     const std::uint64_t expected = parser.content_length() ? *parser.content_length() : admission.body_bytes;
-    c.stream.expires_after(options.body_timeout + std::chrono::seconds(expected / kPiece));
-    auto [ec, ignored] = co_await http::async_read(c.stream, c.buffer, parser, kTuple);
-    if (ec) {
-      if (ec == http::error::body_limit) {
-        co_return co_await refuse(c, record, too_large(admission.body_bytes), false, start);
-      }
-      const bool malformed = ec.category() == http::make_error_code(http::error::bad_method).category() &&
-                             ec != http::error::end_of_stream && ec != http::error::partial_message;
-      if (malformed) {
-        co_return co_await refuse(c, record, handler.refuse(400, "malformed HTTP body: " + ec.message()), false, start);
-      }
-      handler.finished(record);
-      co_return false;
+    c.stream.expires_after(options.body_timeout + std::min(kLongestBody, std::chrono::seconds(expected / kPiece)));
+    boost::system::error_code ec;
+    bool fits = true;
+    try {
+      std::tie(ec, std::ignore) = co_await http::async_read(c.stream, c.buffer, parser, kTuple);
+    } catch (const std::bad_alloc&) {
+      fits = false;
     }
+    if (!fits) {
+      co_return co_await refuse(c, judged, record,
+                                handler.refuse(503, "the server has no memory for the body of the request"), false,
+                                start);
+    }
+    if (ec == http::error::body_limit) {
+      co_return co_await refuse(c, judged, record, too_large(admission.body_bytes), false, start);
+    }
+    if (ec && malformed(ec)) {
+      co_return co_await refuse(c, judged, record, handler.refuse(400, "malformed HTTP body: " + ec.message()), false,
+                                start);
+    }
+    if (ec) co_return false;
     request.body = std::move(parser.get().body());
   }
   record.request_bytes = request.body.size();
@@ -342,7 +378,7 @@ asio::awaitable<bool> HttpServer::Impl::serve_one(ConnectionPtr connection) {
   record.complete = complete;
   record.seconds = std::chrono::duration<double>(Clock::now() - start).count();
   record.notes = exchange->notes();
-  handler.finished(record);
+  judged.over();
   co_return complete&& keep_alive&& http11 && !draining;
 }
 
@@ -414,15 +450,15 @@ asio::awaitable<bool> HttpServer::Impl::write_answer(Connection& connection, Que
   }
 }
 
-asio::awaitable<bool> HttpServer::Impl::refuse(Connection& connection, HttpRecord record, HttpAnswer answer,
-                                               bool keep_alive, Clock::time_point start) {
+asio::awaitable<bool> HttpServer::Impl::refuse(Connection& connection, Judged& judged, HttpRecord& record,
+                                               HttpAnswer answer, bool keep_alive, Clock::time_point start) {
   record.status = answer.status;
   record.answer_bytes = answer.body.size();
   std::string text = head_text(answer, record.id, false, true, keep_alive);
   if (record.method != "HEAD") text += answer.body;
   record.complete = co_await write(connection, text);
   record.seconds = std::chrono::duration<double>(Clock::now() - start).count();
-  handler.finished(record);
+  judged.over();
   if (record.complete && !keep_alive) co_await discard(connection);
   co_return record.complete&& keep_alive;
 }
