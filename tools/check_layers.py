@@ -68,8 +68,7 @@ WALLS = [
     ("CLI/*", ["krait/cli/*"]),
     # bench: traces of requests are lines of JSON, and so is what the study prints for scripts.
     ("nlohmann/*", ["krait/formats/*.cpp", "krait/cli/*.cpp", "krait/server/*.cpp", "krait/load/*.cpp",
-                    "krait/fleet/*.cpp", "tests/*",
-                    "bench/*.cpp"]),
+                    "krait/fleet/*.cpp", "tests/*", "bench/*.cpp"]),
     ("unicode/*", ["krait/formats/*.cpp"]),
     # tests/runtime: constraints' regular expressions are compared with PCRE2's.
     ("pcre2.h", ["krait/formats/*.cpp", "tests/runtime/*.cpp"]),
