@@ -31,6 +31,7 @@ struct ServeOptions {
   std::string api_key_file;
   std::string cache;
   double stall_factor = 2;
+  std::string fairness = "on";
   double drain_seconds = 60;
   double ttl_seconds = 3600;
   bool quiet = false;
@@ -106,6 +107,7 @@ int serve(ServeOptions& options) {
   if (!options.quiet) options.service.log = print_line;
   options.http.drain_timeout = std::chrono::milliseconds(static_cast<std::int64_t>(options.drain_seconds * 1000));
   options.loop.scheduler.stall_factor = options.stall_factor;
+  options.loop.scheduler.fair = options.fairness == "on";
 
   const auto store = open_store(options, engine, served.identity);
   server::GenerationLoop loop(engine, *model.tokenizer(), store.get(), options.loop);
@@ -165,6 +167,11 @@ void add_serve(CLI::App& program, int& status) {
       ->add_option("--cache", options->cache,
                    "Keep states of prompts in this folder too, so that they outlive the server")
       ->type_name("FOLDER");
+  command
+      ->add_option("--state-memory", options->model.state_memory,
+                   "Memory for states: of requests, of --cache and those kept by id (default: half of what is left)")
+      ->check(CLI::PositiveNumber)
+      ->type_name("BYTES");
   command->add_option("--slots", options->loop.scheduler.slots, "Sequences that are computed at the same time")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str()
@@ -175,6 +182,11 @@ void add_serve(CLI::App& program, int& status) {
       ->check(CLI::Range(1.0, 1000.0))
       ->capture_default_str()
       ->type_name("X");
+  command
+      ->add_option("--fairness", options->fairness,
+                   "on: keys share the engine equally; off: first come, first served, whoever asks")
+      ->check(CLI::IsMember({"on", "off"}))
+      ->capture_default_str();
   command->add_flag(
       "--batch-invariant", options->loop.batch_invariant,
       "The same bits whoever else is served, with 16-bit weights in place and rounded states too: slower");

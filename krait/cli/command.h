@@ -38,6 +38,8 @@ void add_quantize(CLI::App& program, int& status);
 void add_convert(CLI::App& program, int& status);
 void add_eval(CLI::App& program, int& status);
 void add_serve(CLI::App& program, int& status);
+void add_load(CLI::App& program, int& status);
+void add_top(CLI::App& program, int& status);
 void add_bench(CLI::App& program, int& status);
 
 }  // namespace krait::cli

@@ -80,8 +80,9 @@ runtime::OpenedModel open_model(const ModelOptions& options, std::int64_t prefil
         bytes_text(shortfall->needed), bytes_text(shortfall->available), bytes_text(shortfall->needed_as_int4),
         source->format() == "gguf" ? "" : ", with --in-place nothing, at a lower speed", source->origin()));
   }
-  return value_or_throw(runtime::OpenedModel::open(std::move(source), options.load_options(),
-                                                   {.threads = options.threads, .prefill_chunk = prefill_chunk}));
+  return value_or_throw(runtime::OpenedModel::open(
+      std::move(source), options.load_options(),
+      {.threads = options.threads, .prefill_chunk = prefill_chunk, .state_memory = options.state_memory}));
 }
 
 std::unique_ptr<runtime::Engine> open_engine(const ModelOptions& options, std::int64_t prefill_chunk) {

@@ -28,6 +28,7 @@ struct ModelOptions {
   bool exact_activations = false;
   std::string tokenizer;  // empty: the model's own
   int threads = 0;
+  std::uint64_t state_memory = 0;  // bytes that states may take; 0: half of what is left
 
   void add_model(CLI::App& command);         // -m
   void add_engine(CLI::App& command);        // --weights, --state-dtype, --threads, …

@@ -121,6 +121,11 @@ struct GenerationStatistics {
   double predicted_wait_seconds = 0;  // of a request that came now
   std::uint64_t states_in_use = 0;    // of the engine's memory, the store's with them
   std::uint64_t states_capacity = 0;
+  // Of the store: states in all, by tier in bytes, and how many wait to be written to the disk.
+  std::uint64_t stored_states = 0;
+  std::uint64_t stored_memory_bytes = 0;
+  std::uint64_t stored_disk_bytes = 0;
+  std::uint64_t stored_waiting = 0;
   bool draining = false;
   // Since the start.
   std::uint64_t submitted = 0;
@@ -130,7 +135,9 @@ struct GenerationStatistics {
   std::map<std::string, std::uint64_t> finished;  // by the words of FinishReason
   std::uint64_t parkings = 0;
   std::uint64_t restarts = 0;  // sequences that had to give their state up and begin again
+  std::uint64_t stored_written = 0;  // states that the store wrote to the disk
   std::uint64_t steps = 0;
+  double awake_seconds = 0;  // of the thread that generates; step_seconds holds what the engine had of them
   std::uint64_t prefill_tokens = 0;  // computed
   std::uint64_t reused_tokens = 0;
   std::uint64_t generated_tokens = 0;

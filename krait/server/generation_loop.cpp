@@ -112,6 +112,8 @@ void GenerationLoop::cancel(GenerationId id) {
 }
 
 GenerationStatistics GenerationLoop::statistics() const {
+  runtime::StateStoreStatistics stored;
+  if (store_ != nullptr) stored = store_->statistics();
   const std::lock_guard lock(mutex_);
   GenerationStatistics result = statistics_;
   result.waiting = scheduler_.waiting();
@@ -122,6 +124,11 @@ GenerationStatistics GenerationLoop::statistics() const {
   result.states_in_use = engine_.states().states_in_use();
   result.states_capacity = engine_.states().capacity();
   result.draining = draining_;
+  result.stored_states = stored.states;
+  result.stored_memory_bytes = stored.memory_bytes;
+  result.stored_disk_bytes = stored.disk_bytes;
+  result.stored_waiting = stored.waiting;
+  result.stored_written = stored.spilled;
   return result;
 }
 
@@ -160,12 +167,14 @@ bool GenerationLoop::take_orders() {
   bool going = true;
   {
     std::unique_lock lock(mutex_);
+    statistics_.awake_seconds += std::chrono::duration<double>(GenerationClock::now() - awake_since_).count();
     const auto called = [&] { return ending_ || !inbox_.empty() || !cancelled_.empty(); };
     if (std::exchange(starved_, false)) {
       wake_.wait_for(lock, kLookAgain, called);
     } else {
       wake_.wait(lock, [&] { return called() || !scheduler_.empty(); });
     }
+    awake_since_ = GenerationClock::now();
     members_.merge(inbox_);
     for (const GenerationId id : cancelled_) {
       if (members_.contains(id)) dropped.push_back(id);

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <boost/asio/post.hpp>
 #include <utility>
 
@@ -14,6 +15,7 @@ namespace {
 namespace asio = boost::asio;
 namespace http = boost::beast::http;
 
+constexpr std::chrono::seconds kLongestBody{24 * 3600};
 constexpr auto kHangUpCheck = std::chrono::milliseconds(100);
 
 // The client's fault, and not that it went away.
@@ -195,8 +197,19 @@ asio::awaitable<bool> HttpSession::serve_one() {
     }
     parser.body_limit(admission.body_bytes);
     const std::uint64_t expected = parser.content_length() ? *parser.content_length() : admission.body_bytes;
-    const auto deadline = HttpClock::now() + options.body_timeout + std::chrono::seconds(expected / kPiece);
-    const boost::system::error_code error = co_await read(parser, true, deadline);
+    const auto deadline =
+        HttpClock::now() + options.body_timeout + std::min(kLongestBody, std::chrono::seconds(expected / kPiece));
+    boost::system::error_code error;
+    bool fits = true;
+    try {
+      error = co_await read(parser, true, deadline);
+    } catch (const std::bad_alloc&) {
+      fits = false;
+    }
+    if (!fits) {
+      HttpAnswer answer = handler.refuse(503, "the server has no memory for the body of the request");
+      co_return co_await refuse(ending, std::move(answer), false);
+    }
     if (error == http::error::body_limit) co_return co_await refuse(ending, too_large(admission.body_bytes), false);
     if (malformed(error)) {
       HttpAnswer answer = handler.refuse(400, "malformed HTTP body: " + error.message());

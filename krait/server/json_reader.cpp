@@ -60,7 +60,7 @@ ApiResult<JsonReader> JsonReader::parse(std::string_view text) {
   };
   try {
     document->root = Json::parse(text, watch);
-  } catch (const Json::parse_error& error) {
+  } catch (const Json::exception& error) {  // no JSON, or a number that no double holds
     return std::unexpected(
         ApiError{.message = fmt::format("the body is no JSON: {}", error.what()), .code = "malformed_json"});
   }

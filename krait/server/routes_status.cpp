@@ -43,6 +43,13 @@ void Service::metrics(const ExchangePtr& exchange, const std::string&) {
   gauge("krait_state_memory_bytes", "Bytes of memory that states have touched",
         number(model_.engine->states().touched_bytes()));
 
+  gauge("krait_stored_states", "States of prompts and replies that are kept to be found again", number(now.stored_states));
+  out.gauge("krait_stored_state_bytes", "Bytes of these, by where they are");
+  out.sample(number(now.stored_memory_bytes), {{"tier", "memory"}});
+  out.sample(number(now.stored_disk_bytes), {{"tier", "disk"}});
+  gauge("krait_stored_states_waiting", "States that wait to be written to the disk", number(now.stored_waiting));
+  counter("krait_stored_states_written_total", "States written to the disk", number(now.stored_written));
+
   counter("krait_requests_submitted_total", "Sequences taken", number(now.submitted));
   counter("krait_requests_refused_total", "Sequences refused because the server was busy", number(now.refused));
   counter("krait_requests_failed_total", "Sequences that failed", number(now.failed));
@@ -52,6 +59,9 @@ void Service::metrics(const ExchangePtr& exchange, const std::string&) {
   counter("krait_parkings_total", "Times a sequence was set aside for others", number(now.parkings));
   counter("krait_restarts_total", "Sequences that gave their state up and began again", number(now.restarts));
   counter("krait_steps_total", "Steps of the engine", number(now.steps));
+  counter("krait_loop_awake_seconds_total",
+          "Seconds that the thread which generates did not wait; krait_step_seconds_sum is the engine's part",
+          now.awake_seconds);
   counter("krait_prompt_tokens_computed_total", "Tokens of prompts that were computed", number(now.prefill_tokens));
   counter("krait_prompt_tokens_reused_total", "Tokens of prompts that a stored state stood for",
           number(now.reused_tokens));

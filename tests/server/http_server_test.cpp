@@ -193,12 +193,13 @@ TEST_F(HttpServerTest, ABodyBeyondAllMemoryEndsTheRequestAlone) {
   {
     Client client(port);
     client.send("POST /no-memory HTTP/1.1\r\nhost: x\r\ncontent-length: 4000000000000000000\r\n\r\nabc");
-    client.receive();
+    const std::string answer = client.receive();
+    EXPECT_TRUE(answer.starts_with("HTTP/1.1 503")) << answer;
   }
   const auto records = handler_.records(1);
   ASSERT_EQ(records.size(), 1U);
   EXPECT_TRUE(records[0].admitted);
-  EXPECT_FALSE(records[0].complete);
+  EXPECT_EQ(records[0].status, 503);
   Client client(port);
   client.send("POST /a HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\nabc");
   EXPECT_TRUE(client.receive("abc").starts_with("HTTP/1.1 200"));

@@ -239,6 +239,18 @@ class Refusals(Shared):
         got = self.raw(b"GET /health HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello")
         self.assertTrue(got.startswith(b"HTTP/1.1 413 "), got[:100])
 
+    def test_a_body_that_memory_does_not_hold(self):
+        server = Served(BINARY, "--max-body", 1 << 62, "--max-requests", 1)
+        try:
+            for _ in range(3):
+                with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+                    connection.sendall(b"POST /v1/completions HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n{" % (1 << 61))
+                    self.assertTrue(connection.recv(65536).startswith(b"HTTP/1.1 503 "))
+            # The one request that is allowed at once is not used up.
+            server.json("POST", "/v1/completions", {"prompt": PROMPT, "max_tokens": 1})
+        finally:
+            self.assertEqual(server.stop(), 0)
+
     def test_heads_that_are_wrong(self):
         self.assertTrue(self.raw("nonsense\r\n\r\n").startswith(b"HTTP/1.1 400 "))
         self.assertTrue(self.raw("GET /%zz HTTP/1.1\r\nhost: a\r\n\r\n").startswith(b"HTTP/1.1 400 "))

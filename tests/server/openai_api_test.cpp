@@ -100,8 +100,9 @@ TEST(OpenAiRequests, TheMemberThatIsWrongIsNamed) {
 }
 
 TEST(OpenAiRequests, WhatIsNoJsonIsRefused) {
-  for (const std::string& body : {std::string("{"), std::string(""), std::string("[]"), std::string("{} {}"),
-                                  std::string("{\"prompt\": \"\xff\"}"), std::string(200, '[')}) {
+  for (const std::string& body :
+       {std::string("{"), std::string(""), std::string("[]"), std::string("{} {}"),
+        std::string("{\"prompt\": \"\xff\"}"), std::string(200, '['), std::string("{\"top_p\": 1e999}")}) {
     const auto request = parse_completion_request(body, {});
     ASSERT_FALSE(request) << body;
     EXPECT_EQ(request.error().code, "malformed_json") << body;
