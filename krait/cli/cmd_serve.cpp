@@ -60,9 +60,17 @@ std::unique_ptr<runtime::StateStore> open_store(const ServeOptions& options, run
 }
 
 // The file that is named must be a template; the model's own may be one that is not understood here.
-server::ChatForm open_chat(const ServeOptions& options) {
-  const auto open = [](const std::filesystem::path& path) -> Result<server::ChatForm> {
+server::ChatForm open_chat(const ServeOptions& options, const server::ServedModel& served) {
+  const auto open = [&](const std::filesystem::path& path) -> Result<server::ChatForm> {
     KRAIT_ASSIGN(formats::ChatTemplateSet set, formats::open_chat_template(path));
+    // Where no file beside the template names them, those of the tokenizer.
+    const formats::Tokenizer& tokenizer = *served.tokenizer;
+    const auto& info = served.engine->model().info();
+    const auto start = tokenizer.bos() ? tokenizer.bos() : info.bos;
+    if (start) set.special_tokens.emplace("bos_token", tokenizer.id_to_token(*start));
+    if (!served.end_ids.empty()) {
+      set.special_tokens.emplace("eos_token", tokenizer.id_to_token(tokenizer.eos().value_or(served.end_ids.front())));
+    }
     return server::ChatForm::of(std::move(set));
   };
   if (!options.chat_template.empty()) return value_or_throw(open(options.chat_template));
@@ -90,8 +98,8 @@ int serve(ServeOptions& options) {
   served.engine = &engine;
   served.tokenizer = model.tokenizer();
   served.end_ids = runtime::end_of_text_ids(info, model.tokenizer());
-  served.chat = open_chat(options);
   served.drawable = runtime::drawable_vocabulary(info, model.tokenizer());
+  served.chat = open_chat(options, served);
 
   server::ApiKeys keys(options.key_limits);
   if (!options.api_key.empty()) value_or_throw(keys.add("default", options.api_key, options.key_limits));

@@ -27,8 +27,8 @@ Result<Expression> add_object(Grammar& grammar, const ToolDefinition& tool) {
   Json parameters = Json::parse(tool.parameters, nullptr, false);
   if (parameters.is_object() && !parameters.contains("type")) parameters["type"] = "object";
   if (!parameters.is_object() || parameters["type"] != "object") {
-    return std::unexpected(in_function(
-        tool, Error{ErrorCode::kInvalidArgument, "\"type\" must be \"object\": arguments have names"}));
+    return std::unexpected(
+        in_function(tool, Error{ErrorCode::kInvalidArgument, "\"type\" must be \"object\": arguments have names"}));
   }
   auto schema = formats::grammar_of_json_schema(parameters.dump(), {});
   if (!schema) return std::unexpected(in_function(tool, std::move(schema).error()));

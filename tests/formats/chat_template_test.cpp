@@ -124,6 +124,7 @@ TEST(ChatTemplate, SaysWhichVariablesItReads) {
   EXPECT_TRUE(parsed->reads("tools"));
   EXPECT_FALSE(parsed->reads("documents"));
   EXPECT_FALSE(parsed->reads("x"));
+  EXPECT_EQ(parsed->source(), "{% for m in messages %}{% if m.x %}{{ f(tools) }}{% endif %}{% endfor %}");
 }
 
 TEST(ChatContext, HasTheVariablesOfTransformers) {

@@ -48,6 +48,31 @@ TEST(Constraint, AllowsJustTheTokensThatLeadSomewhere) {
   EXPECT_TRUE(allowed_tokens(matcher, *constraint).empty());
 }
 
+// Rules that call themselves, of two grammars in a third.
+TEST(Constraint, GrammarsStandWithinOthers) {
+  const auto nested = [](const std::string& key) {
+    return *formats::grammar_of_json_schema(
+        R"({"$ref": "#/$defs/n", "$defs": {"n": {"type": "object", "properties": {")" + key +
+            R"(": {"$ref": "#/$defs/n"}}, "additionalProperties": false}}})",
+        {.space = formats::JsonSpace::kNone});
+  };
+  Grammar grammar;
+  const std::int32_t rule = grammar.add_rule("both", false);
+  const Grammar::Expression first = grammar.embed(nested("a"));
+  const Grammar::Expression second = grammar.embed(nested("b"));
+  grammar.set_body(rule, grammar.sequence({first, grammar.literal("-"), second}));
+  const auto constraint = compiled(grammar, byte_vocabulary({}));
+  const auto fits = [&](std::string_view text) {
+    ConstraintMatcher matcher(constraint);
+    return matcher.accept_bytes(text) && matcher.may_end();
+  };
+  EXPECT_TRUE(fits(R"({"a":{"a":{}}}-{"b":{}})"));
+  EXPECT_TRUE(fits("{}-{}"));
+  EXPECT_FALSE(fits(R"({"b":{}}-{})"));
+  EXPECT_FALSE(fits(R"({}-{"b":{"a":{}}})"));
+  EXPECT_FALSE(fits("{}"));
+}
+
 TEST(Constraint, RefusedTokensChangeNothing) {
   const auto vocabulary = byte_vocabulary({"ax"});
   const auto constraint = compiled(regex("ab"), vocabulary);

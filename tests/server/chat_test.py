@@ -165,6 +165,9 @@ class Opening(unittest.TestCase):
     def test_a_file_takes_the_place_of_the_models(self):
         _, one = self.prompt_tokens("-m", self.folder("{{ 'a b c d e f' }}"), "--chat-template", self.file(END))
         self.assertEqual(one, 1)
+        # Its special tokens are the model's.
+        _, two = self.prompt_tokens("--chat-template", self.file("{{ bos_token }}{{ eos_token }}"))
+        self.assertEqual(two, 2)
         run = subprocess.run([BINARY, "serve", "--port", "0", "--chat-template", self.file("{% if %}")],
                              capture_output=True, text=True, timeout=60, check=False)
         self.assertNotEqual(run.returncode, 0)
