@@ -81,6 +81,7 @@ function show() {
   turnsView.render(conversation, info?.model.id ?? 'model', busy);
   treeView.render(conversation, info?.model.id ?? 'model');
   panel.render(conversation);
+  panel.soon();
   byId('save').disabled = conversation.empty || busy;
   byId('load').disabled = byId('new').disabled = busy;
   if (!busy) rememberInTab(conversation);
