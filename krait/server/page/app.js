@@ -45,7 +45,7 @@ const turnsView = new TurnsView(byId('turns'), actions);
 const treeView = new TreeView(byId('tree'), (turn) => { session.visit(turn); view('turns'); });
 const session = new Session({
   conversation: recallFromTab() ?? new Conversation(), states, turnsView, announcer, notice, failed, show,
-  settings: () => readSettings(info.limits.max_tokens),
+  settings: () => ({...readSettings(info.limits.max_tokens), plain: !info.chat_template}),
 });
 
 function view(name) {
