@@ -28,7 +28,7 @@ def main(binary, build, *tests):
     environment = {**os.environ, "KRAIT_BINARY": os.path.abspath(binary), "KRAIT_CHROMIUM": chromium,
                    "KRAIT_SCREENSHOTS": os.path.abspath(screenshots)}
     # One after another: a browser and a server each are enough for two cores.
-    command = ["node", "--test", "--test-concurrency=1", "--test-reporter=spec", "--test-timeout=90000",
+    command = ["node", "--test", "--test-concurrency=1", "--test-reporter=spec",
                *(tests or TESTS)]
     return subprocess.run(command, cwd=build, env=environment, check=False).returncode
 

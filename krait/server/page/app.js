@@ -45,7 +45,7 @@ const turnsView = new TurnsView(byId('turns'), actions);
 const treeView = new TreeView(byId('tree'), (turn) => { session.visit(turn); view('turns'); });
 const session = new Session({
   conversation: recallFromTab() ?? new Conversation(), states, turnsView, announcer, notice, failed, show,
-  settings: () => readSettings(info.limits.max_tokens),
+  settings: () => ({...readSettings(info.limits.max_tokens), plain: !info.chat_template}),
 });
 
 function view(name) {
@@ -81,6 +81,7 @@ function show() {
   turnsView.render(conversation, info?.model.id ?? 'model', busy);
   treeView.render(conversation, info?.model.id ?? 'model');
   panel.render(conversation);
+  panel.soon();
   byId('save').disabled = conversation.empty || busy;
   byId('load').disabled = byId('new').disabled = busy;
   if (!busy) rememberInTab(conversation);

@@ -39,6 +39,13 @@ export class KeptStates {
     await api.drop(path(old)).catch(() => {});
   }
 
+  async drop(turn) {
+    if (!turn.state) return;
+    const {id} = turn.state;
+    turn.state = null;
+    await api.drop(path(id)).catch(() => {});
+  }
+
   async download(turn) {
     offerFile(`${turn.state.id}.state`, await api.getBytes(path(turn.state.id)), 'application/octet-stream');
   }

@@ -4,7 +4,8 @@ import {bytes, drawing, element, number, tokens} from './dom.js';
 import {memoryChart, memoryWords} from './memory_chart.js';
 import {Rate, Samples} from './metrics.js';
 
-const EVERY = 2000;  // milliseconds
+const EVERY = 2000, EVERY_WHEN_STILL = 10000;  // milliseconds; each look is a line in the server's log
+const STILL = 5;  // looks without a new token
 const LENGTHS = [512, 4096, 32768, 262144, 1048576];
 const REASONS = {
   hit: 'the whole prompt was there',
@@ -49,8 +50,22 @@ export class LivePanel {
 
   start(info) {
     this.info = info;
-    this.#tick();
-    setInterval(() => this.#tick(), EVERY);
+    this.#look();
+  }
+
+  async #look() {
+    clearTimeout(this.timer);
+    await this.#tick();
+    const still = this.rate.history.length >= STILL && this.rate.history.slice(-STILL).every((rate) => rate === 0);
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.#look(), still ? EVERY_WHEN_STILL : EVERY);
+  }
+
+  // A reply begins or ends: what it does is wanted soon.
+  soon() {
+    if (!this.info) return;
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.#look(), EVERY / 4);
   }
 
   // After every change of the conversation.

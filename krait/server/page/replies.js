@@ -62,6 +62,13 @@ async function read(turn, request, signal, onText) {
   };
 }
 
+// In the plain form a reply is ended by the beginning of the next line, "user:", which its state has read by then. What
+// follows would say it twice.
+async function forgetState(turn, states) {
+  await states.drop(turn);
+  turn.usage.note += 'The state behind it has read on to the next speaker, so the history is sent next time.';
+}
+
 // Fills the turn. Throws AbortError where it was stopped, with the text up to there kept.
 export async function writeReply({conversation, turn, settings, states, signal, onText}) {
   turn.status = 'writing';
@@ -77,6 +84,7 @@ export async function writeReply({conversation, turn, settings, states, signal, 
         }
         turn.usage = usage;
         turn.status = 'done';
+        if (conversation.mode === 'chat' && settings.plain && usage.finish === 'stop') await forgetState(turn, states);
         return;
       } catch (error) {
         if (error.status !== 404 || !request.from || turn.text) throw error;

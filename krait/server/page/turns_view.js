@@ -17,10 +17,13 @@ export class TurnsView {
     this.node = node;
     this.actions = actions;
     this.editing = null;
+    this.waiting = '';  // pieces of a reply until the next frame
+    this.frame = 0;
   }
 
   render(conversation, modelName, busy) {
     this.conversation = conversation;
+    this.waiting = '';
     const focused = this.node.contains(document.activeElement) ? document.activeElement.dataset.focus : undefined;
     const path = conversation.pathTo(conversation.tip);
     const turns = path.map((turn, index) => this.#turn(turn, index, path.length, modelName, busy));
@@ -33,11 +36,17 @@ export class TurnsView {
 
   // The one piece that changes while a reply is written.
   append(turn, piece) {
-    const text = this.node.querySelector(`#${turn.id} .words`);
-    if (!text) return;
-    const atEnd = this.atEnd();
-    text.textContent = (text.textContent + piece).trimStart();
-    if (atEnd) this.toEnd();
+    this.waiting += piece;
+    this.frame ||= requestAnimationFrame(() => {
+      this.frame = 0;
+      const words = this.node.querySelector(`#${turn.id} .words`);
+      if (!words || !this.waiting) return;
+      const atEnd = this.atEnd();
+      if (words.firstChild) words.firstChild.appendData(this.waiting);
+      else words.textContent = this.waiting.trimStart();
+      this.waiting = '';
+      if (atEnd) this.toEnd();
+    });
   }
 
   atEnd() {
@@ -62,6 +71,7 @@ export class TurnsView {
       this.editing === turn ? this.#editor(turn)
         : element('p', {class: 'words', text: turn.text.trimStart()}),
       turn.status === 'stopped' ? element('p', {class: 'note', text: 'Stopped here. No state is kept behind it.'}) : null,
+      turn.status === 'failed' ? element('p', {class: 'note', text: 'The reply broke off here.'}) : null,
       turn.usage ? costOf(turn) : null,
       writing || this.editing === turn ? null : this.#buttons(turn, busy));
   }

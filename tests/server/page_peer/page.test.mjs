@@ -145,6 +145,23 @@ test('a chat goes on from its states, and its system message stands before it', 
   assert.match(cost.why, /a state after \d+ tokens was given/);
 });
 
+test('a reply that ended at the next speaker leaves no state that has read the name', async () => {
+  await open();
+  await reader.page.click('#mode-chat');
+  // The bundled model does not end its replies so: the answer is the server's but for its reason.
+  await reader.page.route('**/v1/chat/completions', async (route) => {
+    const answer = await route.fetch();
+    await route.fulfill({response: answer, body: (await answer.text()).replace('"finish_reason":"length"', '"finish_reason":"stop"')});
+  }, {times: 1});
+  await reader.send('Who lives in the woods?');
+  assert.match(await reader.turn(2).locator('.note').textContent(), /has read on to the next speaker/);
+  assert.equal(await reader.turn(2).locator('.kept').count(), 0);
+  const sent = reader.page.waitForRequest('**/v1/chat/completions');
+  await reader.send('And then?');
+  const body = (await sent).postDataJSON();
+  assert.deepEqual([body.state, body.messages.map((message) => message.role)], [undefined, ['user', 'assistant', 'user']]);
+});
+
 test('markup in a text is text', async () => {
   await open({settings: {'max-tokens': 2}});
   const markup = '<img src=x onerror="document.title=1"><script>document.title=2</script>';
