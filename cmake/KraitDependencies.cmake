@@ -8,6 +8,7 @@ find_package(CLI11 REQUIRED)
 find_package(dnnl REQUIRED)
 find_package(ICU REQUIRED COMPONENTS uc)
 find_package(Boost 1.81 REQUIRED)  # Asio and Beast, which are headers
+find_package(OpenSSL REQUIRED COMPONENTS SSL)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
 pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)
 pkg_check_modules(HWY REQUIRED IMPORTED_TARGET libhwy)

@@ -9,6 +9,7 @@
 #include "krait/cli/open_model.h"
 #include "krait/cli/terminal.h"
 #include "krait/core/random.h"
+#include "krait/formats/chat_template.h"
 #include "krait/runtime/prompt.h"
 #include "krait/runtime/state_store.h"
 #include "krait/server/generation_loop.h"
@@ -24,7 +25,9 @@ struct ServeOptions {
   server::ServiceOptions service;
   server::KeyLimits key_limits;
   server::GenerationLoopOptions loop;
-  std::string name;  // empty: the folder's
+  std::string name;           // empty: the folder's
+  std::string chat_template;  // empty: the model's
+  std::string api_key;
   std::string api_key_file;
   std::string cache;
   double stall_factor = 2;
@@ -56,6 +59,21 @@ std::unique_ptr<runtime::StateStore> open_store(const ServeOptions& options, run
   return value_or_throw(std::move(opened));
 }
 
+// The file that is named must be a template; the model's own may be one that is not understood here.
+server::ChatForm open_chat(const ServeOptions& options) {
+  const auto open = [](const std::filesystem::path& path) -> Result<server::ChatForm> {
+    KRAIT_ASSIGN(formats::ChatTemplateSet set, formats::open_chat_template(path));
+    return server::ChatForm::of(std::move(set));
+  };
+  if (!options.chat_template.empty()) return value_or_throw(open(options.chat_template));
+  auto form = open(options.model.path());
+  if (form) return *std::move(form);
+  if (form.error().code != ErrorCode::kNotFound) {
+    print_line(fmt::format("chats have the plain form, without the model's template: {}", form.error().message));
+  }
+  return {};
+}
+
 int serve(ServeOptions& options) {
   runtime::OpenedModel model = open_model_with_tokenizer(options.model);
   runtime::Engine& engine = model.engine();
@@ -72,9 +90,11 @@ int serve(ServeOptions& options) {
   served.engine = &engine;
   served.tokenizer = model.tokenizer();
   served.end_ids = runtime::end_of_text_ids(info, model.tokenizer());
+  served.chat = open_chat(options);
   served.drawable = runtime::drawable_vocabulary(info, model.tokenizer());
 
   server::ApiKeys keys(options.key_limits);
+  if (!options.api_key.empty()) value_or_throw(keys.add("default", options.api_key, options.key_limits));
   if (!options.api_key_file.empty()) {
     value_or_throw(keys.add_lines(read_file(options.api_key_file), options.api_key_file));
     if (!keys.required()) throw CommandError(fmt::format("{} holds no keys", options.api_key_file));
@@ -97,7 +117,8 @@ int serve(ServeOptions& options) {
   value_or_throw(http.listen());
 
   const bool v6 = options.http.host.find(':') != std::string::npos;
-  fmt::print("serving {} at http://{}{}{}:{}\n", served.card.name, v6 ? "[" : "", options.http.host, v6 ? "]" : "",
+  fmt::print("serving {} at {}://{}{}{}:{}\n", served.card.name,
+             options.http.tls_certificate.empty() ? "http" : "https", v6 ? "[" : "", options.http.host, v6 ? "]" : "",
              http.port());
   fmt::print("a state takes {}{}; there is memory for {} sessions\n", bytes_text(engine.states().bytes_per_state()),
              engine.states().page_bytes() > 0 ? ", and more as its text grows" : "",
@@ -125,10 +146,23 @@ void add_serve(CLI::App& program, int& status) {
       ->type_name("PORT");
   command->add_option("--name", options->name, "What clients call the model (default: the folder's name)")
       ->type_name("NAME");
+  command->add_option("--api-key", options->api_key, "Ask every request for this key")
+      ->envname("KRAIT_API_KEY")
+      ->type_name("KEY");
+  command
+      ->add_option("--chat-template", options->chat_template,
+                   "Chat template instead of the model's: a .jinja file, tokenizer_config.json, a folder or a GGUF")
+      ->type_name("FILE");
   command
       ->add_option("--api-key-file", options->api_key_file,
                    "Ask for a key: a file with NAME KEY [requests=N] [states=N] [state_bytes=N] [priority=N] a line")
       ->type_name("FILE");
+  CLI::Option* certificate = command->add_option("--tls-certificate", options->http.tls_certificate,
+                                                 "Serve https with this chain of certificates (PEM)");
+  CLI::Option* key = command->add_option("--tls-key", options->http.tls_key, "The certificate's private key (PEM)");
+  for (CLI::Option* option : {certificate, key}) option->check(CLI::ExistingFile)->type_name("FILE");
+  certificate->needs(key);
+  key->needs(certificate);
   command
       ->add_option("--cache", options->cache,
                    "Keep states of prompts in this folder too, so that they outlive the server")

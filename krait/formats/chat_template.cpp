@@ -47,6 +47,7 @@ bool reads_name(const jinja::Block& block, std::string_view name) {
 
 struct ChatTemplate::Parsed {
   std::string origin;
+  std::string source;
   jinja::Block block;
 };
 
@@ -63,6 +64,7 @@ Result<ChatTemplate> ChatTemplate::parse(std::string_view text, std::string orig
     auto parsed = std::make_shared<Parsed>();
     parsed->block = jinja::parse_template(text, line);
     parsed->origin = std::move(origin);
+    parsed->source = text;
     return ChatTemplate(std::move(parsed));
   } catch (const jinja::Failure& failure) {
     return fail(failure.code, "[chat template] line {}: {} ({})", line, failure.message, origin);
@@ -80,6 +82,7 @@ Result<std::string> ChatTemplate::render(const ChatContext& context, const ChatT
 }
 
 bool ChatTemplate::reads(std::string_view variable) const { return reads_name(parsed_->block, variable); }
+const std::string& ChatTemplate::source() const { return parsed_->source; }
 const std::string& ChatTemplate::origin() const { return parsed_->origin; }
 
 }  // namespace krait::formats

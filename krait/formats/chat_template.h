@@ -69,6 +69,8 @@ class ChatTemplate {
 
   // Whether the template reads this variable of the context: one that does not read "tools" ignores tools.
   bool reads(std::string_view variable) const;
+  // The text as it was parsed; what of it a model was trained to write beside the prompt stands there too.
+  const std::string& source() const;
   const std::string& origin() const;
 
  private:

@@ -56,6 +56,22 @@ Grammar::Expression Grammar::repeat(Expression part, std::int32_t least, std::in
   return add(std::move(node));
 }
 
+Grammar::Expression Grammar::embed(const Grammar& other) {
+  const auto first = static_cast<Expression>(nodes_.size());
+  const auto first_rule = static_cast<std::int32_t>(rules_.size());
+  too_large_ = too_large_ || other.too_large_;
+  for (Node node : other.nodes_) {
+    for (Expression& part : node.parts) part += first;
+    if (node.kind == Node::kCall) node.rule += first_rule;
+    add(std::move(node));
+  }
+  for (Rule rule : other.rules_) {
+    if (rule.body >= 0) rule.body += first;
+    rules_.push_back(std::move(rule));
+  }
+  return call(first_rule);
+}
+
 Grammar::Expression Grammar::call(std::int32_t rule) {
   Node node;
   node.kind = Node::kCall;

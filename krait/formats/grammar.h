@@ -67,6 +67,9 @@ class Grammar {
   // A text, spelled character by character. Bytes that are no UTF-8 stay as they are.
   Expression text(std::string_view text, Spelling spelling);
 
+  // All texts of another grammar, as one expression: its expressions and rules become some of this one.
+  Expression embed(const Grammar& other);
+
   std::int32_t add_rule(std::string name, bool is_level);
   void set_body(std::int32_t rule, Expression body) { rules_[static_cast<std::size_t>(rule)].body = body; }
 

@@ -6,8 +6,10 @@
 
 namespace krait::runtime {
 
-std::shared_ptr<const ConstraintVocabulary> ConstraintVocabulary::of(const formats::Tokenizer& tokenizer) {
-  std::vector<std::string> tokens(static_cast<std::size_t>(tokenizer.size()));
+std::shared_ptr<const ConstraintVocabulary> ConstraintVocabulary::of(const formats::Tokenizer& tokenizer,
+                                                                     std::optional<std::int64_t> drawable) {
+  const std::int64_t size = std::min(tokenizer.size(), drawable.value_or(tokenizer.size()));
+  std::vector<std::string> tokens(static_cast<std::size_t>(size));
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     const auto id = static_cast<TokenId>(i);
     if (!tokenizer.is_special(id)) tokens[i] = tokenizer.token_bytes(id);

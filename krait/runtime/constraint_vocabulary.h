@@ -5,6 +5,7 @@
 #include <bitset>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -18,8 +19,10 @@ using formats::TokenId;
 
 class ConstraintVocabulary {
  public:
-  // Special tokens and those without bytes never stand in a constrained text.
-  static std::shared_ptr<const ConstraintVocabulary> of(const formats::Tokenizer& tokenizer);
+  // Special tokens and those without bytes never stand in a constrained text, nor do those from `drawable` on, where
+  // it is given: a model may have fewer than its tokenizer.
+  static std::shared_ptr<const ConstraintVocabulary> of(const formats::Tokenizer& tokenizer,
+                                                        std::optional<std::int64_t> drawable = std::nullopt);
   // The bytes of token 0, 1, …; empty where a token never stands in a text.
   explicit ConstraintVocabulary(std::vector<std::string> tokens);
 

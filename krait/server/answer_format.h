@@ -11,6 +11,7 @@
 
 #include "krait/runtime/generate.h"
 #include "krait/server/api_error.h"
+#include "krait/server/tool_call_reader.h"
 
 namespace krait::server {
 
@@ -30,7 +31,8 @@ struct ShownState {
 
 // One sequence of the answer, when it has ended.
 struct SequenceResult {
-  std::string text;
+  std::string text;  // beside the calls
+  std::vector<ToolCall> calls;
   std::vector<ShownLogprob> logprobs;  // of every token, where they were asked for
   bool with_logprobs = false;
   runtime::FinishReason reason = runtime::FinishReason::kLength;
@@ -54,6 +56,8 @@ class AnswerFormat {
   virtual std::string opening(std::size_t index) const = 0;
   virtual std::string piece(std::size_t index, const std::string& text,
                             std::span<const ShownLogprob> logprobs) const = 0;
+  // More of a call of a function. A dialect that has none gets none.
+  virtual std::string call(std::size_t, const ReplyPart&, const ToolCall&) const { return {}; }
   virtual std::string closing(std::size_t index, const SequenceResult& result) const = 0;
   virtual std::string end(std::span<const SequenceResult> results) const = 0;
   virtual std::string failure(const ApiError& error) const = 0;  // in the middle of a stream

@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <numeric>
+#include <utility>
 
 #include "krait/core/hash.h"
 
@@ -49,30 +51,45 @@ void AnswerTask::start() {
     progress_[i].result.text = plan_.sequences[i].echo;
     progress_[i].result.with_logprobs = plan_.with_logprobs;
     progress_[i].submitted = GenerationClock::now();
+    // Behind a state that a client keeps, the store of states has nothing that could be waited for.
+    progress_[i].leader = plan_.sequences[i].request.state ? i : i - i % plan_.sequences_per_prompt;
   }
   exchange_->on_gone([weak = std::weak_ptr<AnswerTask>(self)] {
     if (const auto task = weak.lock()) task->cancel_all();
   });
   for (std::size_t i = 0; i < progress_.size(); ++i) {
-    auto& sequence = plan_.sequences[i];
-    if (!sequence.tokens_known) sequence.tokens_before.clear();
-    sequence.tokens_before.insert(sequence.tokens_before.end(), sequence.request.prompt.begin(),
-                                  sequence.request.prompt.end());
-    auto id = generator_.submit(std::move(sequence.request), std::make_shared<Sink>(self, i));
-    if (!id) {
-      fail_all(error_of(id.error()));
-      return;
-    }
-    bool cancel = false;
-    {
-      const std::lock_guard lock(mutex_);
-      ids_.push_back(*id);
-      cancel = cancelled_;
-    }
-    if (cancel) {
-      generator_.cancel(*id);
-      return;
-    }
+    if (progress_[i].leader == i && !submit(i)) return;
+  }
+}
+
+bool AnswerTask::submit(std::size_t index) {
+  auto& sequence = plan_.sequences[index];
+  if (!sequence.tokens_known) sequence.tokens_before.clear();
+  sequence.tokens_before.insert(sequence.tokens_before.end(), sequence.request.prompt.begin(),
+                                sequence.request.prompt.end());
+  auto id = generator_.submit(std::move(sequence.request), std::make_shared<Sink>(shared_from_this(), index));
+  if (!id) {
+    fail_all(error_of(id.error()));
+    return false;
+  }
+  bool cancel = false;
+  {
+    const std::lock_guard lock(mutex_);
+    ids_.push_back(*id);
+    cancel = cancelled_;
+  }
+  if (cancel) generator_.cancel(*id);
+  return !cancel;
+}
+
+void AnswerTask::prompt_was_read(std::size_t index) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (over_ || cancelled_ || progress_[index].leader != index) return;
+    if (std::exchange(progress_[index].has_followers, true)) return;
+  }
+  for (std::size_t i = index + 1; i < progress_.size(); ++i) {
+    if (progress_[i].leader == index && !submit(i)) return;
   }
 }
 
@@ -132,8 +149,38 @@ void AnswerTask::started(std::size_t index, const GenerationStarted& event) {
   if (!opening.empty()) exchange_->send(opening);
 }
 
+std::string AnswerTask::add_text(std::size_t index, const std::string& text, std::span<const ShownLogprob> logprobs,
+                                 bool last) {
+  SequenceResult& result = progress_[index].result;
+  const auto stream = [&](auto&&... arguments) {
+    return plan_.stream ? plan_.format->piece(index, arguments...) : std::string();
+  };
+  ToolCallReader* reader = plan_.sequences[index].calls.get();
+  if (reader == nullptr) {
+    result.text += text;
+    return stream(text, logprobs);
+  }
+  std::vector<ReplyPart> parts = reader->feed(text);
+  if (last) std::ranges::move(reader->finish(), std::back_inserter(parts));
+  std::string sent;
+  if (!logprobs.empty() && (parts.empty() || parts.front().is_call)) sent += stream(std::string(), logprobs);
+  for (const ReplyPart& part : parts) {
+    if (!part.is_call) {
+      result.text += part.text;
+      sent += stream(part.text, &part == &parts.front() ? logprobs : std::span<const ShownLogprob>());
+      continue;
+    }
+    if (part.begins) result.calls.push_back({part.id, part.name, {}});
+    result.calls[part.call].arguments += part.arguments;
+    if (plan_.stream) sent += plan_.format->call(index, part, result.calls[part.call]);
+  }
+  return sent;
+}
+
 void AnswerTask::token(std::size_t index, GeneratedToken event) {
+  prompt_was_read(index);
   std::vector<ShownLogprob> logprobs;
+  std::string piece;
   {
     const std::lock_guard lock(mutex_);
     if (over_) return;
@@ -150,18 +197,18 @@ void AnswerTask::token(std::size_t index, GeneratedToken event) {
       logprobs.push_back(std::move(shown));
     }
     if (!plan_.stream) {
-      progress.result.text += event.text;
       progress.result.logprobs.insert(progress.result.logprobs.end(), logprobs.begin(), logprobs.end());
-      return;
     }
+    piece = add_text(index, event.text, logprobs, false);
   }
-  const std::string piece = plan_.format->piece(index, event.text, logprobs);
   if (!piece.empty()) exchange_->send(piece);
 }
 
 void AnswerTask::finished(std::size_t index, GenerationFinished event) {
+  prompt_was_read(index);
   std::string closing;
   bool all = false;
+  std::vector<SequenceResult> results;
   std::optional<ApiError> not_kept;
   {
     const std::lock_guard lock(mutex_);
@@ -176,12 +223,12 @@ void AnswerTask::finished(std::size_t index, GenerationFinished event) {
     result.generated_tokens = event.generated_tokens;
     result.prompt_seconds = seconds_between(progress.submitted, progress.first_token);
     result.decode_seconds = seconds_between(progress.first_token, now);
-    if (!plan_.stream) result.text += event.text;
+    closing = add_text(index, event.text, {}, true);
     if (event.state && plan_.keep_state) {
       auto& sequence = plan_.sequences[index];
       std::vector<formats::TokenId> tokens;
       if (sequence.tokens_known) {
-        tokens = std::move(sequence.tokens_before);
+        tokens = sequence.tokens_before;
         tokens.insert(tokens.end(), progress.tokens.begin(), progress.tokens.end());
         // A text that was ended by a token may have read it; then what it read is not known here.
         if (extend_prefix({}, tokens) != event.state.prefix()) tokens.clear();
@@ -196,9 +243,8 @@ void AnswerTask::finished(std::size_t index, GenerationFinished event) {
     progress.ended = true;
     all = ++ended_ == progress_.size();
     if (plan_.stream && !not_kept) {
-      closing = plan_.format->piece(index, event.text, {}) + plan_.format->closing(index, result);
+      closing += plan_.format->closing(index, result);
       if (all) {
-        std::vector<SequenceResult> results;
         for (const Progress& one : progress_) results.push_back(one.result);
         closing += plan_.format->end(results);
       }
@@ -211,11 +257,25 @@ void AnswerTask::finished(std::size_t index, GenerationFinished event) {
     return;
   }
   if (plan_.stream) {
+    if (all) keep_answer(results);
     exchange_->send(closing);
     if (all) exchange_->end();
   } else if (all) {
-    respond_whole();
+    results = best_results();
+    keep_answer(results);
+    exchange_->respond({.body = plan_.format->whole(results)});
   }
+}
+
+void AnswerTask::keep_answer(std::span<const SequenceResult> results) {
+  if (!plan_.keep_answer || results.empty()) return;
+  AnswerPlan::Sequence& first = plan_.sequences.front();
+  std::vector<formats::TokenId> tokens;
+  if (first.tokens_known) {
+    tokens = std::move(first.tokens_before);
+    tokens.insert(tokens.end(), progress_.front().tokens.begin(), progress_.front().tokens.end());
+  }
+  plan_.keep_answer(plan_.format->whole(results), results.front(), std::move(tokens));
 }
 
 void AnswerTask::failed(std::size_t, const Error& error) {
@@ -224,7 +284,7 @@ void AnswerTask::failed(std::size_t, const Error& error) {
   fail_all(told);
 }
 
-void AnswerTask::respond_whole() {
+std::vector<SequenceResult> AnswerTask::best_results() {
   std::vector<SequenceResult> results;
   const std::size_t group = plan_.sequences_per_prompt;
   for (std::size_t first = 0; first < progress_.size(); first += group) {
@@ -238,7 +298,7 @@ void AnswerTask::respond_whole() {
     }
     for (std::size_t i = 0; i < plan_.per_prompt; ++i) results.push_back(std::move(progress_[order[i]].result));
   }
-  exchange_->respond({.body = plan_.format->whole(results)});
+  return results;
 }
 
 }  // namespace krait::server

@@ -35,11 +35,16 @@ struct AnswerPlan {
     std::string echo;                             // stands before the text
     std::vector<formats::TokenId> tokens_before;  // of the state it goes on from
     bool tokens_known = true;
+    std::unique_ptr<ToolCallReader> calls;  // where functions may be called
   };
   std::vector<Sequence> sequences;
   std::size_t sequences_per_prompt = 1;
   // Keeps a state that was asked for; on the generator's thread.
   std::function<ApiResult<ShownState>(runtime::State, std::vector<formats::TokenId>)> keep_state;
+  // Keeps an answer, before its client hears of its end: its whole body, its first sequence, and that one's tokens,
+  // where all of them are known. On the generator's thread.
+  std::function<void(const std::string& body, const SequenceResult& first, std::vector<formats::TokenId> tokens)>
+      keep_answer;
 };
 
 class AnswerTask : public std::enable_shared_from_this<AnswerTask> {
@@ -58,8 +63,16 @@ class AnswerTask : public std::enable_shared_from_this<AnswerTask> {
     GenerationClock::time_point submitted;
     GenerationClock::time_point first_token;
     bool token_seen = false;
+    // Of the sequences of one prompt the first reads it; the others come when it has, and go on from the state that it
+    // left in the store of states.
+    std::size_t leader = 0;
+    bool has_followers = false;
     bool ended = false;
   };
+
+  bool submit(std::size_t index);  // false: the answer is over
+  // Submits the sequences that it leads.
+  void prompt_was_read(std::size_t index);
 
   void started(std::size_t index, const GenerationStarted& event);
   void token(std::size_t index, GeneratedToken event);
@@ -67,7 +80,10 @@ class AnswerTask : public std::enable_shared_from_this<AnswerTask> {
   void failed(std::size_t index, const Error& error);
   void fail_all(const ApiError& error);
   void cancel_all();
-  void respond_whole();
+  // More text of a sequence: adds it to the result, and gives what a stream has to send. With the mutex held.
+  std::string add_text(std::size_t index, const std::string& text, std::span<const ShownLogprob> logprobs, bool last);
+  std::vector<SequenceResult> best_results();
+  void keep_answer(std::span<const SequenceResult> results);
   std::string bytes_of_token(formats::TokenId id) const;
 
   const std::shared_ptr<Exchange> exchange_;

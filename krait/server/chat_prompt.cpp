@@ -17,4 +17,32 @@ ChatPrompt plain_chat_prompt(std::span<const ChatMessage> messages, bool ask, bo
   return prompt;
 }
 
+std::vector<ChatMessage> spell_out_calls(const Conversation& conversation, const std::string& result_role) {
+  std::vector<ChatMessage> messages;
+  if (!conversation.tools_json.empty()) {
+    messages.push_back({"system", tool_instructions(conversation.tools_json)});
+  }
+  for (const ChatMessage& message : conversation.messages) {
+    const bool is_system = message.role == "system" || message.role == "developer";
+    if (is_system && messages.size() == 1 && !conversation.tools_json.empty() &&
+        &message == &conversation.messages[0]) {
+      messages.front().content = message.content + "\n\n" + messages.front().content;
+      continue;
+    }
+    ChatMessage changed{message.role, message.content};
+    for (const ToolCall& call : message.calls) {
+      if (!changed.content.empty()) changed.content += "\n";
+      changed.content += generic_call(call);
+    }
+    if (message.role == "tool") {
+      changed.role = result_role;
+      if (result_role != "tool") {
+        changed.content = "<tool_response>\n" + message.content + "\n</tool_response>";
+      }
+    }
+    messages.push_back(std::move(changed));
+  }
+  return messages;
+}
+
 }  // namespace krait::server

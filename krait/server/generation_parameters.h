@@ -20,9 +20,11 @@ struct RequestLimits {
 };
 
 struct StructuredOutput {
-  enum class Kind { none, json, json_schema, regex };
+  enum class Kind { none, json, json_schema, regex, choice };
   Kind kind = Kind::none;
-  std::string text = {};  // the schema as JSON, or the expression
+  std::string text = {};                  // the schema as JSON, or the expression
+  std::vector<std::string> choices = {};  // one of them
+  std::string member = {};                // of the request, that asked for it
 };
 
 struct GenerationParameters {
@@ -40,6 +42,7 @@ struct GenerationParameters {
   int priority = 0;
   std::string state = {};  // id of a stored state to go on from
   bool return_state = false;
+  bool store = false;  // keep the reply's tokens under the id of the answer
 };
 
 }  // namespace krait::server

@@ -19,7 +19,9 @@ namespace krait::server {
 
 struct HttpOptions {
   std::string host = "127.0.0.1";
-  std::uint16_t port = 8080;  // 0: any that is free
+  std::uint16_t port = 8080;    // 0: any that is free
+  std::string tls_certificate;  // files in PEM: the chain and its private key; empty: in the clear
+  std::string tls_key;
   int workers = 2;
   std::int64_t connections = 1024;
   std::uint32_t head_bytes = 32 << 10;
@@ -36,7 +38,7 @@ class HttpHandler {
   virtual ~HttpHandler() = default;
 
   struct Admission {
-    std::optional<HttpAnswer> refusal;
+    std::optional<HttpAnswer> refusal = {};
     std::uint64_t body_bytes = 0;  // most bytes of a body
   };
   // Judges the head before the body is read, and may fill in `head.key`. On the thread that moves bytes: be quick.

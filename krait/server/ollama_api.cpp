@@ -7,7 +7,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
-#include "krait/server/json_reader.h"
+#include "krait/server/request_reading.h"
 
 namespace krait::server {
 namespace {
@@ -25,8 +25,10 @@ void read_options(JsonReader& body, const RequestLimits& limits, GenerationParam
   sampler.repetition_penalty = 1.1F;
   parameters.max_tokens = limits.default_tokens;
   parameters.stream = body.boolean("stream").value_or(true);
+  parameters.structured.member = "format";
   if (body.kind("format") == JsonReader::Kind::object) {
-    parameters.structured = {StructuredOutput::Kind::json_schema, body.dump("format")};
+    parameters.structured.kind = StructuredOutput::Kind::json_schema;
+    parameters.structured.text = body.dump("format");
   } else if (const std::string format = body.text("format").value_or(""); format == "json") {
     parameters.structured.kind = StructuredOutput::Kind::json;
   } else if (!format.empty()) {
@@ -66,7 +68,9 @@ class OllamaFormat : public AnswerFormat {
   OllamaFormat(std::string model, std::int64_t created) : model_(std::move(model)), created_(created) {}
 
   std::string whole(std::span<const SequenceResult> results) const override {
-    return dump(last(results.front(), results.front().text));
+    Json line = last(results.front(), results.front().text);
+    for (const ToolCall& call : results.front().calls) add_call(line, call);
+    return dump(line);
   }
   std::string stream_type() const override { return "application/x-ndjson"; }
   std::string opening(std::size_t) const override { return {}; }
@@ -74,6 +78,15 @@ class OllamaFormat : public AnswerFormat {
     if (text.empty()) return {};
     Json line = head();
     add_text(line, text);
+    line["done"] = false;
+    return dump(line) + "\n";
+  }
+  // Calls are shown whole.
+  std::string call(std::size_t, const ReplyPart& part, const ToolCall& call) const override {
+    if (!part.ends) return {};
+    Json line = head();
+    add_text(line, "");
+    add_call(line, call);
     line["done"] = false;
     return dump(line) + "\n";
   }
@@ -85,6 +98,7 @@ class OllamaFormat : public AnswerFormat {
 
  protected:
   virtual void add_text(Json& line, const std::string& text) const = 0;
+  virtual void add_call(Json&, const ToolCall&) const {}
 
  private:
   Json head() const {
@@ -126,6 +140,12 @@ class OllamaChatFormat final : public OllamaFormat {
   void add_text(Json& line, const std::string& text) const override {
     line["message"] = {{"role", "assistant"}, {"content", text}};
   }
+  // Arguments are an object. Those of a call that was cut off are none, and the call is left out.
+  void add_call(Json& line, const ToolCall& call) const override {
+    Json arguments = Json::parse(call.arguments, nullptr, false);
+    if (!arguments.is_object()) return;
+    line["message"]["tool_calls"].push_back({{"function", {{"name", call.name}, {"arguments", std::move(arguments)}}}});
+  }
 };
 
 }  // namespace
@@ -157,13 +177,16 @@ ApiResult<ChatRequest> parse_ollama_chat(std::string_view text, const RequestLim
   ChatRequest request;
   request.model = body.text("model").value_or("");
   read_options(body, limits, request.parameters);
+  read_conversation(body, request);
   for (JsonReader& message : body.objects("messages")) {
-    request.messages.push_back({message.text("role").value_or(""), message.text("content").value_or("")});
     if (message.first_kind("images") != JsonReader::Kind::absent) message.complain("images", "are not supported");
-    if (request.messages.back().role.empty()) message.complain("role", "is missing");
   }
   if (request.messages.empty()) body.complain("messages", "is missing or empty");
-  if (body.first_kind("tools") != JsonReader::Kind::absent) body.complain("tools", "are not supported");
+  read_tools(body, request);
+  // What templates of models that think call it.
+  if (const auto think = body.boolean("think")) {
+    request.variables_json = fmt::format(R"({{"enable_thinking": {}}})", *think);
+  }
   if (body.error()) return std::unexpected(*body.error());
   return request;
 }

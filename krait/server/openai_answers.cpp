@@ -10,8 +10,9 @@ using Json = nlohmann::ordered_json;
 
 std::string dump(const Json& value) { return value.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
-std::string_view finish_reason(runtime::FinishReason reason) {
-  return reason == runtime::FinishReason::kLength ? "length" : "stop";
+std::string_view finish_reason(const SequenceResult& result) {
+  if (result.reason == runtime::FinishReason::kLength) return "length";
+  return result.calls.empty() ? "stop" : "tool_calls";
 }
 
 Json bytes_of(const std::string& token) {
@@ -68,7 +69,7 @@ class OpenAiFormat : public AnswerFormat {
 
   std::string closing(std::size_t index, const SequenceResult& result) const override {
     Json choice = piece_choice(index, {}, {});
-    choice["finish_reason"] = finish_reason(result.reason);
+    choice["finish_reason"] = finish_reason(result);
     if (result.state) choice["state"] = state_of(*result.state);
     return event(std::move(choice));
   }
@@ -79,6 +80,7 @@ class OpenAiFormat : public AnswerFormat {
       Json body = head(piece_object());
       body["choices"] = Json::array();
       body["usage"] = usage_of(results);
+      if (!results.empty()) body["cache"] = results.front().lookup;
       text = sse_event(dump(body));
     }
     return text + sse_done();
@@ -121,7 +123,7 @@ class CompletionFormat final : public OpenAiFormat {
     return {{"index", index},
             {"text", result.text},
             {"logprobs", result.with_logprobs ? logprobs_of(result.logprobs) : Json(nullptr)},
-            {"finish_reason", finish_reason(result.reason)}};
+            {"finish_reason", finish_reason(result)}};
   }
 
   Json piece_choice(std::size_t index, const std::string& text, std::span<const ShownLogprob> logprobs) const override {
@@ -169,9 +171,26 @@ class ChatFormat final : public OpenAiFormat {
 
   Json whole_choice(std::size_t index, const SequenceResult& result) const override {
     return {{"index", index},
-            {"message", {{"role", "assistant"}, {"content", result.text}, {"refusal", nullptr}}},
+            {"message", message_of(result)},
             {"logprobs", result.with_logprobs ? logprobs_of(result.logprobs) : Json(nullptr)},
-            {"finish_reason", finish_reason(result.reason)}};
+            {"finish_reason", finish_reason(result)}};
+  }
+
+  std::string call(std::size_t index, const ReplyPart& part, const ToolCall& call) const override {
+    Json delta = {{"index", part.call}};
+    if (part.begins) {
+      delta["id"] = call.id;
+      delta["type"] = "function";
+      delta["function"] = {{"name", call.name}, {"arguments", ""}};
+    } else if (part.arguments.empty()) {
+      return {};
+    } else {
+      delta["function"] = {{"arguments", part.arguments}};
+    }
+    return event({{"index", index},
+                  {"delta", {{"tool_calls", Json::array({std::move(delta)})}}},
+                  {"logprobs", nullptr},
+                  {"finish_reason", nullptr}});
   }
 
   Json piece_choice(std::size_t index, const std::string& text, std::span<const ShownLogprob> logprobs) const override {
@@ -184,6 +203,18 @@ class ChatFormat final : public OpenAiFormat {
   }
 
  private:
+  static Json message_of(const SequenceResult& result) {
+    Json message = {{"role", "assistant"}, {"content", result.text}, {"refusal", nullptr}};
+    if (result.calls.empty()) return message;
+    if (result.text.empty()) message["content"] = nullptr;
+    message["tool_calls"] = Json::array();
+    for (const ToolCall& call : result.calls) {
+      message["tool_calls"].push_back(
+          {{"id", call.id}, {"type", "function"}, {"function", {{"name", call.name}, {"arguments", call.arguments}}}});
+    }
+    return message;
+  }
+
   static Json logprobs_of(std::span<const ShownLogprob> logprobs) {
     Json content = Json::array();
     for (const ShownLogprob& shown : logprobs) {

@@ -1,7 +1,8 @@
 // OpenAI's requests and answers as structs: reading and writing JSON, and nothing else. What a request asks that this
 // server does not do is refused with the member's name, never ignored where that would change the answer.
 //
-// Members beyond OpenAI's: top_k, min_p, repetition_penalty, ignore_eos, guided_regex, priority, state, return_state.
+// Members beyond OpenAI's: top_k, min_p, repetition_penalty, ignore_eos, guided_json, guided_regex, guided_choice,
+// chat_template_kwargs, priority, state, return_state.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +17,7 @@
 
 #include "krait/server/answer_format.h"
 #include "krait/server/api_error.h"
+#include "krait/server/conversation.h"
 #include "krait/server/generation_parameters.h"
 
 namespace krait::server {
@@ -29,21 +31,15 @@ struct CompletionRequest {
   GenerationParameters parameters;
 };
 
-struct ChatMessage {
-  std::string role;
-  std::string content;
-};
-
-struct ChatRequest {
+struct ChatRequest : Conversation {
   std::string model;
-  std::vector<ChatMessage> messages;
   GenerationParameters parameters;
 };
 
-// {"text": …} or {"messages": […]}, of which the state is to be kept.
-struct StateRequest {
+// {"text": …}, {"messages": […]} or {"response_id": …}, of which the state is to be kept.
+struct StateRequest : Conversation {
   std::string text;
-  std::vector<ChatMessage> messages;
+  std::string response_id;
   std::string state;  // goes on from this one
   std::optional<double> ttl_seconds;
 };

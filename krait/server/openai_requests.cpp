@@ -4,6 +4,7 @@
 
 #include "krait/server/json_reader.h"
 #include "krait/server/openai_api.h"
+#include "krait/server/request_reading.h"
 
 namespace krait::server {
 namespace {
@@ -47,28 +48,54 @@ void read_sampler(JsonReader& body, runtime::SamplerOptions& sampler) {
   }
 }
 
-void read_structured(JsonReader& body, StructuredOutput& structured) {
-  if (auto format = body.object("response_format")) {
-    const std::string type = format->text("type").value_or("");
-    if (type == "json_object") {
-      structured.kind = StructuredOutput::Kind::json;
-    } else if (type == "json_schema") {
-      structured.kind = StructuredOutput::Kind::json_schema;
-      if (auto schema = format->object("json_schema")) structured.text = schema->dump("schema");
-      if (structured.text.empty()) format->complain("json_schema", "must hold an object \"schema\"");
-    } else if (type != "text") {
-      format->complain("type", fmt::format("must be text, json_object or json_schema, not \"{}\"", type));
+// What vLLM has beside response_format.
+void read_guided(JsonReader& body, StructuredOutput& structured) {
+  using Kind = StructuredOutput::Kind;
+  for (const auto& [member, kind] :
+       {std::pair("guided_json", Kind::json_schema), std::pair("guided_regex", Kind::regex),
+        std::pair("guided_choice", Kind::choice)}) {
+    if (!body.has(member)) continue;
+    if (structured.kind != Kind::none) {
+      body.complain(member, fmt::format("cannot stand beside {}", structured.member));
+      return;
+    }
+    structured.kind = kind;
+    structured.member = member;
+    if (kind == Kind::choice) {
+      structured.choices = body.texts(member);
+      if (structured.choices.empty()) body.complain(member, "must hold the texts of which one is to be written");
+    } else if (kind == Kind::json_schema && body.kind(member) == JsonReader::Kind::object) {
+      structured.text = body.dump(member);
+    } else {
+      structured.text = body.text(member).value_or("");
     }
   }
-  if (auto expression = body.text("guided_regex")) {
-    if (structured.kind != StructuredOutput::Kind::none) {
-      body.complain("guided_regex", "cannot stand beside response_format");
+  for (const char* member : {"guided_grammar", "structured_outputs"}) {
+    if (body.has(member)) {
+      body.complain(member, "is not supported: response_format, guided_json, guided_regex and guided_choice are",
+                    "unsupported_parameter");
     }
-    structured = {StructuredOutput::Kind::regex, *std::move(expression)};
   }
 }
 
-// What completions and chat have in common.
+}  // namespace
+
+void read_format(JsonReader& format, JsonReader& schema_holder, StructuredOutput& structured) {
+  const std::string type = format.text("type").value_or("");
+  if (type == "json_object") {
+    structured.kind = StructuredOutput::Kind::json;
+  } else if (type == "json_schema") {
+    structured.kind = StructuredOutput::Kind::json_schema;
+    structured.text = schema_holder.object("schema") ? schema_holder.dump("schema") : "";
+    schema_holder.boolean("strict");
+    if (structured.text.empty()) {
+      schema_holder.complain("schema", "is missing: it says what is to be written", "missing_required_parameter");
+    }
+  } else if (type != "text") {
+    format.complain("type", fmt::format("must be text, json_object or json_schema, not \"{}\"", type));
+  }
+}
+
 void read_parameters(JsonReader& body, const RequestLimits& limits, GenerationParameters& parameters) {
   read_sampler(body, parameters.sampler);
   parameters.seed = seed_of(body);
@@ -86,40 +113,23 @@ void read_parameters(JsonReader& body, const RequestLimits& limits, GenerationPa
     if (!parameters.stream) body.complain("stream_options", "is for streams only");
     parameters.include_usage = options->boolean("include_usage").value_or(false);
   }
-  read_structured(body, parameters.structured);
+  if (auto format = body.object("response_format")) {
+    parameters.structured.member = "response_format";
+    auto holder = format->object("json_schema");
+    if (!holder && format->text("type") == "json_schema") {
+      format->complain("json_schema", "is missing", "missing_required_parameter");
+    }
+    read_format(*format, holder ? *holder : *format, parameters.structured);
+  }
+  read_guided(body, parameters.structured);
   parameters.priority = static_cast<int>(body.integer("priority", -100, 100).value_or(0));
   parameters.state = body.text("state").value_or("");
   parameters.return_state = body.boolean("return_state").value_or(false);
+  parameters.store = body.boolean("store").value_or(false);
   body.text("user");
 }
 
-std::vector<ChatMessage> read_messages(JsonReader& body) {
-  std::vector<ChatMessage> messages;
-  for (JsonReader& reader : body.objects("messages")) {
-    ChatMessage message;
-    message.role = reader.text("role").value_or("");
-    if (message.role != "system" && message.role != "developer" && message.role != "user" &&
-        message.role != "assistant" && message.role != "tool") {
-      reader.complain("role",
-                      fmt::format("must be system, developer, user, assistant or tool, not \"{}\"", message.role));
-    }
-    if (reader.kind("content") == JsonReader::Kind::array) {
-      for (JsonReader& part : reader.objects("content")) {
-        const std::string type = part.text("type").value_or("");
-        if (type != "text") {
-          part.complain("type", fmt::format("must be text, not \"{}\": the model reads nothing else", type));
-        }
-        message.content += part.text("text").value_or("");
-      }
-    } else {
-      message.content = reader.text("content").value_or("");
-    }
-    if (reader.has("tool_calls"))
-      reader.complain("tool_calls", "tool calls are not supported", "unsupported_parameter");
-    messages.push_back(std::move(message));
-  }
-  return messages;
-}
+namespace {
 
 template <class T>
 ApiResult<T> checked(const JsonReader& body, T value) {
@@ -210,10 +220,8 @@ ApiResult<ChatRequest> parse_chat_request(std::string_view text, const RequestLi
   const auto top = body.integer("top_logprobs", 0, limits.most_logprobs);
   if (top && !logprobs) body.complain("top_logprobs", "needs logprobs to be true");
   if (logprobs) parameters.logprobs = static_cast<int>(top.value_or(0));
-  if (body.first_kind("tools") != JsonReader::Kind::absent && body.dump("tool_choice") != "\"none\"") {
-    body.complain("tools", "tool calls are not supported", "unsupported_parameter");
-  }
-  request.messages = read_messages(body);
+  read_conversation(body, request);
+  read_tools(body, request);
   if (request.messages.empty()) body.complain("messages", "is missing or empty", "missing_required_parameter");
   return checked(body, std::move(request));
 }
@@ -224,11 +232,17 @@ ApiResult<StateRequest> parse_state_request(std::string_view text) {
   JsonReader& body = *parsed;
   StateRequest request;
   request.text = body.text("text").value_or("");
-  request.messages = read_messages(body);
+  read_conversation(body, request);
+  read_tools(body, request);
+  request.response_id = body.text("response_id").value_or("");
   request.state = body.text("state").value_or("");
   request.ttl_seconds = body.number("ttl_seconds", 0, kLargest);
-  if (body.has("text") == body.has("messages")) {
-    body.complain("text", "one of text and messages says what the state is to be behind", "missing_required_parameter");
+  if (body.has("text") + body.has("messages") + body.has("response_id") != 1) {
+    body.complain("text", "one of text, messages and response_id says what the state is to be behind",
+                  "missing_required_parameter");
+  }
+  if (body.has("response_id") && body.has("state")) {
+    body.complain("state", "cannot stand beside response_id: what was answered has its own beginning");
   }
   return checked(body, std::move(request));
 }

@@ -21,7 +21,9 @@ void Service::ollama_chat(const ExchangePtr& exchange, const std::string&) {
   auto request = parse_ollama_chat(exchange->request().body, options_.limits);
   if (!request) return fail(exchange, request.error());
   if (const auto error = wrong_model(request->model)) return fail(exchange, *error);
-  const Input inputs[] = {chat_input(request->messages, true, false)};
+  auto input = chat_input(*request, true, nullptr);
+  if (!input) return fail(exchange, input.error());
+  const Input inputs[] = {*std::move(input)};
   generate(exchange, inputs, request->parameters, false, ollama_chat_format(model_.card.name, unix_time()),
            ollama_error);
 }

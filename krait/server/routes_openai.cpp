@@ -11,25 +11,42 @@ void Service::completions(const ExchangePtr& exchange, const std::string&) {
   if (const auto error = wrong_model(request->model)) return fail(exchange, *error);
   std::vector<Input> inputs;
   for (PromptInput& prompt : request->prompts) inputs.push_back({.prompt = std::move(prompt)});
+  std::string answer = fmt::format("cmpl-{}{}", id_stem_, ++answers_);
   generate(exchange, inputs, request->parameters, request->echo,
-           completion_format({.id = fmt::format("cmpl-{}{}", id_stem_, ++answers_),
+           completion_format({.id = answer,
                               .created = unix_time(),
                               .model = model_.card.name,
                               .include_usage = request->parameters.include_usage}),
-           openai_error);
+           openai_error, keeper(request->parameters, answer, exchange->request().key));
 }
 
 void Service::chat_completions(const ExchangePtr& exchange, const std::string&) {
   auto request = parse_chat_request(exchange->request().body, options_.limits);
   if (!request) return fail(exchange, request.error());
   if (const auto error = wrong_model(request->model)) return fail(exchange, *error);
-  const Input inputs[] = {chat_input(request->messages, true, !request->parameters.state.empty())};
+  auto input = chat_input(*request, true, request->parameters.state, exchange->request().key);
+  if (!input) return fail(exchange, input.error());
+  const Input inputs[] = {*std::move(input)};
+  std::string answer = fmt::format("chatcmpl-{}{}", id_stem_, ++answers_);
   generate(exchange, inputs, request->parameters, false,
-           chat_format({.id = fmt::format("chatcmpl-{}{}", id_stem_, ++answers_),
+           chat_format({.id = answer,
                         .created = unix_time(),
                         .model = model_.card.name,
                         .include_usage = request->parameters.include_usage}),
-           openai_error);
+           openai_error, keeper(request->parameters, answer, exchange->request().key));
+}
+
+Service::KeepAnswer Service::keeper(const GenerationParameters& parameters, const std::string& id,
+                                    const std::string& owner) {
+  if (!parameters.store) return {};
+  return [this, id, owner](const std::string& body, const SequenceResult&, std::vector<formats::TokenId> tokens) {
+    KeptAnswer kept;
+    kept.id = id;
+    kept.owner = owner;
+    kept.body = body;
+    kept.tokens = std::move(tokens);
+    kept_answers_.put(std::move(kept));
+  };
 }
 
 void Service::models(const ExchangePtr& exchange, const std::string&) {

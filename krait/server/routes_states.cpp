@@ -70,7 +70,23 @@ void Service::make_state(const ExchangePtr& exchange, const std::string&) {
     from = *std::move(found);
   }
   Input input{.prompt = wanted->text};
-  if (!wanted->messages.empty()) input = chat_input(wanted->messages, false, static_cast<bool>(from.state));
+  if (!wanted->messages.empty()) {
+    auto read = chat_input(*wanted, false, from.state ? &from.tokens : nullptr);
+    if (!read) return fail(exchange, read.error());
+    input = *std::move(read);
+  } else if (!wanted->response_id.empty()) {
+    // Its state is found in the store of states, or computed again: the tokens are the same.
+    const auto answer = kept_answers_.find(wanted->response_id, request.key);
+    if (!answer) return fail(exchange, answer.error());
+    if ((*answer)->tokens.empty()) {
+      return fail(exchange,
+                  {.message = fmt::format("response_id: the tokens of \"{}\" are not known: it went on from an "
+                                          "uploaded state without them",
+                                          wanted->response_id),
+                   .param = "response_id"});
+    }
+    input.prompt = (*answer)->tokens;
+  }
   std::vector<formats::TokenId> tokens = tokens_of(input.prompt, !from.state && input.add_start);
   if (tokens.empty()) return fail(exchange, {.message = "text: is empty, and no token starts a text", .param = "text"});
 

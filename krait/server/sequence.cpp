@@ -1,7 +1,6 @@
 #include "krait/server/sequence.h"
 
 #include <algorithm>
-#include <limits>
 #include <utility>
 
 #include "krait/core/check.h"
@@ -115,15 +114,7 @@ TokenId Sequence::choose(std::span<const float> logits) {
   const auto drawable = std::min(logits.size(), static_cast<std::size_t>(drawable_));
   mask_.assign((drawable + 63) / 64, 0);
   request_.mask->allowed(mask_);
-  masked_.assign(logits.begin(), logits.begin() + static_cast<std::ptrdiff_t>(drawable));
-  bool any = false;
-  for (std::size_t id = 0; id < drawable; ++id) {
-    const bool may = (mask_[id / 64] >> (id % 64) & 1U) != 0;
-    any = any || may;
-    if (!may) masked_[id] = -std::numeric_limits<float>::infinity();
-  }
-  KRAIT_CHECK(any, "a mask that allows no token");
-  return sampler_.sample(masked_);
+  return sampler_.sample(logits, mask_);
 }
 
 bool Sequence::draw(std::span<const float> logits, runtime::StateStore* store) {

@@ -86,7 +86,6 @@ class Sequence {
   bool started_ = false;
   std::int64_t suspect_until_ = 0;
   std::vector<std::uint64_t> mask_;
-  std::vector<float> masked_;
   std::optional<runtime::FinishReason> reason_;  // it is done, and at most the last token is still to be fed
   std::string last_text_;
   bool reported_ = false;

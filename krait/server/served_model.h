@@ -7,6 +7,7 @@
 #include "krait/formats/state_file.h"
 #include "krait/formats/tokenizer.h"
 #include "krait/runtime/engine.h"
+#include "krait/server/chat_form.h"
 #include "krait/server/ollama_api.h"
 
 namespace krait::server {
@@ -20,6 +21,7 @@ struct ServedModel {
   formats::StateIdentity identity;
   std::vector<formats::TokenId> end_ids;  // end a text
   std::int64_t drawable = 0;              // ids below may be drawn
+  ChatForm chat;
 
   bool answers_to(const std::string& name) const {
     return name.empty() || name == card.name || name == card.name + ":latest";

@@ -51,6 +51,7 @@ Service::Service(const ServedModel& model, Generator& generator, ApiKeys& keys, 
       keys_(keys),
       options_(std::move(options)),
       shelf_(options_.shelf, random_seed()),
+      constraints_(*model.tokenizer, model.drawable, model.end_ids),
       id_stem_(fmt::format("{:016x}", Random(random_seed()).next())),
       request_seconds_(duration_bounds()) {}
 
@@ -58,6 +59,9 @@ std::span<const Service::Route> Service::routes() {
   static constexpr Route kRoutes[] = {
       {"POST", "/v1/chat/completions", &Service::chat_completions, Body::json},
       {"POST", "/v1/completions", &Service::completions, Body::json},
+      {"POST", "/v1/responses", &Service::make_response, Body::json},
+      {"GET", "/v1/responses/{id}", &Service::show_response},
+      {"DELETE", "/v1/responses/{id}", &Service::drop_response},
       {"GET", "/v1/models", &Service::models},
       {"GET", "/v1/models/{id}", &Service::model},
       {"POST", "/tokenize", &Service::tokenize, Body::json},
@@ -75,8 +79,18 @@ std::span<const Service::Route> Service::routes() {
       {"GET", "/health", &Service::health, Body::none, true},
       {"GET", "/ready", &Service::ready, Body::none, true},
       {"GET", "/metrics", &Service::metrics},
+      {"GET", "/", &Service::page, Body::none, true},
+      {"GET", "/page/{id}", &Service::page_file, Body::none, true},
+      {"GET", "/openapi.json", &Service::openapi, Body::none, true},
+      {"GET", "/v1/info", &Service::info},
   };
   return kRoutes;
+}
+
+std::vector<std::pair<std::string, std::string>> Service::route_names() {
+  std::vector<std::pair<std::string, std::string>> names;
+  for (const Route& route : routes()) names.emplace_back(route.method, route.path);
+  return names;
 }
 
 Service::Match Service::match(const std::string& method, const std::string& path) {
@@ -276,9 +290,37 @@ std::vector<formats::TokenId> Service::tokens_of(const PromptInput& prompt, bool
                                 at_start);
 }
 
-Service::Input Service::chat_input(std::span<const ChatMessage> messages, bool ask, bool goes_on) const {
-  ChatPrompt prompt = plain_chat_prompt(messages, ask, goes_on);
-  return {std::move(prompt.text), prompt.add_start, std::move(prompt.stop)};
+ApiResult<Service::Input> Service::chat_input(const Conversation& conversation, bool ask,
+                                              const std::vector<formats::TokenId>* before) const {
+  std::optional<std::string> text_before;
+  if (before != nullptr && !before->empty()) {
+    // No template closes a message with more than that.
+    constexpr std::size_t kTail = 64;
+    text_before =
+        model_.tokenizer->decode(std::span(*before).last(std::min(kTail, before->size())), /*skip_special=*/false);
+  }
+  auto prompt = before == nullptr ? model_.chat.prompt(conversation, ask)
+                                  : model_.chat.continuation(conversation, ask, text_before);
+  if (!prompt) return std::unexpected(std::move(prompt).error());
+  Input input{.prompt = {}, .add_start = prompt->add_start, .stop = std::move(prompt->stop)};
+  if (ask && !conversation.tools.tools.empty()) {
+    input.tools = conversation.tools;
+    input.form = &model_.chat.tool_form(conversation);
+    const auto mark = model_.tokenizer->token_to_id(input.form->opening);
+    input.hidden_marks = mark && model_.tokenizer->is_special(*mark);
+    // A constrained text has no special tokens: the mark is read rather than written.
+    if (input.tools.required && input.hidden_marks) prompt->text += input.form->opening + input.form->indent;
+  }
+  input.prompt = std::move(prompt->text);
+  return input;
+}
+
+ApiResult<Service::Input> Service::chat_input(const Conversation& conversation, bool ask, const std::string& state,
+                                              const std::string& owner) {
+  if (state.empty()) return chat_input(conversation, ask, nullptr);
+  const auto found = shelf_.find(state, owner, ShelfClock::now());
+  if (!found) return std::unexpected(found.error());
+  return chat_input(conversation, ask, &found->tokens);
 }
 
 ApiResult<ShownState> Service::keep(const std::string& owner, runtime::State state,
@@ -293,14 +335,8 @@ ApiResult<ShownState> Service::keep(const std::string& owner, runtime::State sta
 
 void Service::generate(const ExchangePtr& exchange, std::span<const Input> inputs,
                        const GenerationParameters& parameters, bool echo, std::unique_ptr<AnswerFormat> format,
-                       WriteError write_error) {
+                       WriteError write_error, KeepAnswer keep_answer) {
   const HttpRequest& request = exchange->request();
-  if (parameters.structured.kind != StructuredOutput::Kind::none) {
-    ApiError error{.message = "response_format and guided_regex are not supported by this server",
-                   .param = "response_format",
-                   .code = "unsupported_parameter"};
-    return fail(exchange, error);
-  }
   KeptState from;
   if (!parameters.state.empty()) {
     auto found = shelf_.find(parameters.state, request.key, ShelfClock::now());
@@ -310,6 +346,7 @@ void Service::generate(const ExchangePtr& exchange, std::span<const Input> input
   AnswerPlan plan;
   plan.format = std::move(format);
   plan.write_error = std::move(write_error);
+  plan.keep_answer = std::move(keep_answer);
   plan.stream = parameters.stream;
   plan.with_logprobs = parameters.logprobs.has_value();
   plan.per_prompt = static_cast<std::size_t>(parameters.n);
@@ -326,6 +363,8 @@ void Service::generate(const ExchangePtr& exchange, std::span<const Input> input
     if (tokens.empty() && (!from.state || from.state.logits().empty())) {
       return fail(exchange, {.message = "the prompt is empty, and there is nothing to go on from", .param = "prompt"});
     }
+    const auto constraint = constraint_of(parameters.structured, input);
+    if (!constraint) return fail(exchange, constraint.error());
     for (std::int64_t i = 0; i < parameters.best_of; ++i) {
       AnswerPlan::Sequence sequence;
       GenerationRequest& wanted = sequence.request;
@@ -335,9 +374,11 @@ void Service::generate(const ExchangePtr& exchange, std::span<const Input> input
       // Sequences of one request draw apart; the first as a request of one would.
       wanted.sampler.seed = seed + static_cast<std::uint64_t>(i);
       wanted.max_tokens = parameters.max_tokens;
-      if (!parameters.ignore_eos) wanted.stop_ids = model_.end_ids;
+      if (*constraint) wanted.mask = mask_of(*constraint);
+      if (!parameters.ignore_eos || *constraint) wanted.stop_ids = model_.end_ids;
       wanted.stop_strings = parameters.stop;
-      wanted.stop_strings.insert(wanted.stop_strings.end(), input.stop.begin(), input.stop.end());
+      // Where the grammar says how the text ends, the form of chats does not.
+      if (!*constraint) wanted.stop_strings.insert(wanted.stop_strings.end(), input.stop.begin(), input.stop.end());
       wanted.logprobs = parameters.logprobs;
       if (parameters.best_of > parameters.n && !wanted.logprobs) wanted.logprobs = 0;
       wanted.priority = std::min(parameters.priority, keys_.limits_of(request.key).priority);
@@ -347,6 +388,10 @@ void Service::generate(const ExchangePtr& exchange, std::span<const Input> input
       if (echo) {
         const auto* text = std::get_if<std::string>(&input.prompt);
         sequence.echo = text != nullptr ? *text : model_.tokenizer->decode(tokens, true);
+      }
+      if (input.form != nullptr) {
+        sequence.calls = std::make_unique<ToolCallReader>(
+            *input.form, input.tools, ToolCallReader::Options{input.tools.required, input.hidden_marks, random_seed()});
       }
       sequence.tokens_before = from.tokens;
       sequence.tokens_known = !from.state || !from.tokens.empty();

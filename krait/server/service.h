@@ -13,9 +13,10 @@
 #include <utility>
 #include <vector>
 
+#include "krait/server/answer_shelf.h"
 #include "krait/server/answer_task.h"
 #include "krait/server/api_keys.h"
-#include "krait/server/chat_prompt.h"
+#include "krait/server/constraint_cache.h"
 #include "krait/server/generation.h"
 #include "krait/server/generation_parameters.h"
 #include "krait/server/http_server.h"
@@ -41,6 +42,9 @@ class Service final : public HttpHandler {
 
   // For /ready and /metrics; before the server runs.
   void watch(const HttpServer& server) { server_ = &server; }
+
+  // Method and path of each route, "{id}" standing for one part: for the test of openapi.json.
+  static std::vector<std::pair<std::string, std::string>> route_names();
 
   Admission admit(HttpRequest& head) override;
   HttpAnswer refuse(int status, const std::string& message) override;
@@ -75,6 +79,10 @@ class Service final : public HttpHandler {
   void model(const ExchangePtr& exchange, const std::string& id);
   void tokenize(const ExchangePtr& exchange, const std::string& id);
   void detokenize(const ExchangePtr& exchange, const std::string& id);
+  // routes_responses.cpp
+  void make_response(const ExchangePtr& exchange, const std::string& id);
+  void show_response(const ExchangePtr& exchange, const std::string& id);
+  void drop_response(const ExchangePtr& exchange, const std::string& id);
   // routes_ollama.cpp
   void ollama_generate(const ExchangePtr& exchange, const std::string& id);
   void ollama_chat(const ExchangePtr& exchange, const std::string& id);
@@ -91,18 +99,37 @@ class Service final : public HttpHandler {
   void health(const ExchangePtr& exchange, const std::string& id);
   void ready(const ExchangePtr& exchange, const std::string& id);
   void metrics(const ExchangePtr& exchange, const std::string& id);
+  // routes_page.cpp
+  void page(const ExchangePtr& exchange, const std::string& id);
+  void page_file(const ExchangePtr& exchange, const std::string& name);
+  void openapi(const ExchangePtr& exchange, const std::string& id);
+  void info(const ExchangePtr& exchange, const std::string& id);
 
   // A request of any dialect, read: `inputs` become sequences, `parameters.best_of` for each.
   struct Input {
     PromptInput prompt;
     bool add_start = true;
     std::vector<std::string> stop = {};
+    ToolUse tools = {};              // that the reply may call
+    const ToolForm* form = nullptr;  // of the calls
+    bool hidden_marks = false;       // the form's marks are special tokens, which no text shows
   };
+  using KeepAnswer = decltype(AnswerPlan::keep_answer);
   void generate(const ExchangePtr& exchange, std::span<const Input> inputs, const GenerationParameters& parameters,
-                bool echo, std::unique_ptr<AnswerFormat> format, WriteError write_error);
+                bool echo, std::unique_ptr<AnswerFormat> format, WriteError write_error, KeepAnswer keep_answer = {});
+  // Keeps the tokens of a chat or completion that asks for it.
+  KeepAnswer keeper(const GenerationParameters& parameters, const std::string& id, const std::string& owner);
+  // What the reply to an input has to keep to; null: nothing. (service_constraints.cpp)
+  ApiResult<std::shared_ptr<const runtime::Constraint>> constraint_of(const StructuredOutput& structured,
+                                                                      const Input& input);
   std::optional<ApiError> wrong_model(const std::string& name) const;
-  // `ask`: the assistant is to speak next. `goes_on`: after a kept state.
-  Input chat_input(std::span<const ChatMessage> messages, bool ask, bool goes_on) const;
+  // `ask`: the assistant is to speak next. `before`: the tokens of the state that it follows, if it follows one, empty
+  // where they are not known.
+  ApiResult<Input> chat_input(const Conversation& conversation, bool ask,
+                              const std::vector<formats::TokenId>* before) const;
+  // The same after the state of that id, if it is not empty.
+  ApiResult<Input> chat_input(const Conversation& conversation, bool ask, const std::string& state,
+                              const std::string& owner);
   std::vector<formats::TokenId> tokens_of(const PromptInput& prompt, bool at_start) const;
   ApiResult<ShownState> keep(const std::string& owner, runtime::State state, std::vector<formats::TokenId> tokens,
                              std::optional<double> ttl_seconds);
@@ -115,6 +142,8 @@ class Service final : public HttpHandler {
   ApiKeys& keys_;
   const ServiceOptions options_;
   StateShelf shelf_;
+  AnswerShelf kept_answers_;
+  ConstraintCache constraints_;
   const HttpServer* server_ = nullptr;
   std::atomic<std::uint64_t> answers_{0};  // numbers ids of answers
   const std::string id_stem_;

@@ -1,39 +1,26 @@
 #!/usr/bin/env python3
-"""krait serve with the clients that people have: npm's `openai` and `ollama`, unmodified.
+"""krait serve with the clients that people have: npm's `openai`, `ollama` and `ai`, unmodified.
 
 usage: clients_test.py KRAIT_BINARY BUILD_FOLDER [unittest arguments]
 """
-import fcntl
 import os
-import shutil
 import subprocess
 import sys
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from served import Served, key_file  # noqa: E402
+from npm_peer import install  # noqa: E402
+from served import Served, key_file, templated_model  # noqa: E402
 
 BINARY = os.path.abspath(sys.argv.pop(1))
 BUILD = os.path.abspath(sys.argv.pop(1))
 SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "client_peer")
 
 
-def install():
-    """A copy of client_peer in the build folder, with its packages."""
-    os.makedirs(BUILD, exist_ok=True)
-    with open(os.path.join(BUILD, "lock"), "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for name in os.listdir(SOURCE):
-            if os.path.isfile(os.path.join(SOURCE, name)):
-                shutil.copy(os.path.join(SOURCE, name), BUILD)
-        if not os.path.exists(os.path.join(BUILD, "node_modules", "openai", "package.json")):
-            subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=BUILD, check=True, stdout=subprocess.DEVNULL)
-
-
 class Clients(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        install()
+        install(SOURCE, BUILD)
 
     def run_client(self, script, *arguments):
         path = key_file("alice sk-alice-key\n")
@@ -54,6 +41,20 @@ class Clients(unittest.TestCase):
 
     def test_ollama(self):
         self.run_client("ollama_client.test.mjs")
+
+    def test_openai_tools_and_schemas(self):
+        self.run_client("openai_tools.test.mjs")
+
+    def test_openai_tools_with_a_template(self):
+        folder = templated_model()
+        self.addCleanup(shutil.rmtree, folder)
+        self.run_client("openai_tools.test.mjs", "-m", folder)
+
+    def test_openai_responses(self):
+        self.run_client("openai_responses.test.mjs")
+
+    def test_ai_sdk(self):
+        self.run_client("ai_sdk_client.test.mjs")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import random
 import signal
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -72,6 +73,69 @@ class Shared(unittest.TestCase):
             except (socket.timeout, ConnectionResetError):
                 pass
             return got
+
+
+class Encrypted(unittest.TestCase):
+    """TLS, with a certificate that openssl makes and Python's own client."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.mkdtemp()
+        cls.certificate, cls.key = (os.path.join(cls.folder, name) for name in ("certificate.pem", "key.pem"))
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                        "-days", "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1",
+                        "-keyout", cls.key, "-out", cls.certificate], check=True, capture_output=True)
+        cls.server = Served(BINARY, "--tls-certificate", cls.certificate, "--tls-key", cls.key,
+                            "--api-key", "secret-of-the-test")
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.folder)
+        assert cls.server.stop() == 0, cls.server.log[-5:]
+
+    def connect(self):
+        context = ssl.create_default_context(cafile=self.certificate)
+        return http.client.HTTPSConnection("127.0.0.1", self.server.port, timeout=60, context=context)
+
+    def test_requests_and_streams(self):
+        connection = self.connect()
+        headers = {"authorization": "Bearer secret-of-the-test"}
+        for _ in range(2):  # the connection is kept
+            body = {"prompt": PROMPT, "max_tokens": 12, "temperature": 0, "stream": True}
+            connection.request("POST", "/v1/completions", json.dumps(body), headers)
+            answer = connection.getresponse()
+            self.assertEqual(answer.status, 200)
+            pieces = events(answer.read())
+            self.assertEqual(pieces[-1], "[DONE]")
+            text = "".join(piece["choices"][0]["text"] for piece in pieces[:-1])
+            self.assertEqual(text, krait_run("-n", "12", PROMPT))
+        large = json.dumps({"prompt": "x" * 300000})  # many records each way
+        connection.request("POST", "/tokenize", large, headers)
+        answer = connection.getresponse()
+        self.assertEqual(answer.status, 200)
+        ids = json.loads(answer.read())["tokens"]
+        connection.request("POST", "/detokenize", json.dumps({"tokens": ids}), headers)
+        self.assertIn("x" * 300000, connection.getresponse().read().decode())
+        connection.request("GET", "/v1/models")
+        self.assertEqual(connection.getresponse().status, 401)
+        connection.close()
+
+    def test_what_is_no_tls_gets_nothing(self):
+        with socket.create_connection(("127.0.0.1", self.server.port), timeout=60) as plain:
+            plain.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+            self.assertNotIn(b"200", plain.recv(1000))
+        connection = self.connect()
+        connection.request("GET", "/health")
+        self.assertEqual(connection.getresponse().status, 200)
+        connection.close()
+
+    def test_a_key_of_another_certificate_is_refused(self):
+        other = os.path.join(self.folder, "other.pem")
+        subprocess.run(["openssl", "genpkey", "-algorithm", "RSA", "-out", other], check=True, capture_output=True)
+        run = subprocess.run([BINARY, "serve", "--port", "0", "--tls-certificate", self.certificate, "--tls-key", other],
+                             capture_output=True, text=True, timeout=120)
+        self.assertNotEqual(run.returncode, 0)
+        self.assertIn(other, run.stderr)
 
 
 class Answers(Shared):

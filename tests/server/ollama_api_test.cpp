@@ -38,6 +38,34 @@ TEST(OllamaRequests, WhatIsNotSupportedIsNamed) {
   EXPECT_FALSE(parse_ollama_chat(R"({"messages": []})", {}));
 }
 
+TEST(OllamaRequests, ToolsFormatsAndThinkingAreRead) {
+  const auto request = parse_ollama_chat(R"({"messages": [{"role": "user", "content": "a"},
+      {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {"x": 1}}}]},
+      {"role": "tool", "tool_name": "f", "content": "r"}],
+      "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}],
+      "format": {"type": "object"}, "think": false})",
+                                         {});
+  ASSERT_TRUE(request) << request.error().message;
+  EXPECT_EQ(request->messages[1].calls.at(0).arguments, R"({"x":1})");
+  EXPECT_EQ(request->tools.tools.at(0).name, "f");
+  EXPECT_EQ(request->parameters.structured.kind, StructuredOutput::Kind::json_schema);
+  EXPECT_EQ(request->parameters.structured.member, "format");
+  EXPECT_EQ(request->variables_json, R"({"enable_thinking": false})");
+}
+
+TEST(OllamaAnswers, CallsAreShownWholeWithTheirArgumentsAsAnObject) {
+  const auto format = ollama_chat_format("m", 0);
+  SequenceResult result;
+  result.calls = {{"id", "f", R"({"x":1})"}, {"id2", "cut", R"({"x":)"}};
+  const json body = json::parse(format->whole({&result, 1}));
+  ASSERT_EQ(body["message"]["tool_calls"].size(), 1u);
+  EXPECT_EQ(body["message"]["tool_calls"][0]["function"], (json{{"name", "f"}, {"arguments", {{"x", 1}}}}));
+  EXPECT_EQ(format->call(0, {.is_call = true, .begins = true}, result.calls[0]), "");
+  const json line = json::parse(format->call(0, {.is_call = true, .ends = true}, result.calls[0]));
+  EXPECT_EQ(line["message"]["tool_calls"][0]["function"]["arguments"]["x"], 1);
+  EXPECT_FALSE(line["done"].get<bool>());
+}
+
 TEST(OllamaAnswers, AStreamIsLinesOfJson) {
   const auto format = ollama_chat_format("m", 0);
   SequenceResult result;

@@ -132,9 +132,101 @@ TEST(OpenAiRequests, ChatsHaveRolesAndTexts) {
   EXPECT_EQ(chat_complaint(R"({"messages": [{"role": "king", "content": "a"}]})").first, "messages[0].role");
   EXPECT_EQ(chat_complaint(R"({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]})").first,
             "messages[0].content[0].type");
-  EXPECT_EQ(chat_complaint(R"({"messages": [{"role": "user", "content": "a"}], "tools": [{}]})").first, "tools");
   EXPECT_EQ(chat_complaint(R"({"messages": [{"role": "user", "content": "a"}], "top_logprobs": 1})").first,
             "top_logprobs");
+}
+
+// A chat of one message with these members more.
+std::string chat_with(const std::string& members) {
+  return R"({"messages": [{"role": "user", "content": "a"}], )" + members + "}";
+}
+
+TEST(OpenAiRequests, ToolsAreRead) {
+  const std::string tools = R"("tools": [{"type": "function", "function": {"name": "f", "description": "d",
+      "parameters": {"type": "object"}, "strict": true}}, {"type": "function", "function": {"name": "g"}}])";
+  const auto request = parse_chat_request(chat_with(tools), {});
+  ASSERT_TRUE(request) << request.error().message;
+  ASSERT_EQ(request->tools.tools.size(), 2u);
+  EXPECT_EQ(request->tools.tools[0].name, "f");
+  EXPECT_EQ(request->tools.tools[0].parameters, R"({"type":"object"})");
+  EXPECT_FALSE(request->tools.required);
+  EXPECT_TRUE(request->tools.parallel);
+  EXPECT_TRUE(request->tools_json.starts_with(R"([{"type":"function")"));
+  const auto named = parse_chat_request(
+      chat_with(tools +
+                R"(, "tool_choice": {"type": "function", "function": {"name": "g"}}, "parallel_tool_calls": false)"),
+      {});
+  ASSERT_TRUE(named) << named.error().message;
+  EXPECT_TRUE(named->tools.required);
+  EXPECT_EQ(named->tools.only, "g");
+  EXPECT_FALSE(named->tools.parallel);
+  const auto none = parse_chat_request(chat_with(tools + R"(, "tool_choice": "none")"), {});
+  ASSERT_TRUE(none);
+  EXPECT_TRUE(none->tools.tools.empty());
+  EXPECT_TRUE(none->tools_json.empty());
+  for (
+      const auto& [members, member] : std::vector<std::pair<std::string, std::string>>{
+          {R"("tools": [{}])", "tools[0].type"},
+          {R"("tools": [{"type": "web_search"}])", "tools[0].type"},
+          {R"("tools": [{"type": "function"}])", "tools[0].function"},
+          {R"("tools": [{"type": "function", "function": {"name": "a b"}}])", "tools[0].function.name"},
+          {R"("tools": [{"type": "function", "function": {"name": "a", "parameters": 1}}])",
+           "tools[0].function.parameters"},
+          {R"("tools": [{"type": "function", "function": {"name": "a"}}, {"type": "function", "function": {"name": "a"}}])",
+           "tools[1].function.name"},
+          {tools + R"(, "tool_choice": "any")", "tool_choice"},
+          {tools + R"(, "tool_choice": {"type": "function", "function": {"name": "h"}})", "tool_choice.function.name"},
+          {tools + R"(, "tool_choice": {"type": "allowed_tools"})", "tool_choice.type"},
+          {R"("tool_choice": "required")", "tool_choice"},
+          {R"("functions": [{"name": "f"}])", "functions"},
+      }) {
+    EXPECT_EQ(chat_complaint(chat_with(members)).first, member) << members;
+  }
+}
+
+TEST(OpenAiRequests, MessagesMayHoldCallsAndWhatCameOfThem) {
+  const auto request = parse_chat_request(R"({"messages": [{"role": "user", "content": "a"},
+      {"role": "assistant", "content": null, "tool_calls": [{"id": "1", "type": "function",
+        "function": {"name": "f", "arguments": "{}"}}]},
+      {"role": "tool", "tool_call_id": "1", "content": "r"}]})",
+                                          {});
+  ASSERT_TRUE(request) << request.error().message;
+  ASSERT_EQ(request->messages[1].calls.size(), 1u);
+  EXPECT_EQ(request->messages[1].calls[0].name, "f");
+  EXPECT_EQ(request->messages[1].content, "");
+  EXPECT_EQ(chat_complaint(R"({"messages": [{"role": "user", "content": "", "tool_calls": []}]})").first,
+            "messages[0].tool_calls");
+  EXPECT_EQ(chat_complaint(R"({"messages": [{"role": "assistant", "tool_calls": [{"id": "1"}]}]})").first,
+            "messages[0].tool_calls[0].function");
+}
+
+TEST(OpenAiRequests, StructuredOutputIsRead) {
+  using Kind = StructuredOutput::Kind;
+  const auto structured = [](const std::string& members) {
+    auto request = parse_chat_request(chat_with(members), {});
+    if (!request) throw std::runtime_error(request.error().message);
+    return request->parameters.structured;
+  };
+  EXPECT_EQ(structured(R"("response_format": {"type": "json_object"})").kind, Kind::json);
+  EXPECT_EQ(structured(R"("response_format": {"type": "text"})").kind, Kind::none);
+  const auto schema = structured(
+      R"("response_format": {"type": "json_schema", "json_schema": {"name": "n", "strict": true, "schema": {"const": 1}}})");
+  EXPECT_EQ(schema.kind, Kind::json_schema);
+  EXPECT_EQ(schema.text, R"({"const":1})");
+  EXPECT_EQ(structured(R"("guided_json": {"const": 1})").text, R"({"const":1})");
+  EXPECT_EQ(structured(R"("guided_json": "{\"const\": 1}")").text, R"({"const": 1})");
+  EXPECT_EQ(structured(R"("guided_regex": "a+")").kind, Kind::regex);
+  EXPECT_EQ(structured(R"("guided_choice": ["a", "b"])").choices, (std::vector<std::string>{"a", "b"}));
+  for (const auto& [members, member] : std::vector<std::pair<std::string, std::string>>{
+           {R"("response_format": {"type": "json_schema"})", "response_format.json_schema"},
+           {R"("response_format": {"type": "json_schema", "json_schema": {"name": "n"}})",
+            "response_format.json_schema.schema"},
+           {R"("response_format": {"type": "json_object"}, "guided_regex": "a")", "guided_regex"},
+           {R"("guided_choice": [])", "guided_choice"},
+           {R"("guided_grammar": "root ::= a")", "guided_grammar"},
+       }) {
+    EXPECT_EQ(chat_complaint(chat_with(members)).first, member) << members;
+  }
 }
 
 TEST(OpenAiRequests, StatesNeedOneOfTextAndMessages) {
@@ -143,6 +235,9 @@ TEST(OpenAiRequests, StatesNeedOneOfTextAndMessages) {
   EXPECT_FALSE(parse_state_request(R"({})"));
   EXPECT_FALSE(parse_state_request(R"({"text": "a", "messages": [{"role": "user", "content": "a"}]})"));
   EXPECT_FALSE(parse_state_request(R"({"text": "a", "ttl_seconds": -1})"));
+  EXPECT_TRUE(parse_state_request(R"({"response_id": "resp_1"})"));
+  EXPECT_FALSE(parse_state_request(R"({"response_id": "resp_1", "text": "a"})"));
+  EXPECT_FALSE(parse_state_request(R"({"response_id": "resp_1", "state": "st_1"})"));
 }
 
 SequenceResult result_of(const std::string& text, runtime::FinishReason reason) {
@@ -203,6 +298,38 @@ TEST(OpenAiAnswers, AChatStreamEndsWithItsUsageAndDone) {
   EXPECT_TRUE(json::parse(events[3])["choices"].empty());
   EXPECT_EQ(json::parse(events[3])["usage"]["completion_tokens"], 3);
   EXPECT_EQ(events[4], "[DONE]");
+}
+
+TEST(OpenAiAnswers, CallsStandInTheirOwnMember) {
+  SequenceResult result = result_of("", runtime::FinishReason::kStopToken);
+  result.calls = {{"id1", "f", R"({"x":1})"}, {"id2", "g", "{}"}};
+  const json body = json::parse(chat_format({})->whole({&result, 1}));
+  const json& choice = body["choices"][0];
+  EXPECT_EQ(choice["finish_reason"], "tool_calls");
+  EXPECT_TRUE(choice["message"]["content"].is_null());
+  EXPECT_EQ(choice["message"]["tool_calls"][0],
+            (json{{"id", "id1"}, {"type", "function"}, {"function", {{"name", "f"}, {"arguments", R"({"x":1})"}}}}));
+  EXPECT_EQ(choice["message"]["tool_calls"].size(), 2u);
+  result.text = "So";
+  result.reason = runtime::FinishReason::kLength;
+  const json cut = json::parse(chat_format({})->whole({&result, 1}))["choices"][0];
+  EXPECT_EQ(cut["finish_reason"], "length");
+  EXPECT_EQ(cut["message"]["content"], "So");
+}
+
+TEST(OpenAiAnswers, AStreamedCallHasItsNameFirst) {
+  const auto format = chat_format({});
+  const ToolCall call{"id1", "f", ""};
+  const auto events = events_of(format->call(0, {.is_call = true, .call = 1, .begins = true}, call) +
+                                format->call(0, {.is_call = true, .call = 1, .arguments = "{\"x\""}, call) +
+                                format->call(0, {.is_call = true, .call = 1, .ends = true}, call));
+  ASSERT_EQ(events.size(), 2u);
+  const json first = json::parse(events[0])["choices"][0]["delta"]["tool_calls"][0];
+  EXPECT_EQ(
+      first,
+      (json{{"index", 1}, {"id", "id1"}, {"type", "function"}, {"function", {{"name", "f"}, {"arguments", ""}}}}));
+  const json second = json::parse(events[1])["choices"][0]["delta"]["tool_calls"][0];
+  EXPECT_EQ(second, (json{{"index", 1}, {"function", {{"arguments", "{\"x\""}}}}));
 }
 
 TEST(OpenAiAnswers, HalfCharactersDoNotBreakJson) {

@@ -17,7 +17,7 @@ class Served:
         self.process = subprocess.Popen([binary, "serve", "--port", "0", *map(str, arguments)], stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True)
         self.banner = self.process.stdout.readline() + self.process.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:(\d+)", self.banner)
+        found = re.search(r"https?://127\.0\.0\.1:(\d+)", self.banner)
         if not found:
             raise RuntimeError(self.banner + self.process.communicate(timeout=60)[1])
         self.port = int(found.group(1))
@@ -82,6 +82,21 @@ def events(stream):
     """The data of server-sent events; the last is "[DONE]"."""
     found = [line[6:] for line in stream.decode().split("\n\n") if line.startswith("data: ")]
     return [json.loads(data) if data != "[DONE]" else data for data in found]
+
+
+def templated_model(name="chatml.jinja", template=None):
+    """The bundled model's folder with a chat template, as links. The caller removes it."""
+    tests = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    model = os.path.join(os.path.dirname(tests), "models", "tales")
+    folder = tempfile.mkdtemp()
+    for file in os.listdir(model):
+        os.symlink(os.path.join(model, file), os.path.join(folder, file))
+    if template is None:
+        with open(os.path.join(tests, "formats", "chat_templates", name), encoding="utf-8") as stream:
+            template = stream.read()
+    with open(os.path.join(folder, "chat_template.jinja"), "w", encoding="utf-8") as stream:
+        stream.write(template)
+    return folder
 
 
 def key_file(text):

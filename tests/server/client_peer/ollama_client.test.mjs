@@ -44,6 +44,42 @@ test('chat, whole and streamed, is the same text', async () => {
   assert.equal(text, whole.message.content);
 });
 
+const person = {
+  type: 'object',
+  properties: {name: {type: 'string', maxLength: 12}, age: {type: 'integer', minimum: 0, maximum: 150}},
+  required: ['name', 'age'],
+  additionalProperties: false,
+};
+function isPerson(value) {
+  assert.deepEqual(Object.keys(value), ['name', 'age']);
+  assert.ok(typeof value.name === 'string' && [...value.name].length <= 12);
+  assert.ok(Number.isInteger(value.age) && value.age >= 0 && value.age <= 150);
+}
+
+test('a format holds the text to it', async () => {
+  const request = {model, messages: [{role: 'user', content: 'Who?'}], format: person, options: {num_predict: 200}};
+  isPerson(JSON.parse((await client.chat(request)).message.content));
+  let text = '';
+  for await (const part of await client.chat({...request, stream: true})) text += part.message.content;
+  isPerson(JSON.parse(text));
+  isPerson(JSON.parse((await client.generate({model, prompt: 'Who?', format: person, options: {num_predict: 200}})).response));
+  const any = await client.generate({model, prompt: 'Who?', format: 'json', options: {num_predict: 400, seed: 5}});
+  if (any.done_reason === 'stop') assert.equal(typeof JSON.parse(any.response), 'object');
+  assert.ok(any.response.startsWith('{'));
+  await assert.rejects(client.generate({model, prompt: 'a', format: {type: 'array', uniqueItems: true}}), /uniqueItems/);
+});
+
+test('tools are taken, with what came of them', async () => {
+  const tools = [{type: 'function', function: {name: 'f', description: 'd', parameters: person}}];
+  const reply = await client.chat({
+    model, tools, options, messages: [
+      {role: 'user', content: 'Who?'},
+      {role: 'assistant', content: '', tool_calls: [{function: {name: 'f', arguments: {name: 'a', age: 1}}}]},
+      {role: 'tool', tool_name: 'f', content: 'done'}],
+  });
+  assert.ok(reply.message.content.length > 0 || reply.message.tool_calls.length > 0);
+});
+
 test('errors are told', async () => {
   await assert.rejects(client.generate({model: 'other', prompt: 'a'}), /not served here/);
   await assert.rejects(client.generate({model, prompt: 'a', options: {temperature: -1}}), /temperature/);

@@ -79,8 +79,8 @@ test('errors have their classes', async () => {
       client.chat.completions.create({model: 'other', messages}),
       (error) => error instanceof OpenAI.NotFoundError && error.code === 'model_not_found');
   await assert.rejects(
-      client.chat.completions.create({model, messages, tools: [{type: 'function', function: {name: 'f'}}]}),
-      (error) => error instanceof OpenAI.BadRequestError && error.param === 'tools');
+      client.chat.completions.create({model, messages, tools: [{type: 'web_search'}]}),
+      (error) => error instanceof OpenAI.BadRequestError && error.param === 'tools[0].type');
 });
 
 test('an abort in the middle of a stream ends it', async () => {
