@@ -201,7 +201,7 @@ def main():
     parser.add_argument("--tokenizer")
     parser.add_argument("--seconds", type=float, default=20, help="of each measurement (20)")
     parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     for name in options.names:
         if name not in BENCHES:
             parser.error(f"no benchmark '{name}': {', '.join(BENCHES)}")
