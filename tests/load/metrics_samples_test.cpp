@@ -51,7 +51,7 @@ TEST(TopView, FitsTheWindowAndShowsNoControlCharacters) {
   EXPECT_EQ(view.generated_rate, 100);
   ASSERT_EQ(view.key_tokens.size(), 1);
   EXPECT_EQ(view.key_tokens[0].second, 10);
-  for (const auto [width, height] : {std::pair(80, 24), std::pair(20, 5), std::pair(1, 1)}) {
+  for (const auto& [width, height] : {std::pair(80, 24), std::pair(20, 5), std::pair(1, 1)}) {
     const auto lines = lines_of(view, "top", static_cast<std::size_t>(width), static_cast<std::size_t>(height), false);
     EXPECT_LE(lines.size(), static_cast<std::size_t>(height));
     for (const std::string& line : lines) {

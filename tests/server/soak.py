@@ -141,9 +141,9 @@ class Soak:
                     thread.start()
                 self.watch(server, start, end)
                 for thread in threads:
-                    thread.join(180)
+                    thread.join(400)
                     if thread.is_alive():
-                        self.wrong.append("a request is still waiting after three minutes")
+                        self.wrong.append("a request is still waiting after minutes")
                         break
                 if server.process.poll() is None:
                     self.check_memory()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Callable
 
 PROMPTS = ("Once upon a time there was a fox", "The king", "In the deep wood stood a house. ", "A" * 300, "ü 漢 🦊")
-PATIENCE = 150  # seconds without a byte, after which a request counts as never answered
+PATIENCE = 300  # seconds without a byte, after which a request counts as never answered
 
 
 @dataclass
