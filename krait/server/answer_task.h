@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,7 @@ struct AnswerPlan {
     std::string echo;                             // stands before the text
     std::vector<formats::TokenId> tokens_before;  // of the state it goes on from
     bool tokens_known = true;
+    bool prompt_logprobs = false;  // the echo comes with them
   };
   std::vector<Sequence> sequences;
   std::size_t sequences_per_prompt = 1;
@@ -62,6 +64,7 @@ class AnswerTask : public std::enable_shared_from_this<AnswerTask> {
   };
 
   void started(std::size_t index, const GenerationStarted& event);
+  void prompt(std::size_t index, std::span<const PromptToken> tokens);
   void token(std::size_t index, GeneratedToken event);
   void finished(std::size_t index, GenerationFinished event);
   void failed(std::size_t index, const Error& error);
@@ -69,6 +72,7 @@ class AnswerTask : public std::enable_shared_from_this<AnswerTask> {
   void cancel_all();
   void respond_whole();
   std::string bytes_of_token(formats::TokenId id) const;
+  ShownLogprob shown(formats::TokenId id, float logprob, std::span<const TokenLogprob> top) const;
 
   const std::shared_ptr<Exchange> exchange_;
   AnswerPlan plan_;

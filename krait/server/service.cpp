@@ -58,6 +58,7 @@ std::span<const Service::Route> Service::routes() {
   static constexpr Route kRoutes[] = {
       {"POST", "/v1/chat/completions", &Service::chat_completions, Body::json},
       {"POST", "/v1/completions", &Service::completions, Body::json},
+      {"POST", "/v1/embeddings", &Service::embeddings, Body::json},
       {"GET", "/v1/models", &Service::models},
       {"GET", "/v1/models/{id}", &Service::model},
       {"POST", "/tokenize", &Service::tokenize, Body::json},
@@ -70,6 +71,8 @@ std::span<const Service::Route> Service::routes() {
       {"POST", "/v1/states/{id}/fork", &Service::fork_state, Body::json},
       {"POST", "/api/generate", &Service::ollama_generate, Body::json},
       {"POST", "/api/chat", &Service::ollama_chat, Body::json},
+      {"POST", "/api/embed", &Service::ollama_embed, Body::json},
+      {"POST", "/api/embeddings", &Service::ollama_embeddings, Body::json},
       {"GET", "/api/tags", &Service::ollama_tags},
       {"GET", "/api/version", &Service::ollama_version},
       {"GET", "/health", &Service::health, Body::none, true},
@@ -254,7 +257,7 @@ void Service::finished(const HttpRecord& record) {
 }
 
 void Service::fail(const ExchangePtr& exchange, const ApiError& error) const {
-  exchange->note("error", error.message);
+  exchange->note("error", error.log.empty() ? error.message : error.log);
   exchange->respond(exchange->request().path.starts_with("/api/") ? ollama_error(error) : openai_error(error));
 }
 
@@ -340,6 +343,7 @@ void Service::generate(const ExchangePtr& exchange, std::span<const Input> input
       wanted.stop_strings.insert(wanted.stop_strings.end(), input.stop.begin(), input.stop.end());
       wanted.logprobs = parameters.logprobs;
       if (parameters.best_of > parameters.n && !wanted.logprobs) wanted.logprobs = 0;
+      wanted.prompt_logprobs = parameters.prompt_logprobs;
       wanted.priority = std::min(parameters.priority, keys_.limits_of(request.key).priority);
       wanted.key = request.key;
       wanted.return_state = parameters.return_state;
@@ -348,6 +352,7 @@ void Service::generate(const ExchangePtr& exchange, std::span<const Input> input
         const auto* text = std::get_if<std::string>(&input.prompt);
         sequence.echo = text != nullptr ? *text : model_.tokenizer->decode(tokens, true);
       }
+      sequence.prompt_logprobs = wanted.prompt_logprobs.has_value();
       sequence.tokens_before = from.tokens;
       sequence.tokens_known = !from.state || !from.tokens.empty();
       plan.sequences.push_back(std::move(sequence));

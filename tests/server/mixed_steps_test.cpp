@@ -75,13 +75,13 @@ Bits beside_strangers(runtime::Engine& engine, std::span<const TokenId> prompt, 
       std::swap(requests[0], requests[1]);
       own_row = 0;
     }
-    runtime::LogitRows rows;
+    runtime::OutputRows rows;
     if (shared) {
-      rows = engine.step(requests);
+      rows = engine.step(requests).logits;
     } else {
       engine.step({&requests[1 - own_row], 1});
       engine.step({&requests[2], 1});
-      rows = engine.step({&requests[own_row], 1});
+      rows = engine.step({&requests[own_row], 1}).logits;
       own_row = 0;
     }
     fed += count;

@@ -44,6 +44,18 @@ test('chat, whole and streamed, is the same text', async () => {
   assert.equal(text, whole.message.content);
 });
 
+test('embed, one and several, and the older embeddings', async () => {
+  const dot = (a, b) => a.reduce((sum, value, i) => sum + value * b[i], 0);
+  const {embeddings: [fox, sea]} = await client.embed({model, input: ['There was a fox.', 'The sea was calm.']});
+  assert.ok(Math.abs(dot(fox, fox) - 1) < 1e-5);
+  assert.ok(dot(fox, sea) < 0.9999);
+  const {embeddings: [single]} = await client.embed({model, input: 'There was a fox.'});
+  assert.deepEqual(single, fox);
+  const {embedding} = await client.embeddings({model, prompt: 'There was a fox.'});
+  assert.deepEqual(embedding, fox);
+  await assert.rejects(client.embed({model: 'other', input: 'a'}), /not served here/);
+});
+
 test('errors are told', async () => {
   await assert.rejects(client.generate({model: 'other', prompt: 'a'}), /not served here/);
   await assert.rejects(client.generate({model, prompt: 'a', options: {temperature: -1}}), /temperature/);
