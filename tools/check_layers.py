@@ -20,7 +20,8 @@ ROOMS = {
     "models": ["core", "kernels", "formats/weight_source.h", "formats/config.h"],
     # The sampler needs the probabilities of logits, which are arithmetic on one row and know no model.
     # States at rest change their dtype, which is arithmetic on rows and knows no model either.
-    "runtime": ["core", "formats", "models/model.h", "models/registry.h", "models/state_layout.h",
+    # The likeliest tokens without a row of all: the head in stretches is the model's, the draw the runtime's.
+    "runtime": ["core", "formats", "models/likeliest.h", "models/model.h", "models/registry.h", "models/state_layout.h",
                 "kernels/distribution.h", "kernels/state_conversion.h", "kernels/state_storage.h"],
     "api": ["core", "formats", "runtime"],
     "server": ["core", "formats", "runtime"],

@@ -27,6 +27,7 @@ krait_status status_of(ErrorCode code) {
     case ErrorCode::kInvalidArgument: return KRAIT_INVALID_ARGUMENT;
     case ErrorCode::kResourceExhausted: return KRAIT_RESOURCE_EXHAUSTED;
     case ErrorCode::kCancelled: return KRAIT_CANCELLED;
+    case ErrorCode::kInternal: return KRAIT_INTERNAL;
   }
   return KRAIT_INTERNAL;
 }

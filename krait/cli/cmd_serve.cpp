@@ -11,6 +11,7 @@
 #include "krait/core/random.h"
 #include "krait/formats/chat_template.h"
 #include "krait/runtime/prompt.h"
+#include "krait/runtime/state_parking.h"
 #include "krait/runtime/state_store.h"
 #include "krait/server/generation_loop.h"
 #include "krait/server/http_server.h"
@@ -18,6 +19,9 @@
 
 namespace krait::cli {
 namespace {
+
+// Of sequences that are set aside, on the disk.
+constexpr std::uint64_t kParkedBytes = std::uint64_t{8} << 30;
 
 struct ServeOptions {
   ModelOptions model;
@@ -82,6 +86,24 @@ server::ChatForm open_chat(const ServeOptions& options, const server::ServedMode
   return {};
 }
 
+// Beside the states of prompts, whose folder no other process has open.
+std::unique_ptr<runtime::StateParking> open_parking(const ServeOptions& options, runtime::Engine& engine,
+                                                    const formats::StateIdentity& identity) {
+  auto opened = runtime::StateParking::open(
+      engine, identity, {.folder = std::filesystem::path(options.cache) / "parked", .disk_bytes = kParkedBytes});
+  if (opened) return *std::move(opened);
+  print_line(fmt::format("going on without parking on the disk: {}", opened.error().message));
+  return nullptr;
+}
+
+// Whether what a client gets depends on who else asks.
+std::string same_bits_line(const models::Model& model, bool batch_invariant) {
+  const std::string why = model.batch_dependence();
+  if (why.empty()) return "same bits whoever else is served: yes";
+  if (batch_invariant) return fmt::format("same bits whoever else is served: yes, by --batch-invariant ({})", why);
+  return fmt::format("same bits whoever else is served: no ({}); --batch-invariant gives it, slower", why);
+}
+
 int serve(ServeOptions& options) {
   runtime::OpenedModel model = open_model_with_tokenizer(options.model);
   runtime::Engine& engine = model.engine();
@@ -118,6 +140,9 @@ int serve(ServeOptions& options) {
   options.loop.scheduler.fair = options.fairness == "on";
 
   const auto store = open_store(options, engine, served.identity);
+  std::unique_ptr<runtime::StateParking> parking;
+  if (store->keeps_on_disk()) parking = open_parking(options, engine, served.identity);
+  options.loop.parking = parking.get();
   server::GenerationLoop loop(engine, *model.tokenizer(), store.get(), options.loop);
   server::Service service(served, loop, keys, options.service);
   server::HttpServer http(options.http, service);
@@ -131,6 +156,7 @@ int serve(ServeOptions& options) {
   fmt::print("a state takes {}{}; there is memory for {} sessions\n", bytes_text(engine.states().bytes_per_state()),
              engine.states().page_bytes() > 0 ? ", and more as its text grows" : "",
              count_text(static_cast<std::int64_t>(engine.states().capacity())));
+  fmt::print("{}\n", same_bits_line(engine.model(), options.loop.batch_invariant));
   std::fflush(stdout);
 
   http.run();

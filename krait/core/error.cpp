@@ -12,6 +12,7 @@ std::string_view to_string(ErrorCode code) {
     case ErrorCode::kInvalidArgument: return "invalid argument";
     case ErrorCode::kResourceExhausted: return "resource exhausted";
     case ErrorCode::kCancelled: return "cancelled";
+    case ErrorCode::kInternal: return "internal";
   }
   return "unknown";
 }

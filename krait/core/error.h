@@ -23,6 +23,7 @@ enum class ErrorCode {
   kInvalidArgument,  // a value outside what the callee accepts
   kResourceExhausted,
   kCancelled,  // the caller asked to stop
+  kInternal,   // a mistake of ours, where an exception became an Error (a server goes on after one)
 };
 
 // A short lower-case word for messages and JSON, such as "corrupt".

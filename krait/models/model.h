@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "krait/core/dtype.h"
+#include "krait/kernels/matmul.h"
 #include "krait/kernels/panels.h"
 #include "krait/kernels/rows.h"
 #include "krait/models/state_layout.h"
@@ -30,22 +31,36 @@ struct ModelInfo {
   std::uint64_t matmul_flops_per_token = 0;
   std::uint64_t head_flops = 0;
   std::vector<std::string> matrices;  // names of the tensors that `weights` speaks of
+  std::string batch_dependence;       // of the weights: see Model::batch_dependence()
   std::optional<std::int32_t> bos;    // as the checkpoint's configuration names them
   std::vector<std::int32_t> eos;
 };
 
 class Model {
  public:
+  struct Head {
+    kernels::WeightMatrix weight;  // [V, D]
+    const float* bias = nullptr;   // [V] or null
+  };
   virtual ~Model() = default;
 
   const ModelInfo& info() const { return info_; }
   const StateLayout& state_layout() const { return state_layout_; }
+  // Why the bits of a sequence may depend on what shares its steps and on where its prompt is cut, in a few words
+  // ("weights used in place"). Empty: they do not, where cuts are multiples of 64 tokens (docs/decisions/0012).
+  std::string batch_dependence() const;
 
-  // Runs a step. logits [R, V] takes a row for each of step.logit_rows(). Thread: one step at a time on a pool; two
-  // steps may run at once on different pools and workspaces, since the model itself is not changed.
-  virtual void forward(Step& step, kernels::RowsOut logits) const = 0;
+  // Runs a step. hidden [R, D] takes what the head reads, behind the last norm: a row for each of step.wanted_rows().
+  // Thread: one step at a time on a pool; two steps may run at once on different pools and workspaces, since the model
+  // itself is not changed.
+  virtual void forward(Step& step, kernels::RowsOut hidden) const = 0;
+
+  const Head& head() const { return head_; }
+  // logits [R, V] = head(hidden [R, D]). A row's do not depend on the others, but for weights in place.
+  void logits(Step& step, kernels::RowsIn hidden, kernels::RowsOut logits) const;
 
  protected:
+  Head head_;
   ModelInfo info_;
   StateLayout state_layout_;
 };

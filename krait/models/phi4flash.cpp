@@ -82,8 +82,8 @@ class SambaY final : public Model {
       layers_.push_back(load_layer(scope, i));
     }
     output_norm_ = load_norm({loader, "model.final_layernorm", ""});
-    head_ = *config.residual.tied ? embedding_ : loader.embedding("lm_head.weight", vocabulary, width);
-    loader.count_head(head_);
+    head_.weight = *config.residual.tied ? embedding_ : loader.embedding("lm_head.weight", vocabulary, width);
+    loader.count_head(head_.weight);
     info_.architecture = "phi4flash";
     info_.layers = layers;
     info_.width = width;
@@ -91,7 +91,7 @@ class SambaY final : public Model {
     weights_ = loader.finish(info_);
   }
 
-  void forward(Step& step, kernels::RowsOut logits) const override {
+  void forward(Step& step, kernels::RowsOut output) const override {
     ThreadPool& pool = step.pool();
     const std::int64_t width = config_.residual.width;
     kernels::RowsOut residual = step.rows(width), hidden = step.rows(width), delta = step.rows(width);
@@ -115,9 +115,8 @@ class SambaY final : public Model {
       layer.mlp.forward(step, hidden, delta);
       kernels::add(pool, delta, residual);
     }
-    kernels::layer_norm(pool, output_norm_, residual, residual);
-    kernels::linear(pool, residual, head_, nullptr, logits);
-    step.lap("head", head_, residual.rows);
+    kernels::layer_norm(pool, output_norm_, residual, output);
+    step.lap_rows("norm", 0);
   }
 
  private:
@@ -190,21 +189,10 @@ class SambaY final : public Model {
     }
   }
 
-  // The rows whose logits are wanted, in order.
-  static kernels::RowsOut wanted_rows(Step& step, kernels::RowsIn from) {
-    const auto wanted = step.logit_rows();
-    const kernels::RowsOut rows = step.workspace().rows(static_cast<std::int64_t>(wanted.size()), from.columns);
-    for (std::size_t i = 0; i < wanted.size(); ++i) {
-      std::copy_n(from.row(wanted[i]), from.columns, rows.row(static_cast<std::int64_t>(i)));
-    }
-    return rows;
-  }
-
   SambaYConfig config_;
   kernels::WeightMatrix embedding_;  // [V, D]
   std::vector<Layer> layers_;
   kernels::LayerNorm output_norm_;
-  kernels::WeightMatrix head_;  // [V, D]
   LoadedWeights weights_;
 };
 

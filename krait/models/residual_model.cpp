@@ -7,7 +7,7 @@ namespace krait::models {
 
 ResidualModel::ResidualModel(WeightLoader& loader, ResidualConfig config, const TokenHead::Names& names)
     : config_(std::move(config)),
-      head_(loader, names,
+      ends_(loader, names,
             {.width = config_.width,
              .epsilon = config_.epsilon,
              .tied = config_.tied,
@@ -26,30 +26,31 @@ void ResidualModel::finish(WeightLoader& loader) {
   info_.architecture = config_.architecture;
   info_.layers = config_.layers;
   info_.width = config_.width;
-  info_.vocabulary = head_.vocabulary();
+  info_.vocabulary = ends_.vocabulary();
+  head_.weight = ends_.head();
   weights_ = loader.finish(info_);
 }
 
-void ResidualModel::forward(Step& step, kernels::RowsOut logits) const {
+void ResidualModel::forward(Step& step, kernels::RowsOut hidden) const {
   ThreadPool& pool = step.pool();
   const kernels::RowsOut residual = step.rows(config_.width);  // [M, D]
   const kernels::RowsOut delta = step.rows(config_.width);     // what the part before adds to it
-  const kernels::RowsOut hidden = step.rows(config_.width);
-  head_.embed(step, residual);
+  const kernels::RowsOut normed = step.rows(config_.width);
+  ends_.embed(step, residual);
   step.lap_rows("embedding", config_.width);
   bool first = true;
   for (const Part& part : parts_) {
     if (first) {
-      kernels::rms_norm(pool, residual, part.norm, config_.epsilon, hidden);
+      kernels::rms_norm(pool, residual, part.norm, config_.epsilon, normed);
     } else {
-      kernels::add_rms_norm(pool, residual, delta, part.norm, config_.epsilon, hidden);
+      kernels::add_rms_norm(pool, residual, delta, part.norm, config_.epsilon, normed);
     }
     first = false;
     step.lap_rows("norm", 2 * config_.width);
-    part.mixer->forward(step, hidden, delta);
+    part.mixer->forward(step, normed, delta);
     if (config_.residual_scale != 1.0F) kernels::scale(pool, config_.residual_scale, delta);
   }
-  head_.logits(step, residual, delta, logits);
+  ends_.hidden(step, residual, delta, hidden);
 }
 
 }  // namespace krait::models

@@ -1,7 +1,7 @@
 // The shape that most language models here share:
 //   residual = embedding(tokens) * embedding_scale
 //   for every part of every layer: residual += residual_scale * mixer(rms_norm(residual))
-//   logits = head(rms_norm(residual)) / logit divisor
+//   hidden = rms_norm(residual); the logit divisor stands in the head
 // The residual is f32 throughout. A model file adds its mixers (and MLPs, which are mixers as well) in order; what they
 // compute is in mixers/. Models whose parts read more than the residual have a forward pass of their own.
 #pragma once
@@ -40,7 +40,7 @@ class ResidualModel final : public Model {
   // After the last mixer.
   void finish(WeightLoader& loader);
 
-  void forward(Step& step, kernels::RowsOut logits) const override;
+  void forward(Step& step, kernels::RowsOut hidden) const override;
 
  private:
   struct Part {
@@ -49,7 +49,7 @@ class ResidualModel final : public Model {
   };
 
   ResidualConfig config_;
-  TokenHead head_;
+  TokenHead ends_;
   std::vector<Part> parts_;
   LoadedWeights weights_;
 };

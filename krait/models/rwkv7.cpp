@@ -173,9 +173,9 @@ class Rwkv7 final : public Model {
            Rwkv7ChannelMix({loader, block.channel_mix, block.channel_mix}, sizes.width, state_layout_, state)});
     }
     output_norm_ = load_norm(loader, names.output_norm, sizes);
-    head_ = loader.embedding(names.head, sizes.vocabulary, sizes.width);
-    if (loader.has(names.head_bias)) head_bias_ = loader.vector(names.head_bias, sizes.vocabulary);
-    loader.count_head(head_);
+    head_.weight = loader.embedding(names.head, sizes.vocabulary, sizes.width);
+    if (loader.has(names.head_bias)) head_.bias = loader.vector(names.head_bias, sizes.vocabulary);
+    loader.count_head(head_.weight);
     info_.architecture = "rwkv7";
     info_.layers = sizes.layers;
     info_.width = sizes.width;
@@ -183,27 +183,30 @@ class Rwkv7 final : public Model {
     weights_ = loader.finish(info_);
   }
 
-  void forward(Step& step, kernels::RowsOut logits) const override {
+  void forward(Step& step, kernels::RowsOut hidden) const override {
     ThreadPool& pool = step.pool();
     const kernels::RowsOut residual = step.rows(width_);  // [M, C]
-    const kernels::RowsOut hidden = step.rows(width_);
+    const kernels::RowsOut normed = step.rows(width_);
     const kernels::RowsOut delta = step.rows(width_);
     const kernels::RowsOut first_value = step.rows(width_);  // v of the first layer
     kernels::embed(pool, embedding_, step.tokens().data(), residual);
     if (has_embedding_norm_) kernels::layer_norm(pool, embedding_norm_, residual, residual);
     step.lap_rows("embedding", width_);
     for (const Layer& layer : layers_) {
-      kernels::layer_norm(pool, layer.norm1, residual, hidden);
+      kernels::layer_norm(pool, layer.norm1, residual, normed);
       step.lap_rows("norm", width_);
-      layer.time_mix.forward(step, hidden, first_value, delta);
+      layer.time_mix.forward(step, normed, first_value, delta);
       kernels::add(pool, delta, residual);
-      kernels::layer_norm(pool, layer.norm2, residual, hidden);
+      kernels::layer_norm(pool, layer.norm2, residual, normed);
       step.lap_rows("norm", 2 * width_);
-      layer.channel_mix.forward(step, hidden, delta);
+      layer.channel_mix.forward(step, normed, delta);
       kernels::add(pool, delta, residual);
       step.lap_rows("norm", width_);
     }
-    head(step, residual, logits);
+    const Workspace::Mark scratch(step.workspace());
+    const kernels::RowsOut last = wanted_rows(step, residual);
+    if (last.rows > 0) kernels::layer_norm(pool, output_norm_, last, hidden);
+    step.lap_rows("norm", 0);
   }
 
  private:
@@ -214,30 +217,12 @@ class Rwkv7 final : public Model {
     Rwkv7ChannelMix channel_mix;
   };
 
-  // logits [R, V] at the rows whose logits are wanted
-  void head(Step& step, kernels::RowsIn residual, kernels::RowsOut logits) const {
-    const auto wanted = step.logit_rows();
-    const auto count = static_cast<std::int64_t>(wanted.size());
-    if (count == 0) return;
-    KRAIT_CHECK_EQ(logits.rows, count);
-    const Workspace::Mark scratch(step.workspace());
-    const kernels::RowsOut last = step.workspace().rows(count, width_);
-    for (std::int64_t i = 0; i < count; ++i) {
-      std::copy_n(residual.row(wanted[static_cast<std::size_t>(i)]), width_, last.row(i));
-    }
-    kernels::layer_norm(step.pool(), output_norm_, last, last);
-    kernels::linear(step.pool(), last, head_, head_bias_, logits);
-    step.lap("head", head_, count);
-  }
-
   std::int64_t width_;
   kernels::WeightMatrix embedding_;  // [V, C]
   bool has_embedding_norm_ = false;
   kernels::LayerNorm embedding_norm_;
   std::vector<Layer> layers_;
   kernels::LayerNorm output_norm_;
-  kernels::WeightMatrix head_;        // [V, C]
-  const float* head_bias_ = nullptr;  // [V]
   LoadedWeights weights_;
 };
 

@@ -47,11 +47,11 @@ Step::Step(ThreadPool& pool, Workspace& workspace, std::span<const Segment> segm
     const auto count = static_cast<std::int64_t>(segment.tokens.size());
     KRAIT_CHECK(segment.state != nullptr, "segment without a state");
     KRAIT_CHECK(count > 0, "segment without tokens");
-    KRAIT_CHECK(segment.logits_from >= 0 && segment.logits_from <= count, "logits_from {} of {} tokens",
-                segment.logits_from, count);
+    KRAIT_CHECK(segment.wanted_from >= 0 && segment.wanted_from <= count, "wanted_from {} of {} tokens",
+                segment.wanted_from, count);
     tokens_.insert(tokens_.end(), segment.tokens.begin(), segment.tokens.end());
     for (std::int64_t row = 0; row < count; ++row) positions_.push_back(segment.position + row);
-    for (std::int64_t row = segment.logits_from; row < count; ++row) logit_rows_.push_back(first_row + row);
+    for (std::int64_t row = segment.wanted_from; row < count; ++row) wanted_rows_.push_back(first_row + row);
     sequences_.push_back({first_row, count, nullptr});
     kv_sequences_.push_back({.first_row = first_row, .rows = count, .position = segment.position});
     states.push_back(segment.state);
@@ -140,10 +140,10 @@ std::span<const kernels::KvSequence> Step::wanted_sequences(std::uint64_t offset
   std::int64_t first_row = 0;
   for (const Segment& segment : segments_) {
     KRAIT_CHECK(segment.pages != nullptr, "segment without pages");
-    const auto rows = static_cast<std::int64_t>(segment.tokens.size()) - segment.logits_from;
+    const auto rows = static_cast<std::int64_t>(segment.tokens.size()) - segment.wanted_from;
     wanted_sequences_.push_back({.first_row = first_row,
                                  .rows = rows,
-                                 .position = segment.position + segment.logits_from,
+                                 .position = segment.position + segment.wanted_from,
                                  .pages = segment.pages,
                                  .offset = offset});
     first_row += rows;
@@ -159,6 +159,15 @@ kernels::RowsIn Step::rotary_table(const kernels::Rotary& rotary) {
     kernels::rotary_table(pool_, rotary, positions_, {found->values.as<float>().data(), row_count(), rotary.width});
   }
   return {found->values.as<float>().data(), row_count(), rotary.width};
+}
+
+kernels::RowsOut wanted_rows(Step& step, kernels::RowsIn from) {
+  const auto wanted = step.wanted_rows();
+  const kernels::RowsOut rows = step.workspace().rows(static_cast<std::int64_t>(wanted.size()), from.columns);
+  for (std::size_t i = 0; i < wanted.size(); ++i) {
+    std::copy_n(from.row(wanted[i]), from.columns, rows.row(static_cast<std::int64_t>(i)));
+  }
+  return rows;
 }
 
 }  // namespace krait::models

@@ -27,8 +27,8 @@ struct Segment {
   // Of a layout with pages: one for every 64 of the position + tokens.size() tokens, in order. Those that hold new
   // tokens belong to this sequence alone.
   std::byte* const* pages = nullptr;
-  // Logits are wanted after tokens[logits_from], … up to the last; tokens.size() means none.
-  std::int64_t logits_from = 0;
+  // What the model says after tokens[wanted_from], … up to the last is wanted; tokens.size() means of none.
+  std::int64_t wanted_from = 0;
 };
 
 // Scratch memory for activations, handed out in order and taken back as a whole. Kept between steps, so that a
@@ -77,8 +77,8 @@ class Step {
   std::int64_t row_count() const { return static_cast<std::int64_t>(tokens_.size()); }
   std::span<const std::int32_t> tokens() const { return tokens_; }        // [M]
   std::span<const std::int64_t> positions() const { return positions_; }  // [M], of each row in its sequence
-  // Rows whose logits are wanted, in order.
-  std::span<const std::int64_t> logit_rows() const { return logit_rows_; }
+  // Rows whose output is wanted, in order.
+  std::span<const std::int64_t> wanted_rows() const { return wanted_rows_; }
 
   kernels::RowsOut rows(std::int64_t columns) const { return workspace_.rows(row_count(), columns); }
 
@@ -106,8 +106,8 @@ class Step {
   std::span<const kernels::KvSequence> paged_sequences(std::uint64_t offset);
   std::span<const kernels::KvSequence> ring_sequences(std::uint64_t offset, std::int64_t pages);
 
-  // The same as paged_sequences() for the rows whose logits are wanted, counted by themselves: row i of the kernels'
-  // activations is logit_rows()[i]. Nothing may be stored through them.
+  // The same as paged_sequences() for the rows that are wanted, counted by themselves: row i of the kernels'
+  // activations is wanted_rows()[i]. Nothing may be stored through them.
   std::span<const kernels::KvSequence> wanted_sequences(std::uint64_t offset);
 
   // The rotary table [M, width] of all rows' positions, computed once for all layers that ask with equal arguments.
@@ -119,7 +119,7 @@ class Step {
   std::span<const Segment> segments_;
   OperatorProfile* profile_;
   std::vector<std::int32_t> tokens_;
-  std::vector<std::int64_t> logit_rows_;
+  std::vector<std::int64_t> wanted_rows_;
   std::vector<std::int64_t> positions_;
   std::vector<kernels::SequenceRows> sequences_;
   std::vector<kernels::KvSequence> kv_sequences_, wanted_sequences_;
@@ -129,5 +129,8 @@ class Step {
   };
   std::vector<RotaryTable> rotary_tables_;
 };
+
+// Copies of the rows that are wanted of `from` [M, columns], in order: scratch of the step.
+kernels::RowsOut wanted_rows(Step& step, kernels::RowsIn from);
 
 }  // namespace krait::models

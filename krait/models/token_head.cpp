@@ -1,8 +1,5 @@
 #include "krait/models/token_head.h"
 
-#include <algorithm>
-
-#include "krait/core/check.h"
 #include "krait/kernels/activation.h"
 #include "krait/kernels/norm.h"
 
@@ -42,24 +39,13 @@ void TokenHead::embed(Step& step, kernels::RowsOut residual) const {
   if (embedding_scale_ != 1.0F) kernels::scale(step.pool(), embedding_scale_, residual);
 }
 
-void TokenHead::logits(Step& step, kernels::RowsIn residual, kernels::RowsIn delta, kernels::RowsOut logits) const {
-  const auto wanted = step.logit_rows();
-  const auto count = static_cast<std::int64_t>(wanted.size());
-  if (count == 0) return;
-  KRAIT_CHECK_EQ(logits.rows, count);
-  KRAIT_CHECK_EQ(logits.columns, vocabulary());
+void TokenHead::hidden(Step& step, kernels::RowsIn residual, kernels::RowsIn delta, kernels::RowsOut hidden) const {
   const Workspace::Mark scratch(step.workspace());
-  const std::int64_t width = residual.columns;
-  const kernels::RowsOut last = step.workspace().rows(count, width);
-  const kernels::RowsOut last_delta = step.workspace().rows(count, width);
-  for (std::int64_t i = 0; i < count; ++i) {
-    std::copy_n(residual.row(wanted[static_cast<std::size_t>(i)]), width, last.row(i));
-    std::copy_n(delta.row(wanted[static_cast<std::size_t>(i)]), width, last_delta.row(i));
-  }
-  kernels::add_rms_norm(step.pool(), last, last_delta, norm_, epsilon_, last_delta);
+  const kernels::RowsOut last = wanted_rows(step, residual);
+  if (last.rows == 0) return;
+  const kernels::RowsOut last_delta = wanted_rows(step, delta);
+  kernels::add_rms_norm(step.pool(), last, last_delta, norm_, epsilon_, hidden);
   step.lap_rows("norm", 0);
-  kernels::linear(step.pool(), last_delta, head_, nullptr, logits);
-  step.lap("head", head_, count);
 }
 
 }  // namespace krait::models

@@ -1,4 +1,4 @@
-// Both ends of a language model: token ids to vectors, and vectors to logits.
+// Both ends of a language model: token ids to vectors, and the residual to what the head reads.
 #pragma once
 
 #include <optional>
@@ -38,12 +38,14 @@ class TokenHead {
 
   // residual [M, D] = embedding rows of the step's tokens.
   void embed(Step& step, kernels::RowsOut residual) const;
-  // logits [R, V] = head · norm(residual + delta) at the rows whose logits are wanted.
-  void logits(Step& step, kernels::RowsIn residual, kernels::RowsIn delta, kernels::RowsOut logits) const;
+  // hidden [R, D] = norm(residual + delta) at the rows that are wanted.
+  void hidden(Step& step, kernels::RowsIn residual, kernels::RowsIn delta, kernels::RowsOut hidden) const;
+  // [V, D], the embedding itself when tied.
+  const kernels::WeightMatrix& head() const { return head_; }
 
  private:
   kernels::WeightMatrix embedding_;  // [V, D]
-  kernels::WeightMatrix head_;       // [V, D], the embedding itself when tied
+  kernels::WeightMatrix head_;       // [V, D]
   const float* norm_ = nullptr;      // [D]
   float epsilon_ = 1e-5F;
   float embedding_scale_ = 1.0F;

@@ -180,6 +180,7 @@ kernels::WeightMatrix WeightLoader::read_matrix(const std::string& alias, std::i
   if (options_.in_place && as_stored && kernels::is_float(matrix.panels) && how.rows.order.empty() &&
       (info->dtype == DType::kF32 || matrix.panels != kernels::PanelFormat::kF32)) {
     matrix.dtype = info->dtype;
+    note_batch_dependence("weights used in place");
     if (!options_.shapes_only) {
       const auto bytes = take<TensorView>(source_->view(name), {}).bytes;
       matrix.data = bytes.subspan(*bytes_for(info->dtype, how.rows.first * columns)).data();
@@ -224,6 +225,11 @@ kernels::WeightMatrix WeightLoader::matrix(const std::string& name, std::int64_t
 
 kernels::WeightMatrix WeightLoader::embedding(const std::string& name, std::int64_t rows, std::int64_t columns) {
   return read_matrix(name, rows, columns, {});
+}
+
+void WeightLoader::note_batch_dependence(std::string_view why) {
+  if (batch_dependence_.find(why) != std::string::npos) return;
+  batch_dependence_ += fmt::format("{}{}", batch_dependence_.empty() ? "" : ", ", why);
 }
 
 void WeightLoader::count_head(const kernels::WeightMatrix& head) {
@@ -311,6 +317,7 @@ LoadedWeights WeightLoader::finish(ModelInfo& info) {
   info.weights = weights_.value_or(kernels::PanelFormat::kF32);
   info.matrices = std::move(matrices_);
   info.weight_bytes = weight_bytes_;
+  info.batch_dependence = std::move(batch_dependence_);
   info.decode_weight_bytes = streamed_bytes_;
   info.matmul_flops_per_token = flops_;
   info.head_flops = head_flops_;

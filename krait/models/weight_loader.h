@@ -109,6 +109,9 @@ class WeightLoader {
   // Says which matrix is the head: streamed once a token, be it the embedding itself (tied) or one of its own.
   void count_head(const kernels::WeightMatrix& head);
 
+  // Says why rows of a step may change each other's bits (Model::batch_dependence); once for each reason.
+  void note_batch_dependence(std::string_view why);
+
   void set_error(Error error);
   bool failed() const { return error_.has_value(); }
   const std::optional<Error>& error() const { return error_; }
@@ -137,6 +140,7 @@ class WeightLoader {
   WeightArena arena_;
   std::vector<AlignedBuffer> buffers_;
   std::vector<std::string> matrices_;
+  std::string batch_dependence_;
   std::map<std::string, std::string, std::less<>> aliases_;
   std::optional<Error> error_;
   std::int64_t parameters_ = 0;

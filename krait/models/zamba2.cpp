@@ -82,7 +82,7 @@ class Zamba2 final : public Model {
  public:
   Zamba2(WeightLoader& loader, const Zamba2Config& config)
       : config_(config),
-        head_(loader, TokenHead::names(loader, "model.embed_tokens.weight", "model.final_layernorm.weight"),
+        ends_(loader, TokenHead::names(loader, "model.embed_tokens.weight", "model.final_layernorm.weight"),
               {.width = config.residual.width, .epsilon = config.residual.epsilon, .tied = config.residual.tied}) {
     const std::int64_t width = config.residual.width;
     std::int64_t use = 0;
@@ -99,19 +99,20 @@ class Zamba2 final : public Model {
     info_.architecture = "zamba2";
     info_.layers = config.residual.layers;
     info_.width = width;
-    info_.vocabulary = head_.vocabulary();
+    info_.vocabulary = ends_.vocabulary();
+    head_.weight = ends_.head();
     weights_ = loader.finish(info_);
   }
 
-  void forward(Step& step, kernels::RowsOut logits) const override {
+  void forward(Step& step, kernels::RowsOut hidden) const override {
     ThreadPool& pool = step.pool();
     const std::int64_t width = config_.residual.width;
     const float epsilon = config_.residual.epsilon;
     const kernels::RowsOut residual = step.rows(width);  // [M, D]
     const kernels::RowsOut embedded = step.rows(width);  // of the tokens, as they were
     const kernels::RowsOut delta = step.rows(width);
-    const kernels::RowsOut hidden = step.rows(width);
-    head_.embed(step, residual);
+    const kernels::RowsOut normed = step.rows(width);
+    ends_.embed(step, residual);
     for (std::int64_t row = 0; row < residual.rows; ++row) std::copy_n(residual.row(row), width, embedded.row(row));
     step.lap_rows("embedding", 2 * width);
     bool first = true;
@@ -119,16 +120,16 @@ class Zamba2 final : public Model {
       if (!first) kernels::add(pool, delta, residual);
       first = false;
       if (layer.use) {
-        shared_block(step, *layer.use, residual, embedded, hidden);
-        kernels::add(pool, residual, hidden);
-        kernels::rms_norm(pool, hidden, layer.norm, epsilon, hidden);
+        shared_block(step, *layer.use, residual, embedded, normed);
+        kernels::add(pool, residual, normed);
+        kernels::rms_norm(pool, normed, layer.norm, epsilon, normed);
       } else {
-        kernels::rms_norm(pool, residual, layer.norm, epsilon, hidden);
+        kernels::rms_norm(pool, residual, layer.norm, epsilon, normed);
       }
       step.lap_rows("norm", 2 * width);
-      layer.mamba.forward(step, hidden, delta);
+      layer.mamba.forward(step, normed, delta);
     }
-    head_.logits(step, residual, delta, logits);
+    ends_.hidden(step, residual, delta, hidden);
   }
 
  private:
@@ -215,7 +216,7 @@ class Zamba2 final : public Model {
   }
 
   Zamba2Config config_;
-  TokenHead head_;
+  TokenHead ends_;
   std::vector<WeightScope> block_scopes_;  // while loading
   std::vector<Block> blocks_;
   std::vector<Layer> layers_;

@@ -9,12 +9,14 @@
 
 #include "krait/core/thread_pool.h"
 #include "krait/formats/tokenizer.h"
+#include "krait/models/likeliest.h"
 #include "krait/models/model.h"
 #include "krait/runtime/state_pool.h"
 
 namespace krait::runtime {
 
 using formats::TokenId;
+using models::LikelyToken;
 
 class Session;
 
@@ -26,21 +28,32 @@ struct EngineOptions {
   std::uint64_t state_memory = 0;
 };
 
+// What a model says after a token: its logits, or the hidden state that the head would make them of.
+enum class StepOutput : std::uint8_t { kLogits, kHidden };
+
 // One sequence's part of a step.
 struct StepRequest {
   Session* session = nullptr;
   std::span<const TokenId> tokens;  // at least one
-  std::int64_t logits_from = 0;     // logits are wanted after tokens[logits_from] and all later ones
+  std::int64_t wanted_from = 0;     // an output is wanted after tokens[wanted_from] and all later ones
+  StepOutput output = StepOutput::kLogits;
 };
 
-// Rows of logits in the order of the requests and their tokens; valid until the engine's next step.
-struct LogitRows {
+// Rows of a step's output in the order of the requests that asked for it and of their tokens. Valid until the engine's
+// next step.
+struct OutputRows {
   const float* data = nullptr;
   std::int64_t rows = 0;
-  std::int64_t vocabulary = 0;  // V
+  std::int64_t columns = 0;  // V of logits, D of hidden states
   std::span<const float> row(std::int64_t index) const {
-    return {data + index * vocabulary, static_cast<std::size_t>(vocabulary)};
+    return {data + index * columns, static_cast<std::size_t>(columns)};
   }
+  OutputRows slice(std::int64_t first, std::int64_t count) const { return {data + first * columns, count, columns}; }
+};
+
+struct StepRows {
+  OutputRows logits;  // of the requests for these
+  OutputRows hidden;  // of the others
 };
 
 class Engine {
@@ -57,7 +70,18 @@ class Engine {
 
   // Advances the sessions by their tokens. No session may stand twice in a step. Throws UserError for a token outside
   // the vocabulary, before anything has changed. One step at a time.
-  LogitRows step(std::span<const StepRequest> requests);
+  StepRows step(std::span<const StepRequest> requests);
+  // The head on hidden states of the step before, at most logit_rows_at_once() of them. Valid until the next call and
+  // the next step; the step's own logits stay as they are.
+  OutputRows logits_of(const OutputRows& hidden);
+  // Of each of these rows the counts[r] likeliest tokens below `drawable`, as in its whole row of logits to the bit,
+  // but without one (models/likeliest.h). Where heads_in_stretches().
+  std::vector<std::vector<models::LikelyToken>> likeliest_of(const OutputRows& hidden,
+                                                             std::span<const std::int64_t> counts,
+                                                             std::int64_t drawable);
+  bool heads_in_stretches() const { return models::has_head_in_stretches(*model_); }
+  // Floats that heads have been computed into so far: what logits take of the memory.
+  std::uint64_t logit_floats() const { return logits_.size() + headed_.size(); }
 
   // Has later steps write down what their operators cost; null ends it.
   void set_profile(models::OperatorProfile* profile) { profile_ = profile; }
@@ -71,7 +95,9 @@ class Engine {
   ThreadPool pool_;
   StatePool states_;
   models::Workspace workspace_;
-  std::vector<float> logits_;
+  std::vector<float> hidden_;  // [wanted rows, D], those for logits first
+  std::vector<float> logits_;  // of a step
+  std::vector<float> headed_;  // of logits_of()
   models::OperatorProfile* profile_ = nullptr;
 };
 

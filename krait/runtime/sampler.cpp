@@ -179,22 +179,42 @@ bool Sampler::counts_matter() const {
   return options_.repetition_penalty != 1 || options_.presence_penalty != 0 || options_.frequency_penalty != 0;
 }
 
+std::optional<std::int64_t> Sampler::likeliest_needed() const {
+  if (counts_matter() || !options_.logit_bias.empty()) return std::nullopt;
+  const std::int64_t count = options_.temperature == 0 ? 1 : options_.top_k;
+  if (count == 0 || count > kMostLikeliest) return std::nullopt;
+  return std::min(count, vocabulary_);
+}
+
+TokenId Sampler::sample_of(std::span<const TokenId> ids, std::span<const float> logits) {
+  KRAIT_CHECK(std::ssize(ids) == likeliest_needed() && ids.size() == logits.size(), "{} likeliest tokens", ids.size());
+  const TokenId id = options_.temperature == 0 ? ids.front() : draw_of(ids, logits);
+  ++counts_[id].generated;
+  return id;
+}
+
 TokenId Sampler::draw(std::span<const float> logits) {
   const bool cut = options_.top_k > 0 && options_.top_k < static_cast<std::int64_t>(logits.size());
   candidates_.resize(cut ? static_cast<std::size_t>(options_.top_k) : logits.size());
   kernels::top_k(logits, candidates_);  // most likely first
-
-  const double largest = logits[static_cast<std::size_t>(candidates_.front())];
-  if (!std::isfinite(largest)) return candidates_.front();  // nothing is allowed, or one token is certain
-  weights_.resize(candidates_.size());
-  double total = 0;
+  candidate_logits_.resize(candidates_.size());
   for (std::size_t i = 0; i < candidates_.size(); ++i) {
-    const double logit = logits[static_cast<std::size_t>(candidates_[i])];
-    weights_[i] = std::exp((logit - largest) / options_.temperature);
+    candidate_logits_[i] = logits[static_cast<std::size_t>(candidates_[i])];
+  }
+  return draw_of(candidates_, candidate_logits_);
+}
+
+TokenId Sampler::draw_of(std::span<const TokenId> ids, std::span<const float> logits) {
+  const double largest = logits.front();
+  if (!std::isfinite(largest)) return ids.front();  // nothing is allowed, or one token is certain
+  weights_.resize(ids.size());
+  double total = 0;
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    weights_[i] = std::exp((static_cast<double>(logits[i]) - largest) / options_.temperature);
     total += weights_[i];
   }
 
-  std::size_t kept = candidates_.size();
+  std::size_t kept = ids.size();
   if (options_.top_p < 1) {
     // The shortest list of the most likely tokens that reaches the share.
     double sum = 0;
@@ -209,9 +229,9 @@ TokenId Sampler::draw(std::span<const float> logits) {
   double left = random_.uniform() * total;
   for (std::size_t i = 0; i < kept; ++i) {
     left -= weights_[i];
-    if (left < 0) return candidates_[i];
+    if (left < 0) return ids[i];
   }
-  return candidates_[kept - 1];  // rounding ate the last share
+  return ids[kept - 1];  // rounding ate the last share
 }
 
 }  // namespace krait::runtime

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -61,6 +62,13 @@ class Sampler {
   // the logits and the options say; throws UserError when there is none.
   TokenId sample(std::span<const float> logits, std::span<const std::uint64_t> mask);
 
+  // How many of the likeliest tokens decide a draw, where that is less than all: greedy, and top-k without bias and
+  // penalties. Then sample_of() chooses, from them alone, what sample() would from the row.
+  static constexpr std::int64_t kMostLikeliest = 256;
+  std::optional<std::int64_t> likeliest_needed() const;
+  // ids and logits of the likeliest_needed() largest, the largest first, ties to the smaller id; NaN is minus infinity.
+  TokenId sample_of(std::span<const TokenId> ids, std::span<const float> logits);
+
   const SamplerOptions& options() const { return options_; }
 
  private:
@@ -68,6 +76,7 @@ class Sampler {
   void adjust(std::span<float> logits) const;
   TokenId choose(std::span<const float> logits);  // and count
   TokenId draw(std::span<const float> logits);
+  TokenId draw_of(std::span<const TokenId> ids, std::span<const float> logits);
 
   SamplerOptions options_;
   std::int64_t vocabulary_;
@@ -79,6 +88,7 @@ class Sampler {
   std::unordered_map<TokenId, Counts> counts_;
   std::vector<float> adjusted_;
   std::vector<TokenId> candidates_;
+  std::vector<float> candidate_logits_;
   std::vector<double> weights_;
 };
 

@@ -39,7 +39,7 @@ std::int64_t Session::feed(std::span<const TokenId> tokens, const Reached& reach
     tokens = tokens.subspan(part.size());
     const auto count = static_cast<std::int64_t>(part.size());
     const StepRequest request{this, part, tokens.empty() ? count - 1 : count};
-    const LogitRows rows = engine_->step({&request, 1});
+    const OutputRows rows = engine_->step({&request, 1}).logits;
     if (tokens.empty()) keep_logits(rows.row(0));
     if (reached && !reached(position_)) break;
   }
@@ -53,7 +53,7 @@ void Session::feed_each(std::span<const TokenId> tokens, const Visitor& visit) {
     const auto part = tokens.first(std::min(chunk, tokens.size()));
     tokens = tokens.subspan(part.size());
     const StepRequest request{this, part, 0};
-    const LogitRows rows = engine_->step({&request, 1});
+    const OutputRows rows = engine_->step({&request, 1}).logits;
     keep_logits(rows.row(rows.rows - 1));
     for (std::int64_t row = 0; row < rows.rows; ++row) visit(index++, rows.row(row));
   }

@@ -41,6 +41,7 @@ class Session {
   }
   // For those who step the engine themselves: keeps what it said after the last token of this session.
   void keep_logits(std::span<const float> row);
+  void forget_logits() { logits_.reset(); }
   std::int64_t position() const { return position_; }
   Hash128 prefix() const { return prefix_; }  // of the tokens fed (core/hash.h)
   Engine& engine() const { return *engine_; }

@@ -111,6 +111,7 @@ class StateStore {
   Result<void> flush();
 
   StateStoreStatistics statistics() const;
+  bool keeps_on_disk() const { return disk_ != nullptr; }
 
  private:
   using EntryId = PrefixIndex::EntryId;

@@ -20,6 +20,7 @@ struct ShownLogprob {
   std::string token;
   float logprob = 0.0F;
   std::vector<std::pair<std::string, float>> top = {};  // the likeliest first
+  bool known = true;                                    // nothing is, of a text's first token
 };
 
 struct ShownState {

@@ -35,6 +35,7 @@ class AnswerTask::Sink final : public GenerationSink {
  public:
   Sink(std::shared_ptr<AnswerTask> task, std::size_t index) : task_(std::move(task)), index_(index) {}
   void started(GenerationStarted event) override { task_->started(index_, event); }
+  void prompt(std::vector<PromptToken> tokens) override { task_->prompt(index_, tokens); }
   void token(GeneratedToken event) override { task_->token(index_, std::move(event)); }
   void finished(GenerationFinished event) override { task_->finished(index_, std::move(event)); }
   void failed(Error error) override { task_->failed(index_, error); }
@@ -111,7 +112,7 @@ void AnswerTask::fail_all(const ApiError& error) {
     over_ = true;
     begun = begun_;
   }
-  exchange_->note("error", error.message);
+  exchange_->note("error", error.log.empty() ? error.message : error.log);
   if (!begun) {
     exchange_->respond(plan_.write_error(error));
   } else if (exchange_->send(plan_.format->failure(error))) {
@@ -145,7 +146,8 @@ void AnswerTask::started(std::size_t index, const GenerationStarted& event) {
                       .headers = {{"cache-control", "no-cache"}, {"x-accel-buffering", "no"}}});
   }
   std::string opening = plan_.format->opening(index);
-  if (!plan_.sequences[index].echo.empty()) opening += plan_.format->piece(index, plan_.sequences[index].echo, {});
+  const AnswerPlan::Sequence& sequence = plan_.sequences[index];
+  if (!sequence.echo.empty() && !sequence.prompt_logprobs) opening += plan_.format->piece(index, sequence.echo, {});
   if (!opening.empty()) exchange_->send(opening);
 }
 
@@ -177,6 +179,30 @@ std::string AnswerTask::add_text(std::size_t index, const std::string& text, std
   return sent;
 }
 
+ShownLogprob AnswerTask::shown(formats::TokenId id, float logprob, std::span<const TokenLogprob> top) const {
+  ShownLogprob result{.token = bytes_of_token(id), .logprob = logprob};
+  for (const TokenLogprob& likely : top) result.top.emplace_back(bytes_of_token(likely.id), likely.logprob);
+  return result;
+}
+
+void AnswerTask::prompt(std::size_t index, std::span<const PromptToken> tokens) {
+  std::vector<ShownLogprob> logprobs;
+  for (const PromptToken& token : tokens) {
+    logprobs.push_back(shown(token.id, token.logprob.value_or(0), token.top));
+    logprobs.back().known = token.logprob.has_value();
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    if (over_) return;
+    if (!plan_.stream) {
+      progress_[index].result.logprobs = std::move(logprobs);
+      return;
+    }
+  }
+  const std::string piece = plan_.format->piece(index, plan_.sequences[index].echo, logprobs);
+  if (!piece.empty()) exchange_->send(piece);
+}
+
 void AnswerTask::token(std::size_t index, GeneratedToken event) {
   prompt_was_read(index);
   std::vector<ShownLogprob> logprobs;
@@ -192,9 +218,7 @@ void AnswerTask::token(std::size_t index, GeneratedToken event) {
     progress.tokens.push_back(event.id);
     progress.logprob_sum += event.logprob;
     if (plan_.with_logprobs) {
-      ShownLogprob shown{.token = bytes_of_token(event.id), .logprob = event.logprob};
-      for (const TokenLogprob& top : event.top) shown.top.emplace_back(bytes_of_token(top.id), top.logprob);
-      logprobs.push_back(std::move(shown));
+      logprobs.push_back(shown(event.id, event.logprob, event.top));
     }
     if (!plan_.stream) {
       progress.result.logprobs.insert(progress.result.logprobs.end(), logprobs.begin(), logprobs.end());

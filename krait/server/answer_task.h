@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -36,6 +37,7 @@ struct AnswerPlan {
     std::vector<formats::TokenId> tokens_before;  // of the state it goes on from
     bool tokens_known = true;
     std::unique_ptr<ToolCallReader> calls;  // where functions may be called
+    bool prompt_logprobs = false;  // the echo comes with them
   };
   std::vector<Sequence> sequences;
   std::size_t sequences_per_prompt = 1;
@@ -75,6 +77,7 @@ class AnswerTask : public std::enable_shared_from_this<AnswerTask> {
   void prompt_was_read(std::size_t index);
 
   void started(std::size_t index, const GenerationStarted& event);
+  void prompt(std::size_t index, std::span<const PromptToken> tokens);
   void token(std::size_t index, GeneratedToken event);
   void finished(std::size_t index, GenerationFinished event);
   void failed(std::size_t index, const Error& error);
@@ -85,6 +88,7 @@ class AnswerTask : public std::enable_shared_from_this<AnswerTask> {
   std::vector<SequenceResult> best_results();
   void keep_answer(std::span<const SequenceResult> results);
   std::string bytes_of_token(formats::TokenId id) const;
+  ShownLogprob shown(formats::TokenId id, float logprob, std::span<const TokenLogprob> top) const;
 
   const std::shared_ptr<Exchange> exchange_;
   AnswerPlan plan_;

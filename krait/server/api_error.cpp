@@ -40,6 +40,11 @@ ApiError error_of(const Error& error) {
     case ErrorCode::kResourceExhausted: out = error_of_status(503, error.message); break;
     case ErrorCode::kCancelled: out = error_of_status(503, error.message); break;
     case ErrorCode::kInputOutput: out = error_of_status(500, error.message); break;
+    case ErrorCode::kInternal:
+      // What went wrong inside is for those who run the server.
+      out = error_of_status(500, "the server failed at this request; its log says why");
+      out.log = error.message;
+      break;
   }
   out.code = to_string(error.code);
   return out;

@@ -16,6 +16,7 @@ struct ApiError {
   std::string param = {};          // the member of the request that is wrong; empty: null
   std::string code = {};           // for programs; empty: null
   double retry_after_seconds = 0;  // of 429 and 503
+  std::string log = {};            // for the server's log; empty: the message
 };
 
 template <class T>

@@ -16,6 +16,7 @@
 #include "krait/core/error.h"
 #include "krait/formats/tokenizer.h"
 #include "krait/runtime/generate.h"
+#include "krait/runtime/pooling.h"
 #include "krait/runtime/sampler.h"
 #include "krait/runtime/state.h"
 #include "krait/server/histogram.h"
@@ -43,10 +44,12 @@ struct GenerationRequest {
   // Go on from this state of the loop's engine; `prompt` is what follows it. None: from the beginning.
   runtime::State state = {};
   runtime::SamplerOptions sampler = {};
-  std::int64_t max_tokens = 256;               // 0: read the prompt and finish
-  std::vector<TokenId> stop_ids = {};          // end the text and are not shown
-  std::vector<std::string> stop_strings = {};  // end the text and are not shown
-  std::optional<int> logprobs = {};            // the chosen token's, and those of so many of the likeliest
+  std::int64_t max_tokens = 256;                 // 0: read the prompt and finish
+  std::vector<TokenId> stop_ids = {};            // end the text and are not shown
+  std::vector<std::string> stop_strings = {};    // end the text and are not shown
+  std::optional<int> logprobs = {};              // the chosen token's, and those of so many of the likeliest
+  std::optional<int> prompt_logprobs = {};       // the same of the prompt's tokens, which are all computed then
+  std::optional<runtime::Pooling> pooling = {};  // a vector for the prompt, in GenerationFinished, and no tokens
   std::unique_ptr<TokenMask> mask = {};
   int priority = 0;                                          // the greater go first, and park the lesser
   std::string key = {};                                      // whose tokens these are: keys share the engine fairly
@@ -67,6 +70,14 @@ struct GenerationStarted {
   std::chrono::duration<double> waited{0};
 };
 
+// A token of the prompt, and what the model had said of it. Nothing is known of the first one, nor of ids that cannot
+// be drawn.
+struct PromptToken {
+  TokenId id = 0;
+  std::optional<float> logprob = {};
+  std::vector<TokenLogprob> top = {};  // the likeliest first
+};
+
 struct GeneratedToken {
   TokenId id = 0;
   // Text that may be shown now, valid UTF-8. Empty while it could be part of a character or of a stop string.
@@ -83,6 +94,7 @@ struct GenerationFinished {
   std::int64_t generated_tokens = 0;  // without the stop token
   std::string stop_string = {};       // the one that ended the text, if one did
   runtime::State state = {};          // with return_state
+  std::vector<float> embedding = {};  // with pooling, as it came out
 };
 
 // Hears what becomes of a request: started, then tokens, then finished or failed, after which nothing comes. Called on
@@ -92,10 +104,11 @@ class GenerationSink {
  public:
   virtual ~GenerationSink() = default;
   virtual void started(GenerationStarted event) = 0;
+  virtual void prompt(std::vector<PromptToken>) {}  // with prompt_logprobs, once, before the first token
   virtual void token(GeneratedToken event) = 0;
   virtual void finished(GenerationFinished event) = 0;
   // kCancelled after cancel() and when the generator stops; kResourceExhausted when a deadline or memory ran out;
-  // kInvalidArgument for a request that the model cannot take; anything else is ours.
+  // kInvalidArgument for a request that the model cannot take; kInternal where we are wrong.
   virtual void failed(Error error) = 0;
 };
 
@@ -119,7 +132,9 @@ struct GenerationStatistics {
   std::int64_t decoding = 0;
   std::int64_t parked = 0;            // begun, and set aside for others
   double predicted_wait_seconds = 0;  // of a request that came now
-  std::uint64_t states_in_use = 0;    // of the engine's memory, the store's with them
+  // What a step is believed to take: the base, a sequence that decodes, and a token of a prompt (cost_model.h).
+  double cost_base_seconds = 0, cost_decode_seconds = 0, cost_prompt_token_seconds = 0;
+  std::uint64_t states_in_use = 0;  // of the engine's memory, the store's with them
   std::uint64_t states_capacity = 0;
   // Of the store: states in all, by tier in bytes, and how many wait to be written to the disk.
   std::uint64_t stored_states = 0;
@@ -136,6 +151,8 @@ struct GenerationStatistics {
   std::uint64_t parkings = 0;
   std::uint64_t restarts = 0;  // sequences that had to give their state up and begin again
   std::uint64_t stored_written = 0;  // states that the store wrote to the disk
+  std::uint64_t spills = 0;    // sequences whose state went to the disk, for want of memory
+  std::uint64_t resumes = 0;   // and came back
   std::uint64_t steps = 0;
   double awake_seconds = 0;  // of the thread that generates; step_seconds holds what the engine had of them
   std::uint64_t prefill_tokens = 0;  // computed

@@ -6,14 +6,18 @@
 #include <utility>
 
 #include "krait/core/check.h"
+#include "krait/runtime/prompt.h"
 #include "krait/runtime/slab.h"
 
 namespace krait::server {
 namespace {
 
-// How long to sleep where there is work and no memory for it: others may let go of states at any time.
-constexpr std::chrono::milliseconds kLookAgain{5};
 constexpr std::size_t kMostKeys = 1000;
+
+bool wants_stretches(const GenerationLoopOptions& options, const runtime::Engine& engine) {
+  return options.head_in_stretches && engine.heads_in_stretches() &&
+         engine.logit_rows_at_once() < options.scheduler.most_step_rows;
+}
 
 SchedulerOptions scheduler_options(const GenerationLoopOptions& options, const runtime::Engine& engine) {
   SchedulerOptions result = options.scheduler;
@@ -21,7 +25,9 @@ SchedulerOptions scheduler_options(const GenerationLoopOptions& options, const r
   // Nothing is cut below the grid, and a chunk is the most of one sequence that a step takes.
   result.most_step_tokens =
       std::max(std::min(result.most_step_tokens, engine.options().prefill_chunk), result.grid + 1);
-  result.most_step_rows = std::clamp<std::int64_t>(engine.logit_rows_at_once(), 2, result.most_step_rows);
+  if (!wants_stretches(options, engine)) {
+    result.most_step_rows = std::clamp<std::int64_t>(engine.logit_rows_at_once(), 2, result.most_step_rows);
+  }
   result.most_begun = std::max(result.most_begun, result.slots);
   return result;
 }
@@ -30,21 +36,13 @@ std::vector<double> seconds_bounds() {
   return {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120};
 }
 
-std::string_view word_of(runtime::LookupReason reason) {
-  using enum runtime::LookupReason;
-  switch (reason) {
-    case hit: return "hit";
-    case partial_hit: return "partial_hit";
-    case unseen: return "unseen";
-    case no_state: return "no_state";
-    case evicted: return "evicted";
-    case other_model: return "other_model";
-    case disabled: return "disabled";
+Error error_of(const std::exception& wrong) {
+  if (const auto* user = dynamic_cast<const UserError*>(&wrong)) return {ErrorCode::kInvalidArgument, user->what()};
+  if (dynamic_cast<const std::bad_alloc*>(&wrong) != nullptr) {
+    return {ErrorCode::kResourceExhausted, "no memory is left"};
   }
-  return "unknown";
+  return {ErrorCode::kInternal, wrong.what()};
 }
-
-Error error_of(const std::exception& wrong, ErrorCode code) { return {code, wrong.what()}; }
 
 }  // namespace
 
@@ -54,6 +52,8 @@ GenerationLoop::GenerationLoop(runtime::Engine& engine, const formats::Tokenizer
       tokenizer_(tokenizer),
       store_(store),
       options_(options),
+      in_stretches_(wants_stretches(options, engine)),
+      drawable_(runtime::drawable_vocabulary(engine.model().info(), &tokenizer)),
       scheduler_(scheduler_options(options, engine)) {
   for (Histogram* of : {&statistics_.queue_seconds, &statistics_.first_token_seconds, &statistics_.token_seconds,
                         &statistics_.step_seconds}) {
@@ -121,6 +121,10 @@ GenerationStatistics GenerationLoop::statistics() const {
   result.decoding = scheduler_.running() - result.prefilling;
   result.parked = scheduler_.parked();
   result.predicted_wait_seconds = scheduler_.predicted_wait({});
+  const CostModel::Line& line = scheduler_.cost().line();
+  result.cost_base_seconds = line.base;
+  result.cost_decode_seconds = line.row;
+  result.cost_prompt_token_seconds = line.token;
   result.states_in_use = engine_.states().states_in_use();
   result.states_capacity = engine_.states().capacity();
   result.draining = draining_;
@@ -206,6 +210,12 @@ void GenerationLoop::select() {
     const std::uint64_t in_use = states.states_in_use();
     std::uint64_t room = states.capacity() > in_use ? states.capacity() - in_use : 0;
     if (store_ != nullptr) room += store_->statistics().memory_bytes / states.bytes_per_state();
+    // So do those that are set aside, where they can be parked on the disk.
+    if (options_.parking != nullptr) {
+      room += static_cast<std::uint64_t>(std::ranges::count_if(members_, [&](const auto& entry) {
+        return entry.second.sequence.has_state() && scheduler_.is_parked(entry.first);
+      }));
+    }
     selection = scheduler_.select(now(), static_cast<std::int64_t>(std::min<std::uint64_t>(room, 1U << 20)));
     statistics_.parkings += selection.park.size();
   }
@@ -213,47 +223,10 @@ void GenerationLoop::select() {
     Member& member = members_.at(id);
     guarded(id, [&] {
       if (!member.sequence.has_state() && !begin(member)) return;
-      if (member.sequence.wants_token() && !member.sequence.logits().empty()) draw(member, member.sequence.logits());
+      if (member.sequence.wants_token() && !member.sequence.logits().empty())
+        draw(member, {.logits = member.sequence.logits()});
     });
   }
-}
-
-// False: there is no memory for it now, and it waits on.
-bool GenerationLoop::begin(Member& member) {
-  Sequence& sequence = member.sequence;
-  const runtime::StatePool& states = engine_.states();
-  while (true) {
-    try {
-      // Before the lookup, which counts as a use of what it finds.
-      if (states.states_in_use() >= states.capacity() && !sequence.request().state) {
-        throw runtime::ExhaustedError("no memory is left for another state", "");
-      }
-      sequence.begin(store_);
-      break;
-    } catch (const runtime::ExhaustedError&) {
-      if (store_ != nullptr && store_->give_back(states.bytes_per_state())) continue;
-      const std::lock_guard lock(mutex_);
-      scheduler_.put_back(sequence.id(), now());
-      return false;
-    }
-  }
-  const auto time = GenerationClock::now();
-  const bool first = !std::exchange(member.begun, true);
-  const std::chrono::duration<double> waited = time - member.submitted;
-  {
-    const std::lock_guard lock(mutex_);
-    scheduler_.prompt_left(sequence.id(), sequence.prompt_left(), sequence.until_cut());
-    if (first) {
-      statistics_.queue_seconds.add(waited.count());
-      if (!sequence.request().state) ++statistics_.lookups[std::string(word_of(sequence.lookup().reason))];
-      statistics_.reused_tokens += static_cast<std::uint64_t>(sequence.reused());
-      GenerationStatistics::KeyUsage& of_key = usage(sequence.request().key);
-      of_key.prompt_tokens += static_cast<std::uint64_t>(sequence.prompt_tokens());
-      of_key.reused_tokens += static_cast<std::uint64_t>(sequence.reused());
-    }
-  }
-  sequence.started(waited);
-  return true;
 }
 
 std::vector<std::vector<GenerationLoop::Work>> GenerationLoop::batches(std::vector<Work> work) {
@@ -288,13 +261,16 @@ void GenerationLoop::step() {
 }
 
 void GenerationLoop::step_batch(std::vector<Work> batch) {
-  runtime::LogitRows rows;
+  runtime::StepRows rows;
+  std::vector<runtime::StepRequest> requests;
+  const auto use_of = [&](const Work& part) { return members_.at(part.id).sequence.head_use(part.prompt_tokens); };
+  // Rows that are used alike stand together.
+  if (in_stretches_) std::ranges::stable_sort(batch, {}, use_of);
   const auto begin = GenerationClock::now();
   while (true) {
-    std::vector<runtime::StepRequest> requests;
-    requests.reserve(batch.size());
+    requests.clear();
     for (const Work& part : batch) {
-      requests.push_back(members_.at(part.id).sequence.request_of(part.prompt_tokens));
+      requests.push_back(members_.at(part.id).sequence.request_of(part.prompt_tokens, in_stretches_));
     }
     try {
       rows = engine_.step(requests);
@@ -302,11 +278,12 @@ void GenerationLoop::step_batch(std::vector<Work> batch) {
     } catch (const runtime::ExhaustedError&) {
       if (!make_room(batch)) return;
     } catch (const std::exception& wrong) {
-      return blame(batch, {ErrorCode::kCorrupt, fmt::format("[engine] {}", wrong.what())});
+      Error error = error_of(wrong);
+      error.message = fmt::format("[engine] {}", error.message);
+      return blame(batch, error);
     }
   }
   const double took = std::chrono::duration<double>(GenerationClock::now() - begin).count();
-  std::int64_t row = 0;
   {
     const std::lock_guard lock(mutex_);
     scheduler_.stepped(batch, took, now());
@@ -315,36 +292,62 @@ void GenerationLoop::step_batch(std::vector<Work> batch) {
     statistics_.batch_sequences.add(static_cast<double>(batch.size()));
     for (const Work& part : batch) statistics_.prefill_tokens += static_cast<std::uint64_t>(part.prompt_tokens);
   }
-  for (const Work& part : batch) {
-    const Sequence& sequence = members_.at(part.id).sequence;
-    const bool has_row = part.prompt_tokens == 0 || part.prompt_tokens == sequence.prompt_left();
-    settle(part, has_row ? rows.row(row++) : std::span<const float>());
-  }
+  settle(batch, requests, rows);
 }
 
-// A step found no memory: takes some from the store, then sets the youngest aside, and a last one takes from those
-// that are set aside. False: nothing is left of the batch.
-bool GenerationLoop::make_room(std::vector<Work>& batch) {
-  if (store_ != nullptr && store_->give_back(engine_.states().bytes_per_state())) return true;
-  const auto youngest = std::ranges::max_element(batch, {}, &Work::id);
-  if (batch.size() > 1) {
-    const std::lock_guard lock(mutex_);
-    scheduler_.park(youngest->id, now(), now() + std::chrono::duration<double>(kLookAgain).count());
-    ++statistics_.parkings;
-    batch.erase(youngest);
-    return true;
+void GenerationLoop::settle(std::span<const Work> batch, std::span<const runtime::StepRequest> requests,
+                            const runtime::StepRows& rows) {
+  using HeadUse = Sequence::HeadUse;
+  struct Part {
+    HeadUse use;
+    std::int64_t first;  // row
+    runtime::OutputRows rows;
+  };
+  std::int64_t logit_row = 0, hidden_row = 0;
+  std::vector<Part> parts;
+  std::vector<std::int64_t> counts;
+  std::int64_t first_likeliest = 0;
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    const runtime::StepRequest& request = requests[i];
+    const std::int64_t count = std::ssize(request.tokens) - request.wanted_from;
+    const bool logits = request.output == runtime::StepOutput::kLogits;
+    std::int64_t& first = logits ? logit_row : hidden_row;
+    const Sequence& sequence = members_.at(batch[i].id).sequence;
+    const HeadUse use = in_stretches_ ? sequence.head_use(batch[i].prompt_tokens) : HeadUse::none;
+    parts.push_back({use, first, (logits ? rows.logits : rows.hidden).slice(first, count)});
+    if (use == HeadUse::likeliest) {
+      if (counts.empty()) first_likeliest = first;
+      counts.push_back(sequence.likeliest());
+    }
+    first += count;
   }
-  for (auto& [id, member] : members_ | std::views::reverse) {
-    if (id == batch.front().id || !member.sequence.has_state()) continue;
-    member.sequence.restart();
-    const std::lock_guard lock(mutex_);
-    scheduler_.restart(id, now());
-    ++statistics_.restarts;
-    return true;
+  std::vector<std::vector<runtime::LikelyToken>> likeliest;
+  if (!counts.empty()) {
+    likeliest = engine_.likeliest_of(rows.hidden.slice(first_likeliest, std::ssize(counts)), counts, drawable_);
   }
-  fail(batch.front().id, {ErrorCode::kResourceExhausted,
-                          "[engine] the memory for states is used up, and this sequence is the only one that has any"});
-  return false;
+  const std::int64_t most = engine_.logit_rows_at_once();
+  std::int64_t next_likeliest = 0, piece_begin = 0;
+  runtime::OutputRows piece;  // of logits
+  for (std::size_t i = 0; i < batch.size(); ++i) {
+    const Part& part = parts[i];
+    switch (part.use) {
+      case HeadUse::none: settle(batch[i], part.rows); break;
+      case HeadUse::logits: {
+        // They stand first in the step, a row each.
+        if (part.first >= piece_begin + piece.rows) {
+          const auto is_whole = [](const Part& of) { return of.use == HeadUse::logits; };
+          const std::int64_t left = std::ranges::count_if(std::span(parts).subspan(i), is_whole);
+          piece_begin = part.first;
+          piece = engine_.logits_of(rows.hidden.slice(part.first, std::min(most, left)));
+        }
+        settle(batch[i], piece.slice(part.first - piece_begin, 1));
+        break;
+      }
+      case HeadUse::likeliest:
+        settle(batch[i], {}, {.likeliest = likeliest[static_cast<std::size_t>(next_likeliest++)], .hidden = part.rows});
+        break;
+    }
+  }
 }
 
 void GenerationLoop::blame(std::span<const Work> batch, const Error& error) {
@@ -359,24 +362,24 @@ void GenerationLoop::blame(std::span<const Work> batch, const Error& error) {
   }
 }
 
-void GenerationLoop::settle(const Work& work, std::span<const float> row) {
+void GenerationLoop::settle(const Work& work, const runtime::OutputRows& rows, const Sequence::Offer& offer) {
   Member& member = members_.at(work.id);
   guarded(work.id, [&] {
     Sequence& sequence = member.sequence;
-    sequence.read(work.prompt_tokens, row, store_);
+    const std::span<const float> row = sequence.read(work.prompt_tokens, rows, store_);
     if (work.prompt_tokens > 0) {
       const std::lock_guard lock(mutex_);
       scheduler_.prompt_left(work.id, sequence.prompt_left(), sequence.until_cut());
     }
-    if (sequence.wants_token()) return draw(member, row);
+    if (sequence.wants_token()) return draw(member, offer.likeliest.empty() ? Sequence::Offer{.logits = row} : offer);
     if (sequence.is_reported()) end(work.id);
   });
 }
 
-void GenerationLoop::draw(Member& member, std::span<const float> logits) {
+void GenerationLoop::draw(Member& member, const Sequence::Offer& offer) {
   Sequence& sequence = member.sequence;
   const std::int64_t before = sequence.generated();
-  const bool going = sequence.draw(logits, store_);
+  const bool going = sequence.draw(offer, store_);
   if (sequence.generated() > before) {
     const auto time = GenerationClock::now();
     const std::lock_guard lock(mutex_);
@@ -401,10 +404,8 @@ bool GenerationLoop::guarded(GenerationId id, const Attempt& attempt) {
   try {
     attempt();
     return true;
-  } catch (const UserError& wrong) {
-    fail(id, error_of(wrong, ErrorCode::kInvalidArgument));
   } catch (const std::exception& wrong) {
-    fail(id, error_of(wrong, ErrorCode::kCorrupt));
+    fail(id, error_of(wrong));
   }
   return false;
 }
@@ -418,6 +419,7 @@ void GenerationLoop::fail(GenerationId id, Error error) {
   } catch (const std::exception&) {
     // A sink that throws has nobody else to tell.
   }
+  if (member.mapped().sequence.is_spilled()) member.mapped().sequence.drop_spilled(*options_.parking);
   member = {};  // its state is free before anybody hears that all is done
   const std::lock_guard lock(mutex_);
   ++(cancelled ? statistics_.cancelled : statistics_.failed);

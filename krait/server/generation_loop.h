@@ -7,6 +7,9 @@
 // layout and ranks of Mamba-3 that are no power of two: `batch_invariant` gives these the same bits too, at the price
 // of steps that are not shared.
 //
+// A sequence that has no memory to go on, or stands in the way of one that has none, is parked on the disk where there
+// is one, and comes back to the same bits. Without a disk it computes its state anew, which gives the same bits too.
+//
 // Nothing here ends the loop: what goes wrong fails the sequence it belongs to. Where a step of several sequences
 // throws, their states are not to be trusted; they begin again and step alone until it is known whose fault it was.
 #pragma once
@@ -22,6 +25,7 @@
 #include <vector>
 
 #include "krait/runtime/engine.h"
+#include "krait/runtime/state_parking.h"
 #include "krait/runtime/state_store.h"
 #include "krait/server/generation.h"
 #include "krait/server/scheduler.h"
@@ -34,6 +38,10 @@ struct GenerationLoopOptions {
   SchedulerOptions scheduler = {};
   // Prompts are cut at the engine's chunks only, and nobody shares a step.
   bool batch_invariant = false;
+  // For large vocabularies; off only to be compared with.
+  bool head_in_stretches = true;
+  // Where states of sequences that are set aside go when memory is full. None: they are computed anew.
+  runtime::StateParking* parking = nullptr;
 };
 
 class GenerationLoop final : public Generator {
@@ -60,6 +68,8 @@ class GenerationLoop final : public Generator {
     bool begun = false;
   };
   using Work = Scheduler::Work;
+  // How long to sleep where there is work and no memory for it: others may let go of states at any time.
+  static constexpr std::chrono::milliseconds kLookAgain{5};
 
   double seconds(GenerationClock::time_point at) const { return std::chrono::duration<double>(at - epoch_).count(); }
   double now() const { return seconds(GenerationClock::now()); }
@@ -74,8 +84,11 @@ class GenerationLoop final : public Generator {
   void step_batch(std::vector<Work> batch);
   bool make_room(std::vector<Work>& batch);
   void blame(std::span<const Work> batch, const Error& error);
-  void settle(const Work& work, std::span<const float> row);
-  void draw(Member& member, std::span<const float> logits);
+  bool set_aside(GenerationId but);
+  void settle(std::span<const Work> batch, std::span<const runtime::StepRequest> requests,
+              const runtime::StepRows& rows);
+  void settle(const Work& work, const runtime::OutputRows& rows, const Sequence::Offer& offer = {});
+  void draw(Member& member, const Sequence::Offer& offer);
   void fail(GenerationId id, Error error);
   void end(GenerationId id);
   template <class Attempt>
@@ -87,6 +100,10 @@ class GenerationLoop final : public Generator {
   const formats::Tokenizer& tokenizer_;
   runtime::StateStore* const store_;
   const GenerationLoopOptions options_;
+  // The vocabulary is so large that logits of all that decode would be too many: the head is computed in stretches for
+  // those that need their likeliest tokens alone, and in pieces for the others.
+  const bool in_stretches_;
+  const std::int64_t drawable_;
   const GenerationClock::time_point epoch_ = GenerationClock::now();
 
   std::map<GenerationId, Member> members_;  // the loop's thread alone

@@ -36,6 +36,7 @@ struct GenerationParameters {
   std::int64_t n = 1;
   std::int64_t best_of = 1;
   std::optional<int> logprobs = {};  // how many of the likeliest tokens, beside the chosen one
+  std::optional<int> prompt_logprobs = {};
   bool stream = false;
   bool include_usage = false;
   StructuredOutput structured = {};

@@ -140,6 +140,13 @@ class CompletionFormat final : public OpenAiFormat {
     std::size_t offset = 0;
     for (const ShownLogprob& shown : logprobs) {
       tokens.push_back(shown.token);
+      offsets.push_back(offset);
+      offset += shown.token.size();
+      if (!shown.known) {
+        values.push_back(nullptr);
+        tops.push_back(nullptr);
+        continue;
+      }
       values.push_back(shown.logprob);
       Json top = Json::object();
       for (const auto& [token, value] : shown.top) {
@@ -148,8 +155,6 @@ class CompletionFormat final : public OpenAiFormat {
         if (!top.contains(key)) top[key] = value;
       }
       tops.push_back(std::move(top));
-      offsets.push_back(offset);
-      offset += shown.token.size();
     }
     return {{"tokens", tokens}, {"token_logprobs", values}, {"top_logprobs", tops}, {"text_offset", offsets}};
   }

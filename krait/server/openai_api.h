@@ -12,17 +12,15 @@
 #include <string>
 #include <string_view>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include "krait/server/answer_format.h"
 #include "krait/server/api_error.h"
 #include "krait/server/conversation.h"
 #include "krait/server/generation_parameters.h"
+#include "krait/server/prompt_input.h"
 
 namespace krait::server {
-
-using PromptInput = std::variant<std::string, std::vector<formats::TokenId>>;
 
 struct CompletionRequest {
   std::string model;  // empty: not named

@@ -162,41 +162,16 @@ ApiResult<CompletionRequest> parse_completion_request(std::string_view text, con
     parameters.logprobs = static_cast<int>(*logprobs);
   }
   request.echo = body.boolean("echo").value_or(false);
-  if (request.echo && parameters.logprobs) {
-    body.complain("echo", "with logprobs is not supported: there are none for the prompt", "unsupported_parameter");
-  }
+  // The prompt that is shown again has its logprobs too.
+  if (request.echo) parameters.prompt_logprobs = parameters.logprobs;
   if (!body.text("suffix").value_or("").empty()) {
     body.complain("suffix", "is not supported: the model reads from left to right", "unsupported_parameter");
   }
 
-  switch (body.kind("prompt")) {
-    case JsonReader::Kind::absent:
-      if (parameters.state.empty()) body.complain("prompt", "is missing", "missing_required_parameter");
-      request.prompts.emplace_back(std::string());
-      break;
-    case JsonReader::Kind::text: request.prompts.emplace_back(body.text("prompt").value_or("")); break;
-    case JsonReader::Kind::array: {
-      const auto add_ids = [&](JsonReader& reader, std::string_view name) {
-        std::vector<formats::TokenId> ids;
-        for (const std::int64_t id : reader.integers(name).value_or(std::vector<std::int64_t>())) {
-          if (id < 0 || id > kLargestId) reader.complain(name, fmt::format("{} is no token id", id));
-          ids.push_back(static_cast<formats::TokenId>(id));
-        }
-        request.prompts.emplace_back(std::move(ids));
-      };
-      const JsonReader::Kind first = body.first_kind("prompt");
-      if (first == JsonReader::Kind::number) {
-        add_ids(body, "prompt");
-      } else if (first == JsonReader::Kind::array) {
-        for (JsonReader& element : body.arrays("prompt")) add_ids(element, "items");
-      } else if (first == JsonReader::Kind::text) {
-        for (std::string& prompt : body.texts("prompt")) request.prompts.emplace_back(std::move(prompt));
-      } else {
-        body.complain("prompt", "must hold strings or token ids");
-      }
-      break;
-    }
-    default: body.complain("prompt", "must be a string, an array of strings, or token ids");
+  request.prompts = read_prompts(body, "prompt");
+  if (!body.has("prompt")) {
+    if (parameters.state.empty()) body.complain("prompt", "is missing", "missing_required_parameter");
+    request.prompts.emplace_back(std::string());
   }
   if (static_cast<std::int64_t>(request.prompts.size()) > limits.most_prompts) {
     body.complain("prompt",

@@ -37,6 +37,10 @@ void Service::metrics(const ExchangePtr& exchange, const std::string&) {
   out.sample(number(now.decoding), {{"stage", "decoding"}});
   out.sample(number(now.parked), {{"stage", "parked"}});
   gauge("krait_predicted_wait_seconds", "How long a request that came now would wait", now.predicted_wait_seconds);
+  out.gauge("krait_step_cost_seconds", "The line that is fitted to steps: what each part of one is believed to take");
+  out.sample(now.cost_base_seconds, {{"part", "base"}});
+  out.sample(now.cost_decode_seconds, {{"part", "decode"}});
+  out.sample(now.cost_prompt_token_seconds, {{"part", "prompt_token"}});
   gauge("krait_states_in_use", "States in the engine's memory", number(now.states_in_use));
   gauge("krait_states_capacity", "States that fit in the engine's memory", number(now.states_capacity));
   gauge("krait_state_bytes", "Bytes of one state", number(model_.engine->states().bytes_per_state()));
@@ -58,6 +62,8 @@ void Service::metrics(const ExchangePtr& exchange, const std::string&) {
   for (const auto& [reason, count] : now.finished) out.sample(number(count), {{"reason", reason}});
   counter("krait_parkings_total", "Times a sequence was set aside for others", number(now.parkings));
   counter("krait_restarts_total", "Sequences that gave their state up and began again", number(now.restarts));
+  counter("krait_spills_total", "Sequences whose state went to the disk for want of memory", number(now.spills));
+  counter("krait_resumes_total", "Sequences whose state came back from the disk", number(now.resumes));
   counter("krait_steps_total", "Steps of the engine", number(now.steps));
   counter("krait_loop_awake_seconds_total",
           "Seconds that the thread which generates did not wait; krait_step_seconds_sum is the engine's part",

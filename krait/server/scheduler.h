@@ -98,6 +98,7 @@ class Scheduler {
   std::int64_t running() const { return count(Phase::running); }
   std::int64_t parked() const { return count(Phase::parked); }
   std::int64_t prefilling() const;  // of those running
+  bool is_parked(Id id) const { return sequences_.at(id).phase == Phase::parked; }
   bool empty() const { return sequences_.empty(); }
   const CostModel& cost() const { return cost_; }
   const SchedulerOptions& options() const { return options_; }

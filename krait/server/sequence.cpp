@@ -31,6 +31,13 @@ Sequence::Sequence(GenerationId id, GenerationRequest request, std::shared_ptr<G
     throw UserError(fmt::format("{} tokens cannot be generated", request_.max_tokens), "give 0 or more");
   }
   sampler_.observe_prompt(tokens_);
+  if (request_.pooling) {
+    if (tokens_.empty()) throw UserError("no vector is made of no tokens", "give at least one token");
+    pooler_.emplace(*request_.pooling, engine);
+    request_.max_tokens = 0;
+  }
+  // All of the prompt is to be read, whatever is stored.
+  if (wants_hidden()) request_.use_store = false;
 }
 
 void Sequence::begin(runtime::StateStore* store) {
@@ -62,6 +69,34 @@ void Sequence::begin(runtime::StateStore* store) {
 void Sequence::restart() {
   session_.reset();
   fed_ = 0;
+  if (pooler_) pooler_->clear();
+  prompt_.clear();
+}
+
+bool Sequence::spill(runtime::StateParking& parking) {
+  ticket_ = parking.park(session_->snapshot());
+  if (ticket_) session_.reset();
+  return ticket_.has_value();
+}
+
+std::optional<std::chrono::milliseconds> Sequence::recall(runtime::StateParking& parking) {
+  using Stage = runtime::StateParking::Stage;
+  switch (parking.stage(*ticket_)) {
+    case Stage::parked:
+      // Where there was no memory for it the last time, there may be none for a while.
+      parking.fetch(*ticket_);
+      return std::chrono::milliseconds(1 << std::min(recalls_++, 9));
+    case Stage::reading: return std::chrono::milliseconds(1);
+    case Stage::writing:
+    case Stage::ready: session_.emplace(engine_, parking.take(*ticket_)); break;
+    case Stage::lost:
+      parking.drop(*ticket_);
+      restart();
+      break;
+  }
+  ticket_.reset();
+  recalls_ = 0;
+  return std::nullopt;
 }
 
 void Sequence::started(std::chrono::duration<double> waited) {
@@ -84,19 +119,73 @@ std::int64_t Sequence::until_cut() const {
   return left;
 }
 
-runtime::StepRequest Sequence::request_of(std::int64_t count) {
+runtime::StepRequest Sequence::request_of(std::int64_t count, bool hidden) {
   const std::span<const TokenId> left = std::span<const TokenId>(tokens_).subspan(static_cast<std::size_t>(fed_));
   const bool reads = count > 0;
-  const bool wants_logits = !reads || count == prompt_left();
+  const bool ends = !reads || count == prompt_left();
   const auto part = left.first(static_cast<std::size_t>(reads ? count : 1));
-  return {&*session_, part, std::ssize(part) - (wants_logits ? 1 : 0)};
+  if (reads && wants_hidden()) {
+    return {&*session_, part, pooler_ ? pooler_->wanted_from(count, ends) : 0, runtime::StepOutput::kHidden};
+  }
+  return {&*session_, part, std::ssize(part) - (ends ? 1 : 0),
+          hidden ? runtime::StepOutput::kHidden : runtime::StepOutput::kLogits};
 }
 
-void Sequence::read(std::int64_t count, std::span<const float> row, runtime::StateStore* store) {
+Sequence::HeadUse Sequence::head_use(std::int64_t count) const {
   const bool reads = count > 0;
+  if (reads && (wants_hidden() || count < prompt_left())) return HeadUse::none;
+  // A state that is kept is kept with its logits.
+  const auto& snapshots = lookup_.snapshots;
+  const bool is_kept = reads && (request_.return_state || request_.max_tokens == 0 ||
+                                 (!snapshots.empty() && snapshots.back().position == prompt_tokens()));
+  const bool whole = is_kept || reason_ || request_.mask || request_.logprobs || !sampler_.likeliest_needed();
+  return whole ? HeadUse::logits : HeadUse::likeliest;
+}
+
+// Behind all tokens of the prompt: only the last row's logits are for drawing.
+std::span<const float> Sequence::read_hidden(const runtime::OutputRows& hidden) {
+  if (pooler_) {
+    pooler_->add(hidden);
+    return {};
+  }
+  if (fed_ == 0) note_prompt_token(0, request_.state.logits());
+  const std::int64_t most = engine_.logit_rows_at_once();
+  runtime::OutputRows logits;
+  for (std::int64_t first = 0; first < hidden.rows; first += most) {
+    logits = engine_.logits_of(hidden.slice(first, std::min(most, hidden.rows - first)));
+    for (std::int64_t row = 0; row < logits.rows; ++row) {
+      const std::int64_t next = fed_ + first + row + 1;
+      if (next < prompt_tokens()) note_prompt_token(next, logits.row(row));
+    }
+  }
+  return hidden.rows == prompt_left() ? logits.row(logits.rows - 1) : std::span<const float>();
+}
+
+void Sequence::note_prompt_token(std::int64_t index, std::span<const float> logits) {
+  PromptToken& token = prompt_.emplace_back();
+  token.id = tokens_[static_cast<std::size_t>(index)];
+  if (logits.empty() || token.id >= drawable_) return;
+  const runtime::Logprobs of = runtime::logprobs_of(logits, token.id, *request_.prompt_logprobs, drawable_);
+  token.logprob = of.chosen;
+  for (const auto& [id, logprob] : of.top) token.top.push_back({id, logprob});
+}
+
+void Sequence::tell_prompt() {
+  if (!request_.prompt_logprobs || std::exchange(prompt_told_, true)) return;
+  sink_->prompt(std::exchange(prompt_, {}));
+}
+
+std::span<const float> Sequence::read(std::int64_t count, const runtime::OutputRows& rows, runtime::StateStore* store) {
+  const bool reads = count > 0;
+  std::span<const float> row;
+  if (rows.rows > 0) row = reads && wants_hidden() ? read_hidden(rows) : rows.row(0);
   fed_ += reads ? count : 1;
   // States are kept with logits where they are known: of the whole prompt, and of one that is returned.
-  if (!row.empty() && (reads || reason_)) session_->keep_logits(row);
+  if (!row.empty() && (reads || reason_)) {
+    session_->keep_logits(row);
+  } else if (!reads) {
+    session_->forget_logits();
+  }
   for (; next_snapshot_ < lookup_.snapshots.size(); ++next_snapshot_) {
     const auto& snapshot = lookup_.snapshots[next_snapshot_];
     if (snapshot.position > fed_) break;
@@ -105,11 +194,22 @@ void Sequence::read(std::int64_t count, std::span<const float> row, runtime::Sta
                  snapshot.kind);
   }
   if (reason_ && fed_ == std::ssize(tokens_)) report(store);
+  return row;
 }
 
 bool Sequence::wants_token() const { return !reason_ && prompt_left() == 0 && fed_ == std::ssize(tokens_); }
 
-TokenId Sequence::choose(std::span<const float> logits) {
+TokenId Sequence::choose(const Offer& offer) {
+  if (!offer.likeliest.empty()) {
+    std::vector<TokenId> ids;
+    std::vector<float> values;
+    for (const runtime::LikelyToken& token : offer.likeliest) {
+      ids.push_back(token.id);
+      values.push_back(token.logit);
+    }
+    return sampler_.sample_of(ids, values);
+  }
+  const std::span<const float> logits = offer.logits;
   if (!request_.mask) return sampler_.sample(logits);
   const auto drawable = std::min(logits.size(), static_cast<std::size_t>(drawable_));
   mask_.assign((drawable + 63) / 64, 0);
@@ -117,17 +217,20 @@ TokenId Sequence::choose(std::span<const float> logits) {
   return sampler_.sample(logits, mask_);
 }
 
-bool Sequence::draw(std::span<const float> logits, runtime::StateStore* store) {
+bool Sequence::draw(const Offer& offer, runtime::StateStore* store) {
   const auto rest = [&] { return stop_.feed(decoder_.finish()) + stop_.finish(); };
+  tell_prompt();
   if (request_.max_tokens == 0) return finish(FinishReason::kLength, {}, store);
-  const TokenId id = choose(logits);
+  const TokenId id = choose(offer);
   if (std::ranges::find(request_.stop_ids, id) != request_.stop_ids.end()) {
-    if (session_->logits().empty()) session_->keep_logits(logits);
+    if (session_->logits().empty()) {
+      session_->keep_logits(offer.logits.empty() ? engine_.logits_of(offer.hidden).row(0) : offer.logits);
+    }
     return finish(FinishReason::kStopToken, rest(), store);
   }
   GeneratedToken event{.id = id, .text = stop_.feed(decoder_.feed(id))};
   if (request_.logprobs) {
-    runtime::Logprobs of = runtime::logprobs_of(logits, id, *request_.logprobs, drawable_);
+    runtime::Logprobs of = runtime::logprobs_of(offer.logits, id, *request_.logprobs, drawable_);
     event.logprob = of.chosen;
     for (const auto& [token, logprob] : of.top) event.top.push_back({token, logprob});
   }
@@ -162,7 +265,8 @@ void Sequence::report(runtime::StateStore* store) {
                    .reused_tokens = reused_,
                    .generated_tokens = generated(),
                    .stop_string = stop_.found_string(),
-                   .state = request_.return_state ? session_->snapshot() : runtime::State()});
+                   .state = request_.return_state ? session_->snapshot() : runtime::State(),
+                   .embedding = pooler_ ? pooler_->result(session_->snapshot()) : std::vector<float>()});
 }
 
 }  // namespace krait::server

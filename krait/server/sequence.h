@@ -2,7 +2,8 @@
 // moved by the loop and steps no engine itself.
 //
 // A sequence can lose its state and come to the same one again, to the bit: the prompt is read in the same cuts, and
-// the tokens it had drawn are fed one by one, as they were the first time.
+// the tokens it had drawn are fed one by one, as they were the first time. Or its state is parked on the disk and comes
+// back.
 #pragma once
 
 #include <cstdint>
@@ -10,9 +11,12 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "krait/runtime/pooling.h"
 #include "krait/runtime/prefill.h"
+#include "krait/runtime/state_parking.h"
 #include "krait/runtime/stop_strings.h"
 #include "krait/server/generation.h"
 
@@ -33,6 +37,13 @@ class Sequence {
   bool has_state() const { return session_.has_value(); }
   // Gives its state up.
   void restart();
+  // Hands its state over, for a while.
+  bool spill(runtime::StateParking& parking);
+  // Of one that was handed over: none when its state is here again, or was lost, and it begins anew. Otherwise it
+  // comes, and is to be asked for again after so long.
+  std::optional<std::chrono::milliseconds> recall(runtime::StateParking& parking);
+  bool is_spilled() const { return ticket_.has_value(); }
+  void drop_spilled(runtime::StateParking& parking) { parking.drop(*std::exchange(ticket_, std::nullopt)); }
   // Why the first begin() found what it did.
   const runtime::Lookup& lookup() const { return lookup_; }
   std::int64_t reused() const { return reused_; }
@@ -41,14 +52,26 @@ class Sequence {
   std::int64_t prompt_left() const;
   std::int64_t until_cut() const;
   // Tokens for the next step: the first `count` of what is left of the prompt, or the one drawn last.
-  runtime::StepRequest request_of(std::int64_t count);
-  // After a step with them. `row`: the logits, where request_of() asked for some.
-  void read(std::int64_t count, std::span<const float> row, runtime::StateStore* store);
+  // `hidden`: hidden states in the place of logits, whose head is left to the caller.
+  runtime::StepRequest request_of(std::int64_t count, bool hidden = false);
+  // What is to be had of such a request's row: the logits, so many of the likeliest tokens, or the row as it is.
+  enum class HeadUse : std::uint8_t { logits, likeliest, none };
+  HeadUse head_use(std::int64_t count) const;
+  std::int64_t likeliest() const { return sampler_.likeliest_needed().value_or(0); }
+  // After a step with them, of which `rows` are what request_of() asked for. The logits behind the last token, where
+  // they are known.
+  std::span<const float> read(std::int64_t count, const runtime::OutputRows& rows, runtime::StateStore* store);
   // Whether a token is wanted before the next step, from logits().
   bool wants_token() const;
 
-  // Draws a token from the logits and tells the sink, or finishes. False: it is done, and the sink has been told.
-  bool draw(std::span<const float> logits, runtime::StateStore* store);
+  // What a token is drawn from: the logits, or the likeliest tokens and the hidden state that they are the head of.
+  struct Offer {
+    std::span<const float> logits = {};
+    std::span<const runtime::LikelyToken> likeliest = {};
+    runtime::OutputRows hidden = {};
+  };
+  // Draws a token and tells the sink, or finishes. False: it is done, and the sink has been told.
+  bool draw(const Offer& offer, runtime::StateStore* store);
   // Of a prompt that a stored state stood for altogether, or whose logits were just read.
   std::span<const float> logits() const { return session_->logits(); }
 
@@ -64,7 +87,12 @@ class Sequence {
   bool is_suspect() const { return fed_ < suspect_until_; }
 
  private:
-  TokenId choose(std::span<const float> logits);
+  // Whether hidden states behind tokens of the prompt are wanted, not logits behind its end.
+  bool wants_hidden() const { return pooler_.has_value() || (request_.prompt_logprobs && !prompt_told_); }
+  std::span<const float> read_hidden(const runtime::OutputRows& hidden);
+  void note_prompt_token(std::int64_t index, std::span<const float> logits);
+  void tell_prompt();
+  TokenId choose(const Offer& offer);
   bool finish(runtime::FinishReason reason, std::string text, runtime::StateStore* store);
   void report(runtime::StateStore* store);
 
@@ -77,9 +105,15 @@ class Sequence {
   formats::TokenDecoder decoder_;
   runtime::StopStrings stop_;
 
+  std::optional<runtime::Pooler> pooler_;
+  std::vector<PromptToken> prompt_;  // with prompt_logprobs: those that have been read
+  bool prompt_told_ = false;
+
   std::optional<runtime::Session> session_;
-  std::vector<TokenId> tokens_;  // the prompt, then what was drawn
-  std::int64_t fed_ = 0;         // of tokens_, in the state
+  std::optional<runtime::StateParking::Ticket> ticket_;  // of its state on the disk
+  int recalls_ = 0;                                      // that did not bring it
+  std::vector<TokenId> tokens_;                          // the prompt, then what was drawn
+  std::int64_t fed_ = 0;                                 // of tokens_, in the state
   std::int64_t reused_ = 0;
   runtime::Lookup lookup_;
   std::size_t next_snapshot_ = 0;

@@ -62,6 +62,7 @@ std::span<const Service::Route> Service::routes() {
       {"POST", "/v1/responses", &Service::make_response, Body::json},
       {"GET", "/v1/responses/{id}", &Service::show_response},
       {"DELETE", "/v1/responses/{id}", &Service::drop_response},
+      {"POST", "/v1/embeddings", &Service::embeddings, Body::json},
       {"GET", "/v1/models", &Service::models},
       {"GET", "/v1/models/{id}", &Service::model},
       {"POST", "/tokenize", &Service::tokenize, Body::json},
@@ -74,6 +75,8 @@ std::span<const Service::Route> Service::routes() {
       {"POST", "/v1/states/{id}/fork", &Service::fork_state, Body::json},
       {"POST", "/api/generate", &Service::ollama_generate, Body::json},
       {"POST", "/api/chat", &Service::ollama_chat, Body::json},
+      {"POST", "/api/embed", &Service::ollama_embed, Body::json},
+      {"POST", "/api/embeddings", &Service::ollama_embeddings, Body::json},
       {"GET", "/api/tags", &Service::ollama_tags},
       {"GET", "/api/version", &Service::ollama_version},
       {"GET", "/health", &Service::health, Body::none, true},
@@ -268,7 +271,7 @@ void Service::finished(const HttpRecord& record) {
 }
 
 void Service::fail(const ExchangePtr& exchange, const ApiError& error) const {
-  exchange->note("error", error.message);
+  exchange->note("error", error.log.empty() ? error.message : error.log);
   exchange->respond(exchange->request().path.starts_with("/api/") ? ollama_error(error) : openai_error(error));
 }
 
@@ -381,6 +384,7 @@ void Service::generate(const ExchangePtr& exchange, std::span<const Input> input
       if (!*constraint) wanted.stop_strings.insert(wanted.stop_strings.end(), input.stop.begin(), input.stop.end());
       wanted.logprobs = parameters.logprobs;
       if (parameters.best_of > parameters.n && !wanted.logprobs) wanted.logprobs = 0;
+      wanted.prompt_logprobs = parameters.prompt_logprobs;
       wanted.priority = std::min(parameters.priority, keys_.limits_of(request.key).priority);
       wanted.key = request.key;
       wanted.return_state = parameters.return_state;
@@ -393,6 +397,7 @@ void Service::generate(const ExchangePtr& exchange, std::span<const Input> input
         sequence.calls = std::make_unique<ToolCallReader>(
             *input.form, input.tools, ToolCallReader::Options{input.tools.required, input.hidden_marks, random_seed()});
       }
+      sequence.prompt_logprobs = wanted.prompt_logprobs.has_value();
       sequence.tokens_before = from.tokens;
       sequence.tokens_known = !from.state || !from.tokens.empty();
       plan.sequences.push_back(std::move(sequence));

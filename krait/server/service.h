@@ -17,6 +17,7 @@
 #include "krait/server/answer_task.h"
 #include "krait/server/api_keys.h"
 #include "krait/server/constraint_cache.h"
+#include "krait/server/embeddings_api.h"
 #include "krait/server/generation.h"
 #include "krait/server/generation_parameters.h"
 #include "krait/server/http_server.h"
@@ -88,6 +89,12 @@ class Service final : public HttpHandler {
   void ollama_chat(const ExchangePtr& exchange, const std::string& id);
   void ollama_tags(const ExchangePtr& exchange, const std::string& id);
   void ollama_version(const ExchangePtr& exchange, const std::string& id);
+  // routes_embeddings.cpp
+  void embeddings(const ExchangePtr& exchange, const std::string& id);
+  void ollama_embed(const ExchangePtr& exchange, const std::string& id);
+  void ollama_embeddings(const ExchangePtr& exchange, const std::string& id);
+  void embed(const ExchangePtr& exchange, const ApiResult<EmbeddingRequest>& request,
+             std::function<std::string(const EmbeddingResult&)> body, WriteError write_error);
   // routes_states.cpp
   void make_state(const ExchangePtr& exchange, const std::string& id);
   void list_states(const ExchangePtr& exchange, const std::string& id);

@@ -78,7 +78,7 @@ TEST(Error, EveryCodeHasItsOwnWord) {
   std::set<std::string_view> words;
   for (const ErrorCode code :
        {ErrorCode::kNotFound, ErrorCode::kInputOutput, ErrorCode::kCorrupt, ErrorCode::kUnsupported,
-        ErrorCode::kInvalidArgument, ErrorCode::kResourceExhausted, ErrorCode::kCancelled}) {
+        ErrorCode::kInvalidArgument, ErrorCode::kResourceExhausted, ErrorCode::kCancelled, ErrorCode::kInternal}) {
     words.insert(to_string(code));
   }
   EXPECT_EQ(words.size(), 7U);

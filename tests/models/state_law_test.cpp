@@ -116,7 +116,7 @@ TEST_P(StateLaw, StrangersInTheBatchChangeNothing) {
         {&strangers[1], noise[1], 0},
         {&strangers[2], noise[2], static_cast<std::int64_t>(noise[2].size()) - 1},
     };
-    const runtime::LogitRows rows = engine->step(requests);
+    const runtime::OutputRows rows = engine->step(requests).logits;
     ASSERT_EQ(rows.rows, static_cast<std::int64_t>(length + noise[1].size() + 1));
     for (std::size_t i = 0; i < length; ++i) {
       const auto row = rows.row(static_cast<std::int64_t>(i));
@@ -142,7 +142,7 @@ TEST_P(StateLaw, BatchedSingleTokensEqualSingleTokensAloneToTheBit) {
   for (std::size_t t = 0; t < 6; ++t) {
     std::vector<runtime::StepRequest> requests;
     for (std::size_t i = 0; i < kSequences; ++i) requests.push_back({&batched[i], {&ids[i][t], 1}, 0});
-    const runtime::LogitRows rows = engine->step(requests);
+    const runtime::OutputRows rows = engine->step(requests).logits;
     for (std::size_t i = 0; i < kSequences; ++i) {
       const auto row = rows.row(static_cast<std::int64_t>(i));
       got[i].emplace_back(row.begin(), row.end());

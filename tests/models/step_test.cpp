@@ -75,11 +75,11 @@ TEST(Step, FlattensSegmentsAndListsWantedRows) {
   std::array<std::byte, 64> b{};
   const std::vector<std::int32_t> first = {1, 2, 3};
   const std::vector<std::int32_t> second = {4, 5};
-  const std::array<Segment, 2> segments = {Segment{.state = a.data(), .tokens = first, .logits_from = 2},
+  const std::array<Segment, 2> segments = {Segment{.state = a.data(), .tokens = first, .wanted_from = 2},
                                            Segment{.state = b.data(), .tokens = second, .position = 9}};
   Step step(pool, workspace, segments);
   EXPECT_EQ(std::vector(step.tokens().begin(), step.tokens().end()), (std::vector<std::int32_t>{1, 2, 3, 4, 5}));
-  EXPECT_EQ(std::vector(step.logit_rows().begin(), step.logit_rows().end()), (std::vector<std::int64_t>{2, 3, 4}));
+  EXPECT_EQ(std::vector(step.wanted_rows().begin(), step.wanted_rows().end()), (std::vector<std::int64_t>{2, 3, 4}));
   const auto sequences = step.sequences(16);
   ASSERT_EQ(sequences.size(), 2U);
   EXPECT_EQ(sequences[1].first_row, 3);

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "krait/core/check.h"
+#include "krait/runtime/logprobs.h"
 #include "krait/runtime/open_model.h"
 #include "krait/runtime/prompt.h"
 #include "tests/runtime/stored_states.h"
@@ -21,96 +22,19 @@ namespace {
 using runtime::FinishReason;
 using tests::Alone;
 using tests::byte_tokenizer;
+using tests::copy_of;
+using tests::crowded;
+using tests::exact_for;
+using tests::expect_alike;
+using tests::HeldLoop;
 using tests::random_tokens;
 using tests::Recorder;
+using tests::request_of;
 using tests::say_alone;
+using tests::send;
 
 constexpr std::int64_t kChunk = 128;
 constexpr models::SyntheticShape kTiny{"tiny", "mamba2", 2, 32, 256, 16, 8};
-
-std::shared_ptr<Recorder> send(Generator& loop, GenerationRequest request) {
-  auto recorder = std::make_shared<Recorder>();
-  const auto id = loop.submit(std::move(request), recorder);
-  if (!id) throw std::runtime_error(id.error().error.message);
-  return recorder;
-}
-
-// Has the loop stand still while it exists, in the sink of a request of its own.
-class HeldLoop {
- public:
-  explicit HeldLoop(Generator& loop) : recorder_(std::make_shared<Recorder>()) {
-    gate_.lock();
-    recorder_->on_token = [this] { const std::lock_guard wait(gate_); };
-    GenerationRequest request;
-    request.prompt = {1};
-    request.max_tokens = 1;
-    request.priority = 100;
-    request.use_store = false;
-    if (!loop.submit(std::move(request), recorder_)) throw std::runtime_error("the loop takes no request");
-  }
-  ~HeldLoop() {
-    gate_.unlock();
-    recorder_->wait();
-  }
-  HeldLoop(const HeldLoop&) = delete;
-  HeldLoop& operator=(const HeldLoop&) = delete;
-
- private:
-  std::mutex gate_;
-  std::shared_ptr<Recorder> recorder_;
-};
-
-// Requests of all sorts: lengths round the cuts, greedy and drawn, keys and priorities that park each other.
-GenerationRequest request_of(std::uint64_t seed, std::int64_t vocabulary, std::int64_t longest_prompt,
-                             std::int64_t longest_reply) {
-  Random random(seed * 7919 + 1);
-  const auto below = [&](std::int64_t n) {
-    return static_cast<std::int64_t>(random.next() % static_cast<std::uint64_t>(n));
-  };
-  GenerationRequest request;
-  request.prompt = random_tokens(1 + below(longest_prompt), vocabulary, seed + 1000);
-  request.max_tokens = 1 + below(longest_reply);
-  request.sampler.temperature = seed % 3 == 0 ? 0.8F : 0.0F;
-  request.sampler.repetition_penalty = seed % 5 == 0 ? 1.3F : 1.0F;
-  request.sampler.seed = seed;
-  request.priority = below(4) == 0 ? 1 : 0;
-  request.key = "key " + std::to_string(below(5));
-  if (seed % 7 == 0) request.stop_ids = {static_cast<TokenId>(below(vocabulary))};
-  request.use_store = false;
-  return request;
-}
-
-GenerationRequest copy_of(const GenerationRequest& request) {
-  GenerationRequest copy;
-  copy.prompt = request.prompt;
-  copy.sampler = request.sampler;
-  copy.max_tokens = request.max_tokens;
-  copy.stop_ids = request.stop_ids;
-  copy.stop_strings = request.stop_strings;
-  copy.priority = request.priority;
-  copy.key = request.key;
-  copy.use_store = request.use_store;
-  return copy;
-}
-
-void expect_alike(Recorder& got, const Alone& expected, const std::string& what) {
-  ASSERT_FALSE(got.wait().error) << what << ": " << got.error->message;
-  EXPECT_EQ(got.ends(), 1) << what;
-  EXPECT_EQ(got.tokens, expected.tokens) << what;
-  EXPECT_EQ(got.text, expected.text) << what;
-  EXPECT_EQ(got.finish->reason, expected.reason) << what;
-}
-
-// What does not keep its bits in mixed steps (docs/decisions/0012).
-GenerationLoopOptions exact_for(const models::SyntheticShape& shape, GenerationLoopOptions options) {
-  options.batch_invariant = !tests::keeps_bits_in_mixed_steps(shape);
-  return options;
-}
-
-// Slots for few, and so short a quantum that keys park each other all the time.
-GenerationLoopOptions crowded() {
-  return {.scheduler = {.slots = 5, .quantum_seconds = 1e-3, .most_waiting = 1000, .most_wait_seconds = 1e9}};
-}
 
 TEST(GenerationLoop, TwoHundredMixedRequestsOfTheBundledModelSayWhatTheySayAlone) {
   auto opened =
@@ -447,6 +371,97 @@ TEST_F(TinyLoop, LogprobsAreThoseOfTheModel) {
   EXPECT_TRUE(got->events[0].top.empty());  // nobody asked
 }
 
+TEST_F(TinyLoop, LogprobsOfAPromptAreThoseOfEveryTokenOfIt) {
+  GenerationLoop loop(*engine, *tokenizer, nullptr, crowded());
+  std::vector<std::shared_ptr<Recorder>> got;
+  std::vector<GenerationRequest> requests;
+  for (const std::int64_t length : {1, 2, 63, 64, 65, 300}) {
+    GenerationRequest request = greedy(length, 3, static_cast<std::uint64_t>(length));
+    requests.push_back(copy_of(request));
+    request.prompt_logprobs = 2;
+    got.push_back(send(loop, std::move(request)));
+  }
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    expect_alike(*got[i], alone(requests[i]), "request " + std::to_string(i));
+    const std::vector<PromptToken>& told = *got[i]->prompt_tokens;
+    const auto& prompt = requests[i].prompt;
+    ASSERT_EQ(told.size(), prompt.size());
+    EXPECT_FALSE(told[0].logprob);
+    const auto solo = tests::make_engine(kTiny, {.threads = 1, .prefill_chunk = kChunk});
+    runtime::Session session(*solo);
+    // Cut as the loop cuts: row by row would go through the plain recurrence.
+    for (std::size_t first = 0; first < prompt.size(); first += kChunk) {
+      const auto part =
+          std::span<const TokenId>(prompt).subspan(first, std::min<std::size_t>(kChunk, prompt.size() - first));
+      const runtime::StepRequest request{&session, part, 0};
+      const runtime::OutputRows rows = solo->step({&request, 1}).logits;
+      for (std::size_t row = 0; row < part.size() && first + row + 1 < prompt.size(); ++row) {
+        const PromptToken& token = told[first + row + 1];
+        const auto expected = runtime::logprobs_of(rows.row(static_cast<std::int64_t>(row)), token.id, 2, 256);
+        EXPECT_EQ(token.id, prompt[first + row + 1]);
+        EXPECT_EQ(token.logprob, expected.chosen) << first + row;
+        ASSERT_EQ(token.top.size(), 2U);
+        EXPECT_EQ(token.top[0].id, expected.top[0].first);
+        EXPECT_EQ(token.top[1].logprob, expected.top[1].second);
+      }
+    }
+  }
+}
+
+TEST_F(TinyLoop, LogprobsOfWhatFollowsAStateBeginWithItsOwn) {
+  GenerationLoop loop(*engine, *tokenizer, nullptr, {});
+  GenerationRequest first = greedy(40, 0);
+  first.return_state = true;
+  const auto begun = send(loop, std::move(first));
+  ASSERT_TRUE(begun->wait().finish);
+  GenerationRequest second = greedy(10, 0, 2);
+  second.state = begun->finish->state;
+  second.prompt_logprobs = 0;
+  const TokenId next = second.prompt[0];
+  const auto got = send(loop, std::move(second));
+  ASSERT_TRUE(got->wait().finish);
+  EXPECT_EQ(got->prompt_tokens->at(0).logprob,
+            runtime::logprobs_of(begun->finish->state.logits(), next, 0, 256).chosen);
+}
+
+TEST_F(TinyLoop, VectorsOfTextsDoNotDependOnWhoElseIsServed) {
+  GenerationLoop loop(*engine, *tokenizer, nullptr, crowded());
+  const auto vector_of = [](runtime::Engine& of, std::span<const TokenId> tokens, runtime::Pooling pooling) {
+    runtime::Session session(of);
+    runtime::Pooler pooler(pooling, of);
+    while (!tokens.empty()) {
+      const auto part = tokens.first(std::min<std::size_t>(kChunk, tokens.size()));
+      tokens = tokens.subspan(part.size());
+      const runtime::StepRequest request{&session, part, pooler.wanted_from(std::ssize(part), tokens.empty()),
+                                         runtime::StepOutput::kHidden};
+      pooler.add(of.step({&request, 1}).hidden);
+    }
+    return pooler.result(session.snapshot());
+  };
+  std::vector<std::shared_ptr<Recorder>> got, others;
+  std::vector<GenerationRequest> requests;
+  for (std::uint64_t i = 0; i < 30; ++i) {
+    GenerationRequest request = greedy(1 + static_cast<std::int64_t>(i * 37 % 400), 50, i);
+    request.pooling = i % 3 == 0   ? runtime::Pooling::last
+                      : i % 3 == 1 ? runtime::Pooling::mean
+                                   : runtime::Pooling::state;
+    requests.push_back(copy_of(request));
+    requests.back().pooling = request.pooling;
+    got.push_back(send(loop, std::move(request)));
+    others.push_back(send(loop, greedy(100, 20, i)));
+  }
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    ASSERT_TRUE(got[i]->wait().finish) << got[i]->error->message;
+    EXPECT_TRUE(got[i]->tokens.empty());
+    const auto solo = tests::make_engine(kTiny, {.threads = 1, .prefill_chunk = kChunk});
+    EXPECT_EQ(got[i]->finish->embedding, vector_of(*solo, requests[i].prompt, *requests[i].pooling)) << i;
+    EXPECT_TRUE(others[i]->wait().finish);
+  }
+  GenerationRequest nothing;
+  nothing.pooling = runtime::Pooling::mean;
+  EXPECT_FALSE(loop.submit(std::move(nothing), std::make_shared<Recorder>()));
+}
+
 // Allows even tokens, and five of them.
 class EvenTokens final : public TokenMask {
  public:
@@ -492,6 +507,7 @@ TEST_F(TinyLoop, WhatASequenceBringsAlongFailsThatSequenceOnly) {
   ASSERT_TRUE(loop.submit(greedy(50, 20), throwing));
   ASSERT_TRUE(bad->wait().error);
   EXPECT_EQ(bad->error->message, "the mask broke");
+  EXPECT_EQ(bad->error->code, ErrorCode::kInternal);
   EXPECT_TRUE(throwing->wait().error);
   ASSERT_TRUE(good->wait().finish);
   EXPECT_EQ(good->tokens, alone(greedy(50, 200)).tokens);
@@ -504,9 +520,10 @@ class FaultyModel final : public models::Model {
   explicit FaultyModel(std::unique_ptr<models::Model> model) : model_(std::move(model)) {
     info_ = model_->info();
     state_layout_ = model_->state_layout();
+    head_ = model_->head();
   }
-  void forward(models::Step& step, kernels::RowsOut logits) const override {
-    model_->forward(step, logits);
+  void forward(models::Step& step, kernels::RowsOut hidden) const override {
+    model_->forward(step, hidden);
     KRAIT_CHECK(std::ranges::find(step.tokens(), kPoison) == step.tokens().end(), "the model broke");
   }
 
@@ -535,6 +552,7 @@ TEST_F(TinyLoop, AStepThatThrowsFailsTheSequenceWhoseFaultItIs) {
     if (i == 5) {
       ASSERT_TRUE(got[i]->error);
       EXPECT_NE(got[i]->error->message.find("the model broke"), std::string::npos);
+      EXPECT_EQ(got[i]->error->code, ErrorCode::kInternal);
     } else {
       expect_alike(*got[i], alone(requests[i]), "request " + std::to_string(i));
     }

@@ -1,6 +1,8 @@
 // Requests to a generator, and what came back.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <chrono>
 #include <condition_variable>
 #include <functional>
@@ -13,13 +15,15 @@
 
 #include "krait/models/synthetic.h"
 #include "krait/runtime/prefill.h"
-#include "krait/server/generation.h"
+#include "krait/server/generation_loop.h"
+#include "tests/runtime/stored_states.h"
 
 namespace krait::tests {
 
 class Recorder final : public server::GenerationSink {
  public:
   void started(server::GenerationStarted event) override { start = std::move(event); }
+  void prompt(std::vector<server::PromptToken> read) override { prompt_tokens = std::move(read); }
   void token(server::GeneratedToken event) override {
     text += event.text;
     tokens.push_back(event.id);
@@ -48,6 +52,7 @@ class Recorder final : public server::GenerationSink {
 
   std::function<void()> on_token;  // on the loop's thread
   std::optional<server::GenerationStarted> start;
+  std::optional<std::vector<server::PromptToken>> prompt_tokens;
   std::vector<formats::TokenId> tokens;
   std::vector<server::GeneratedToken> events;
   std::string text;
@@ -94,6 +99,91 @@ inline Alone say_alone(runtime::Engine& engine, const formats::Tokenizer& tokeni
   result.tokens = std::move(generated.tokens);
   result.reason = generated.reason;
   return result;
+}
+
+inline std::shared_ptr<Recorder> send(server::Generator& loop, server::GenerationRequest request) {
+  auto recorder = std::make_shared<Recorder>();
+  const auto id = loop.submit(std::move(request), recorder);
+  if (!id) throw std::runtime_error(id.error().error.message);
+  return recorder;
+}
+
+// Has the loop stand still while it exists, in the sink of a request of its own.
+class HeldLoop {
+ public:
+  explicit HeldLoop(server::Generator& loop) : recorder_(std::make_shared<Recorder>()) {
+    gate_.lock();
+    recorder_->on_token = [this] { const std::lock_guard wait(gate_); };
+    server::GenerationRequest request;
+    request.prompt = {1};
+    request.max_tokens = 1;
+    request.priority = 100;
+    request.use_store = false;
+    if (!loop.submit(std::move(request), recorder_)) throw std::runtime_error("the loop takes no request");
+  }
+  ~HeldLoop() {
+    gate_.unlock();
+    recorder_->wait();
+  }
+  HeldLoop(const HeldLoop&) = delete;
+  HeldLoop& operator=(const HeldLoop&) = delete;
+
+ private:
+  std::mutex gate_;
+  std::shared_ptr<Recorder> recorder_;
+};
+
+// Requests of all sorts: lengths round the cuts, greedy and drawn, keys and priorities that park each other.
+inline server::GenerationRequest request_of(std::uint64_t seed, std::int64_t vocabulary, std::int64_t longest_prompt,
+                                            std::int64_t longest_reply) {
+  Random random(seed * 7919 + 1);
+  const auto below = [&](std::int64_t n) {
+    return static_cast<std::int64_t>(random.next() % static_cast<std::uint64_t>(n));
+  };
+  server::GenerationRequest request;
+  request.prompt = random_tokens(1 + below(longest_prompt), vocabulary, seed + 1000);
+  request.max_tokens = 1 + below(longest_reply);
+  request.sampler.temperature = seed % 3 == 0 ? 0.8F : 0.0F;
+  request.sampler.repetition_penalty = seed % 5 == 0 ? 1.3F : 1.0F;
+  request.sampler.seed = seed;
+  request.priority = below(4) == 0 ? 1 : 0;
+  request.key = "key " + std::to_string(below(5));
+  if (seed % 7 == 0) request.stop_ids = {static_cast<formats::TokenId>(below(vocabulary))};
+  request.use_store = false;
+  return request;
+}
+
+inline server::GenerationRequest copy_of(const server::GenerationRequest& request) {
+  server::GenerationRequest copy;
+  copy.prompt = request.prompt;
+  copy.sampler = request.sampler;
+  copy.max_tokens = request.max_tokens;
+  copy.stop_ids = request.stop_ids;
+  copy.stop_strings = request.stop_strings;
+  copy.priority = request.priority;
+  copy.key = request.key;
+  copy.use_store = request.use_store;
+  return copy;
+}
+
+inline void expect_alike(Recorder& got, const Alone& expected, const std::string& what) {
+  ASSERT_FALSE(got.wait().error) << what << ": " << got.error->message;
+  EXPECT_EQ(got.ends(), 1) << what;
+  EXPECT_EQ(got.tokens, expected.tokens) << what;
+  EXPECT_EQ(got.text, expected.text) << what;
+  EXPECT_EQ(got.finish->reason, expected.reason) << what;
+}
+
+// What does not keep its bits in mixed steps (docs/decisions/0012).
+inline server::GenerationLoopOptions exact_for(const models::SyntheticShape& shape,
+                                               server::GenerationLoopOptions options) {
+  options.batch_invariant = !keeps_bits_in_mixed_steps(shape);
+  return options;
+}
+
+// Slots for few, and so short a quantum that keys park each other all the time.
+inline server::GenerationLoopOptions crowded() {
+  return {.scheduler = {.slots = 5, .quantum_seconds = 1e-3, .most_waiting = 1000, .most_wait_seconds = 1e9}};
 }
 
 }  // namespace krait::tests

@@ -75,13 +75,13 @@ Bits beside_strangers(runtime::Engine& engine, std::span<const TokenId> prompt, 
       std::swap(requests[0], requests[1]);
       own_row = 0;
     }
-    runtime::LogitRows rows;
+    runtime::OutputRows rows;
     if (shared) {
-      rows = engine.step(requests);
+      rows = engine.step(requests).logits;
     } else {
       engine.step({&requests[1 - own_row], 1});
       engine.step({&requests[2], 1});
-      rows = engine.step({&requests[own_row], 1});
+      rows = engine.step({&requests[own_row], 1}).logits;
       own_row = 0;
     }
     fed += count;
@@ -97,9 +97,22 @@ Bits beside_strangers(runtime::Engine& engine, std::span<const TokenId> prompt, 
 
 class MixedSteps : public testing::TestWithParam<models::SyntheticShape> {};
 
-void expect_same_bits(const models::SyntheticShape& shape, std::int64_t grid, bool shared) {
-  const auto engine = tests::make_engine(shape, {.threads = 2, .prefill_chunk = kChunk});
-  const auto solo = tests::make_engine(shape, {.threads = 1, .prefill_chunk = kChunk});
+std::unique_ptr<runtime::Engine> load(const models::SyntheticShape& shape, const models::LoadOptions& options,
+                                      int threads) {
+  auto model = models::load_model(models::make_synthetic(shape, DType::kF32, 7), options);
+  if (!model) throw std::runtime_error(model.error().message);
+  return std::make_unique<runtime::Engine>(
+      *std::move(model),
+      runtime::EngineOptions{.threads = threads, .prefill_chunk = kChunk, .state_memory = std::uint64_t{64} << 20});
+}
+
+void expect_same_bits(const models::SyntheticShape& shape, std::int64_t grid, bool shared,
+                      const models::LoadOptions& options = {}) {
+  const auto engine = load(shape, options, 2);
+  const auto solo = load(shape, options, 1);
+  if (shared) {
+    ASSERT_EQ(engine->model().batch_dependence(), "");
+  }
   for (const std::int64_t length : {1, 2, 64, 65, 129, 200, 257, 385}) {
     const auto prompt = random_tokens(length, shape.vocabulary, 11);
     const auto after = random_tokens(6, shape.vocabulary, 12);
@@ -118,6 +131,17 @@ void expect_same_bits(const models::SyntheticShape& shape, std::int64_t grid, bo
 class SharedSteps : public MixedSteps {};
 
 TEST_P(SharedSteps, ChangeNoBitOfASequence) { expect_same_bits(GetParam(), kGrid, true); }
+
+// What else may be rounded: keys and values once, where they are stored, and weights at load.
+TEST_P(SharedSteps, ChangeNoBitWithRoundedWeightsKeysAndValues) {
+  for (const DType kv : {DType::kBF16, DType::kI8}) {
+    models::LoadOptions options;
+    options.kv_dtype = kv;
+    options.weights = kv == DType::kBF16 ? kernels::PanelFormat::kBF16 : kernels::PanelFormat::kInt8;
+    SCOPED_TRACE(to_string(kv));
+    expect_same_bits(GetParam(), kGrid, true, options);
+  }
+}
 
 TEST_P(MixedSteps, ChangeNoBitOfAnySequenceWhenTheyAreNotShared) { expect_same_bits(GetParam(), kChunk, false); }
 

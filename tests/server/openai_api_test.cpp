@@ -41,6 +41,12 @@ TEST(OpenAiRequests, DefaultsAreOpenAis) {
   EXPECT_FALSE(request.parameters.logprobs);
 }
 
+TEST(OpenAiRequests, AnEchoHasLogprobsOfThePromptWhereThereAreAny) {
+  EXPECT_EQ(completion(R"({"prompt": "a", "echo": true, "logprobs": 3})").parameters.prompt_logprobs, 3);
+  EXPECT_FALSE(completion(R"({"prompt": "a", "echo": true})").parameters.prompt_logprobs);
+  EXPECT_FALSE(completion(R"({"prompt": "a", "logprobs": 3})").parameters.prompt_logprobs);
+}
+
 TEST(OpenAiRequests, MembersAreRead) {
   const CompletionRequest request = completion(R"({
     "model": "m", "prompt": "a", "max_tokens": 3, "temperature": 0.5, "top_p": 0.9, "top_k": 7, "n": 2, "best_of": 3,
@@ -90,7 +96,6 @@ TEST(OpenAiRequests, TheMemberThatIsWrongIsNamed) {
            {R"({"prompt": "a", "logit_bias": {"x": 1}})", "logit_bias"},
            {R"({"prompt": "a", "logit_bias": {"1": 101}})", "logit_bias.1"},
            {R"({"prompt": "a", "suffix": "b"})", "suffix"},
-           {R"({"prompt": "a", "echo": true, "logprobs": 1})", "echo"},
            {R"({"prompt": "a", "stream_options": {"include_usage": true}})", "stream_options"},
            {R"({"prompt": "a", "response_format": {"type": "xml"}})", "response_format.type"},
        }) {

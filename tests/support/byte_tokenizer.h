@@ -1,4 +1,4 @@
-// A tokenizer of the 256 bytes.
+// A tokenizer of the 256 bytes, for vocabularies of any size.
 #pragma once
 
 #include <memory>
@@ -12,7 +12,8 @@ namespace krait::tests {
 
 // One token for each byte, in the byte-level alphabet of GPT-2: printable bytes stand for themselves, the others
 // follow from U+0100 on.
-inline std::unique_ptr<formats::Tokenizer> byte_tokenizer() {
+// More tokens than bytes are words that no text is split into.
+inline std::unique_ptr<formats::Tokenizer> byte_tokenizer(int tokens = 256) {
   nlohmann::json vocabulary;
   int next = 0;
   for (int byte = 0; byte < 256; ++byte) {
@@ -27,6 +28,7 @@ inline std::unique_ptr<formats::Tokenizer> byte_tokenizer() {
     }
     vocabulary[symbol] = byte;
   }
+  for (int word = 256; word < tokens; ++word) vocabulary[std::string(1, '<').append(std::to_string(word))] = word;
   const nlohmann::json json = {
       {"model", {{"type", "BPE"}, {"vocab", vocabulary}, {"merges", nlohmann::json::array()}}},
       {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", true}}},

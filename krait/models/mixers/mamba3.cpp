@@ -1,5 +1,7 @@
 #include "krait/models/mixers/mamba3.h"
 
+#include <bit>
+
 namespace krait::models {
 
 Mamba3Mixer::Mamba3Mixer(const WeightScope& scope, const Mamba3Dimensions& dimensions, StateLayout& layout,
@@ -10,6 +12,10 @@ Mamba3Mixer::Mamba3Mixer(const WeightScope& scope, const Mamba3Dimensions& dimen
     scope.loader().set_error(
         {ErrorCode::kCorrupt, fmt::format("[models] {} heads do not divide into {} groups", heads, dimensions.groups)});
     return;
+  }
+  // Chunks of the scan are of 64 / rank rows; cuts at multiples of 64 have to be their ends.
+  if (!std::has_single_bit(static_cast<std::uint64_t>(rank))) {
+    scope.loader().note_batch_dependence(fmt::format("rank {}, which is no power of two", rank));
   }
   in_proj_ =
       scope.matrix("in_proj.weight", "", 2 * inner() + 2 * inputs() + 3 * heads + dimensions.angles, dimensions.width);

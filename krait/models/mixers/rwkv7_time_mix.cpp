@@ -21,6 +21,7 @@ kernels::WeightMatrix load_factor(const WeightScope& scope, const std::string& n
   kernels::WeightMatrix factor;
   factor.rows = outputs;
   factor.columns = inputs;
+  scope.loader().note_batch_dependence("low-rank factors in their authors' layout");
   factor.data = reinterpret_cast<const std::byte*>(scope.transposed(name, gguf_name, inputs, outputs));
   return factor;
 }

@@ -80,6 +80,18 @@ test('tools are taken, with what came of them', async () => {
   assert.ok(reply.message.content.length > 0 || reply.message.tool_calls.length > 0);
 });
 
+test('embed, one and several, and the older embeddings', async () => {
+  const dot = (a, b) => a.reduce((sum, value, i) => sum + value * b[i], 0);
+  const {embeddings: [fox, sea]} = await client.embed({model, input: ['There was a fox.', 'The sea was calm.']});
+  assert.ok(Math.abs(dot(fox, fox) - 1) < 1e-5);
+  assert.ok(dot(fox, sea) < 0.9999);
+  const {embeddings: [single]} = await client.embed({model, input: 'There was a fox.'});
+  assert.deepEqual(single, fox);
+  const {embedding} = await client.embeddings({model, prompt: 'There was a fox.'});
+  assert.deepEqual(embedding, fox);
+  await assert.rejects(client.embed({model: 'other', input: 'a'}), /not served here/);
+});
+
 test('errors are told', async () => {
   await assert.rejects(client.generate({model: 'other', prompt: 'a'}), /not served here/);
   await assert.rejects(client.generate({model, prompt: 'a', options: {temperature: -1}}), /temperature/);

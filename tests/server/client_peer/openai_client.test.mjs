@@ -69,6 +69,32 @@ test('n, seed, logprobs and stop', async () => {
   assert.ok(Buffer.from(bytes).toString().startsWith(one.choices[0].message.content));
 });
 
+const dot = (a, b) => a.reduce((sum, value, i) => sum + value * b[i], 0);
+
+test('embeddings', async () => {
+  // Without encoding_format the client asks for base64 and decodes it.
+  const input = ['There was a fox.', 'The sea was calm and grey.', 'There was a fox.'];
+  const {data, usage} = await client.embeddings.create({model, input});
+  const [fox, sea, again] = data.map((one) => one.embedding);
+  assert.ok(Math.abs(dot(fox, fox) - 1) < 1e-5);
+  assert.deepEqual(fox, again);
+  assert.ok(dot(fox, sea) < 0.9999);
+  assert.equal(usage.prompt_tokens, usage.total_tokens);
+  const single = await client.embeddings.create({model, input: input[1], encoding_format: 'float'});
+  assert.ok(Math.abs(dot(single.data[0].embedding, sea) - 1) < 1e-5);
+  assert.deepEqual(single.data[0].embedding.map(Math.fround), Array.from(sea));
+  await assert.rejects(client.embeddings.create({model, input: ''}), OpenAI.BadRequestError);
+});
+
+test('logprobs of a prompt', async () => {
+  const {choices} = await client.completions.create({model, prompt, echo: true, logprobs: 1, max_tokens: 1});
+  const {tokens, token_logprobs, top_logprobs} = choices[0].logprobs;
+  assert.equal(token_logprobs.length, tokens.length);
+  assert.equal(token_logprobs[0], null);
+  assert.equal(top_logprobs[0], null);
+  assert.ok(token_logprobs.slice(1).every((value) => value < 0));
+});
+
 test('errors have their classes', async () => {
   const stranger = new OpenAI({baseURL, apiKey: 'sk-stranger', maxRetries: 0});
   await assert.rejects(stranger.models.list(), OpenAI.AuthenticationError);
