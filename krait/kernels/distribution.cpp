@@ -1,8 +1,11 @@
 #include "krait/kernels/distribution.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
+#include <numeric>
+#include <utility>
 #include <vector>
 
 #include "krait/core/check.h"
@@ -81,6 +84,38 @@ constexpr float kLow = -std::numeric_limits<float>::infinity();
 
 float number_or_low(float value) { return std::isnan(value) ? kLow : value; }
 
+// Rises as logits fall: the sign moves, and negative numbers turn round. Both zeros are one.
+std::uint32_t falling_key(float logit) {
+  const auto bits = std::bit_cast<std::uint32_t>(number_or_low(logit) + 0.0F);
+  return (bits >> 31) != 0 ? bits : ~(bits | 0x80000000U);
+}
+
+// All indices, the largest logits first: a radix sort of three digits, which keeps equals in their order.
+std::vector<std::int32_t> sorted_by_logit(std::span<const float> logits) {
+  constexpr int kDigits = 3, kBits = 11;
+  constexpr std::uint32_t kRadix = 1U << kBits;
+  struct Entry {
+    std::uint32_t key;
+    std::int32_t index;
+  };
+  std::vector<Entry> from(logits.size()), to(logits.size());
+  std::vector<std::uint32_t> starts(std::size_t{kDigits} * kRadix);
+  const auto digit = [](std::uint32_t key, int d) { return (key >> (kBits * d)) & (kRadix - 1); };
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    from[i] = {falling_key(logits[i]), static_cast<std::int32_t>(i)};
+    for (int d = 0; d < kDigits; ++d) ++starts[static_cast<std::size_t>(d) * kRadix + digit(from[i].key, d)];
+  }
+  for (int d = 0; d < kDigits; ++d) {
+    const std::span<std::uint32_t> begins = std::span(starts).subspan(static_cast<std::size_t>(d) * kRadix, kRadix);
+    std::exclusive_scan(begins.begin(), begins.end(), begins.begin(), 0U);
+    for (const Entry& entry : from) to[begins[digit(entry.key, d)]++] = entry;
+    std::swap(from, to);
+  }
+  std::vector<std::int32_t> indices(logits.size());
+  for (std::size_t i = 0; i < from.size(); ++i) indices[i] = from[i].index;
+  return indices;
+}
+
 }  // namespace
 
 std::int64_t argmax(std::span<const float> logits) {
@@ -124,6 +159,11 @@ void top_k(std::span<const float> logits, std::span<std::int32_t> indices) {
   const std::size_t k = indices.size();
   KRAIT_CHECK(k <= logits.size(), "{} of {} logits", k, logits.size());
   if (k == 0) return;
+  if (k > logits.size() / 4) {
+    // Most logits would enter the heap below, each for log k comparisons.
+    std::copy_n(sorted_by_logit(logits).begin(), k, indices.begin());
+    return;
+  }
   const auto before = [&](std::int32_t a, std::int32_t b) {
     const float x = number_or_low(logits[static_cast<std::size_t>(a)]);
     const float y = number_or_low(logits[static_cast<std::size_t>(b)]);

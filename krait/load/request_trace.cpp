@@ -68,8 +68,8 @@ Result<std::vector<TracedRequest>> read_trace(std::string_view text, std::string
         if (fields[i] == "GeneratedTokens") reply = i;
       }
       if (!time || !prompt || !reply) {
-        return fail(ErrorCode::kCorrupt, "[trace] the first line names no TIMESTAMP, ContextTokens, GeneratedTokens ({})",
-                    origin);
+        return fail(ErrorCode::kCorrupt,
+                    "[trace] the first line names no TIMESTAMP, ContextTokens, GeneratedTokens ({})", origin);
       }
       continue;
     }

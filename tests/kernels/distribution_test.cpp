@@ -85,10 +85,15 @@ TEST(Distribution, SoftmaxMatchesOracleAndSumsToOne) {
 
 TEST(Distribution, TopKIsTheHeadOfTheWholeOrder) {
   Random random(4);
-  for (const std::int64_t count : {1, 10, 500}) {
+  for (const std::int64_t count : {1, 10, 500, 5000}) {
     std::vector<float> logits = random_logits(count, random);
     for (float& v : logits) v = std::round(v);  // many ties
-    if (count > 4) logits[3] = kNan;
+    if (count > 6) {
+      logits[3] = kNan;
+      logits[4] = kInfinity;
+      logits[5] = -kInfinity;
+      logits[6] = -0.0F;
+    }
     std::vector<std::int32_t> order(logits.size());
     std::iota(order.begin(), order.end(), 0);
     std::sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) {
@@ -98,7 +103,7 @@ TEST(Distribution, TopKIsTheHeadOfTheWholeOrder) {
       };
       return value(a) != value(b) ? value(a) > value(b) : a < b;
     });
-    for (const std::int64_t k : {std::int64_t{0}, std::int64_t{1}, count / 2, count}) {
+    for (const std::int64_t k : {std::int64_t{0}, std::int64_t{1}, count / 8, count / 2, count}) {
       std::vector<std::int32_t> indices(static_cast<std::size_t>(k));
       top_k(logits, indices);
       EXPECT_TRUE(std::equal(indices.begin(), indices.end(), order.begin())) << k << " of " << count;

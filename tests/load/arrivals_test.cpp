@@ -40,7 +40,8 @@ TEST(Arrivals, HaveTheirRateAndVariation) {
   EXPECT_DOUBLE_EQ(of({.kind = ArrivalKind::fixed, .per_second = 4}).mean, 0.25);
   const Moments poisson = of({.kind = ArrivalKind::poisson, .per_second = 4});
   EXPECT_NEAR(poisson.mean, 0.25, mean_error(0.25, 1));
-  // The standard error of a sample's standard deviation is sigma sqrt((kurtosis - 1) / 4n): of exponentials sqrt(2 / n).
+  // The standard error of a sample's standard deviation is sigma sqrt((kurtosis - 1) / 4n): of exponentials sqrt(2 /
+  // n).
   EXPECT_NEAR(poisson.variation, 1, 5 * std::sqrt(2.0 / kDraws) + 5 / std::sqrt(double{kDraws}));
   for (const double cv : {0.5, 2.0}) {
     const Moments gamma = of({.kind = ArrivalKind::gamma, .per_second = 4, .variation = cv});

@@ -30,7 +30,8 @@ TEST(LoadReport, CountsFromWhenARequestWasDue) {
   LoadResult result;
   result.seconds = 12;
   // Due at 4, sent late, first text at 6, four more by 7, over at 7.5.
-  result.requests.push_back({.due = 4, .first = 6, .last = 7, .end = 7.5, .prompt_tokens = 10, .tokens = 5, .error = ""});
+  result.requests.push_back(
+      {.due = 4, .first = 6, .last = 7, .end = 7.5, .prompt_tokens = 10, .tokens = 5, .error = ""});
   result.requests.push_back({.due = 5, .end = 6, .error = "status 429"});
   result.requests.push_back({.due = 1, .first = 2, .last = 2, .end = 2, .tokens = 1, .error = ""});  // warm-up
   LoadOptions options;

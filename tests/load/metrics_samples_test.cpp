@@ -26,8 +26,8 @@ TEST(MetricsSamples, AreReadWithTheirLabels) {
 }
 
 std::string histogram(int first, int second, int all) {
-  return fmt::format("h_bucket{{le=\"0.1\"}} {}\nh_bucket{{le=\"0.5\"}} {}\nh_bucket{{le=\"+Inf\"}} {}\n", first, second,
-                     all);
+  return fmt::format("h_bucket{{le=\"0.1\"}} {}\nh_bucket{{le=\"0.5\"}} {}\nh_bucket{{le=\"+Inf\"}} {}\n", first,
+                     second, all);
 }
 
 TEST(MetricsSamples, GiveQuantilesOfWhatCameInBetween) {
@@ -43,10 +43,12 @@ TEST(MetricsSamples, GiveQuantilesOfWhatCameInBetween) {
 }
 
 TEST(TopView, FitsTheWindowAndShowsNoControlCharacters) {
-  const auto before = samples("krait_generated_tokens_total 100\nkrait_key_tokens_total{key=\"a\x1b[2J\",kind=\"generated\"} 5\n");
+  const auto before =
+      samples("krait_generated_tokens_total 100\nkrait_key_tokens_total{key=\"a\x1b[2J\",kind=\"generated\"} 5\n");
   const auto after = samples(
       "krait_generated_tokens_total 300\nkrait_sequences{stage=\"decoding\"} 4\n"
-      "krait_key_tokens_total{key=\"a\x1b[2J\",kind=\"generated\"} 25\nkrait_key_tokens_total{key=\"a\x1b[2J\",kind=\"prompt\"} 900\n");
+      "krait_key_tokens_total{key=\"a\x1b[2J\",kind=\"generated\"} "
+      "25\nkrait_key_tokens_total{key=\"a\x1b[2J\",kind=\"prompt\"} 900\n");
   const TopView view = view_between(before, after, 2);
   EXPECT_EQ(view.generated_rate, 100);
   ASSERT_EQ(view.key_tokens.size(), 1);
