@@ -109,6 +109,13 @@ std::int64_t StateParking::writing() const {
   return std::ranges::count_if(entries_, [](const auto& entry) { return entry.second.stage == Stage::writing; });
 }
 
+std::int64_t StateParking::in_memory() const {
+  const std::lock_guard lock(mutex_);
+  return std::ranges::count_if(entries_, [](const auto& entry) {
+    return entry.second.stage != Stage::parked && entry.second.stage != Stage::lost;
+  });
+}
+
 StateParking::Totals StateParking::totals() const {
   const std::lock_guard lock(mutex_);
   return totals_;

@@ -52,7 +52,8 @@ class StateParking {
   State take(Ticket ticket);
   void drop(Ticket ticket);
 
-  std::int64_t writing() const;  // states whose memory will be free in a moment
+  std::int64_t writing() const;    // states whose memory will be free in a moment
+  std::int64_t in_memory() const;  // these, and those that are coming
   struct Totals {
     std::uint64_t parked = 0;  // since the start
     std::uint64_t fetched = 0;

@@ -210,13 +210,15 @@ void GenerationLoop::select() {
     const std::uint64_t in_use = states.states_in_use();
     std::uint64_t room = states.capacity() > in_use ? states.capacity() - in_use : 0;
     if (store_ != nullptr) room += store_->statistics().memory_bytes / states.bytes_per_state();
-    // So do those that are set aside, where they can be parked on the disk.
-    if (options_.parking != nullptr) {
-      room += static_cast<std::uint64_t>(std::ranges::count_if(members_, [&](const auto& entry) {
-        return entry.second.sequence.has_state() && scheduler_.is_parked(entry.first);
-      }));
+    constexpr std::uint64_t kMany = 1U << 20;
+    if (options_.parking == nullptr) {
+      selection = scheduler_.select(now(), static_cast<std::int64_t>(std::min(room, kMany)));
+    } else {
+      // Those that are set aside make room, too: memory bounds who takes part, and not who begins.
+      const auto here = std::ranges::count_if(members_, [](const auto& of) { return of.second.sequence.has_state(); });
+      room += static_cast<std::uint64_t>(here + options_.parking->in_memory());
+      selection = scheduler_.select(now(), kMany, static_cast<std::int64_t>(std::clamp<std::uint64_t>(room, 1, kMany)));
     }
-    selection = scheduler_.select(now(), static_cast<std::int64_t>(std::min<std::uint64_t>(room, 1U << 20)));
     statistics_.parkings += selection.park.size();
   }
   for (const GenerationId id : selection.run) {

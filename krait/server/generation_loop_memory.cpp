@@ -95,8 +95,15 @@ bool GenerationLoop::make_room(std::vector<Work>& batch) {
   }
   for (auto& [id, member] : members_ | std::views::reverse) {
     if (id == batch.front().id || !member.sequence.has_state()) continue;
-    member.sequence.restart();
+    const bool spilled = options_.parking != nullptr && member.sequence.spill(*options_.parking);
+    if (!spilled) member.sequence.restart();
     const std::lock_guard lock(mutex_);
+    if (spilled) {
+      scheduler_.park(id, now(), now());
+      ++statistics_.spills;
+      starved_ = true;
+      return false;
+    }
     scheduler_.restart(id, now());
     ++statistics_.restarts;
     return true;

@@ -103,7 +103,7 @@ int Scheduler::level(const Sequence& sequence, double now) const {
   return sequence.priority + static_cast<int>(std::min((now - sequence.since) / options_.aging_seconds, 1e6));
 }
 
-Scheduler::Selection Scheduler::select(double now, std::int64_t begin_at_most) {
+Scheduler::Selection Scheduler::select(double now, std::int64_t begin_at_most, std::int64_t slots_at_most) {
   // Level -> key -> its sequences, running ones first (nobody is parked for another of its own key), then parked ones,
   // which are on their way, then those that wait; each in the order they came.
   struct Candidate {
@@ -127,7 +127,7 @@ Scheduler::Selection Scheduler::select(double now, std::int64_t begin_at_most) {
   std::map<std::string_view, double> counters;  // as if those chosen had run for a quantum
   Selection selection;
   std::map<Id, bool> keeps;  // running ones that go on
-  std::int64_t slots = options_.slots;
+  std::int64_t slots = std::min(options_.slots, slots_at_most);
   for (auto& [of_level, keys] : levels) {
     struct Queue {
       std::string_view key;

@@ -16,6 +16,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <optional>
 #include <span>
@@ -74,8 +75,10 @@ class Scheduler {
     std::vector<Id> park;
     std::vector<Id> run;  // waiting ones to begin, and parked ones
   };
-  // `begin_at_most`: so many waiting ones may begin (memory for states).
-  Selection select(double now, std::int64_t begin_at_most);
+  // `begin_at_most`: so many waiting ones may begin (memory for states). `slots_at_most`: so many may take part, where
+  // that is less than the slots.
+  Selection select(double now, std::int64_t begin_at_most,
+                   std::int64_t slots_at_most = std::numeric_limits<std::int64_t>::max());
   // One that was to begin did not, for want of memory; it goes on waiting.
   void put_back(Id id, double now);
   // Sets a running one aside, whoever comes next: it has no memory to go on. It is not run before `until`.
