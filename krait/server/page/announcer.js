@@ -11,7 +11,7 @@ export class Announcer {
   }
 
   say(text) {
-    if (!text.trim()) return;
+    if (!/[\p{L}\p{N}]/u.test(text)) return;  // a lone quotation mark says nothing
     this.node.append(element('p', {text: text.trim()}));
     while (this.node.childElementCount > 20) this.node.firstElementChild.remove();
   }

@@ -140,6 +140,7 @@ byId('file').addEventListener('change', async ({target}) => {
   const [file] = target.files;
   target.value = '';
   if (!file) return;
+  notice(`Loading ${file.name}…`);
   try {
     const {conversation, words} = await loadFile(file, session.conversation, states);
     session.replace(conversation);

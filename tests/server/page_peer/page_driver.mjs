@@ -86,7 +86,7 @@ export class Reader {
   async load(...files) {
     for (const file of files) {
       await this.page.setInputFiles('#file', file);
-      await this.page.waitForFunction(() => document.getElementById('notice').textContent !== '');
+      await this.page.waitForFunction(() => !/^$|^Loading /.test(document.getElementById('notice').textContent));
     }
   }
 

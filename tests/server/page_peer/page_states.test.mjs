@@ -136,3 +136,21 @@ test('a key is asked for, and stays in the tab', async () => {
   // The two refusals are all that the browser complained about.
   assert.ok(reader.complaints.every((one) => one.includes('401')), reader.complaints.join('\n'));
 });
+
+test('with a chat template the page begins as a chat, and its states go on in the form of the template', async () => {
+  const template = join(folder, 'chat.jinja');
+  await writeFile(template, "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}");
+  const server = await start('--chat-template', template);
+  assert.equal((await server.ask('GET', '/v1/info')).json.chat_template, true);
+  const reader = await open(server.url);
+  assert.equal(await reader.page.getAttribute('#mode-chat', 'aria-pressed'), 'true');
+  await reader.send('Who lives in the woods?');
+  const sent = reader.page.waitForRequest('**/v1/chat/completions');
+  await reader.send('And then?');
+  const body = (await sent).postDataJSON();
+  assert.match(body.state, /^st_/);
+  assert.deepEqual(body.messages, [{role: 'user', content: 'And then?'}]);
+  const {computed, reused} = await reader.cost(4);
+  assert.ok(computed < reused, `${computed} of ${computed + reused}`);
+  assert.deepEqual(reader.complaints, []);
+});
