@@ -188,12 +188,13 @@ std::optional<std::int64_t> Sampler::likeliest_needed() const {
 
 TokenId Sampler::sample_of(std::span<const TokenId> ids, std::span<const float> logits) {
   KRAIT_CHECK(std::ssize(ids) == likeliest_needed() && ids.size() == logits.size(), "{} likeliest tokens", ids.size());
-  const TokenId id = options_.temperature == 0 ? ids.front() : draw_of(ids, logits);
+  const TokenId id = options_.temperature == 0 ? ids.front() : draw_of(ids, logits, 0);
   ++counts_[id].generated;
   return id;
 }
 
 TokenId Sampler::draw(std::span<const float> logits) {
+  if (options_.top_k == 0) return options_.top_p == 1 ? draw_of_all(logits) : draw_of_nucleus(logits);
   const bool cut = options_.top_k > 0 && options_.top_k < static_cast<std::int64_t>(logits.size());
   candidates_.resize(cut ? static_cast<std::size_t>(options_.top_k) : logits.size());
   kernels::top_k(logits, candidates_);  // most likely first
@@ -201,14 +202,63 @@ TokenId Sampler::draw(std::span<const float> logits) {
   for (std::size_t i = 0; i < candidates_.size(); ++i) {
     candidate_logits_[i] = logits[static_cast<std::size_t>(candidates_[i])];
   }
-  return draw_of(candidates_, candidate_logits_);
+  return draw_of(candidates_, candidate_logits_, 0);
 }
 
-TokenId Sampler::draw_of(std::span<const TokenId> ids, std::span<const float> logits) {
+// Where no share of the likeliest is asked for, their order is not needed: the line of all shares stands in the order
+// of the vocabulary.
+TokenId Sampler::draw_of_all(std::span<const float> logits) {
+  const auto likeliest = static_cast<std::size_t>(kernels::argmax(logits));
+  if (!std::isfinite(logits[likeliest])) return static_cast<TokenId>(likeliest);  // as in draw_of
+  shares_.resize(logits.size());
+  kernels::softmax(logits, options_.temperature, shares_);
+  const float least = options_.min_p * shares_[likeliest];
+  double total = 0;
+  for (float& share : shares_) {
+    if (share < least) share = 0;
+    total += static_cast<double>(share);
+  }
+  double left = random_.uniform() * total;
+  std::size_t last = likeliest;
+  for (std::size_t i = 0; i < shares_.size(); ++i) {
+    if (shares_[i] == 0) continue;
+    left -= static_cast<double>(shares_[i]);
+    last = i;
+    if (left < 0) break;  // or rounding eats the last share
+  }
+  return static_cast<TokenId>(last);
+}
+
+// Tokens with less than (1 - top-p) / V each have less than 1 - top-p together, so those that reach top-p are among the
+// others: few, most of the time, and only they are put in order.
+TokenId Sampler::draw_of_nucleus(std::span<const float> logits) {
+  const auto likeliest = static_cast<std::size_t>(kernels::argmax(logits));
+  if (!std::isfinite(logits[likeliest])) return static_cast<TokenId>(likeliest);
+  shares_.resize(logits.size());
+  kernels::softmax(logits, options_.temperature, shares_);
+  constexpr float kRounding = 0.99F;  // of shares and of their sum: far more than there is
+  const float least = kRounding * (1 - options_.top_p) / static_cast<float>(logits.size());
+  candidates_.clear();
+  double others = 0;
+  for (std::size_t i = 0; i < shares_.size(); ++i) {
+    if (shares_[i] >= least) {
+      candidates_.push_back(static_cast<TokenId>(i));
+    } else {
+      others += static_cast<double>(shares_[i]);
+    }
+  }
+  std::ranges::stable_sort(candidates_, std::ranges::greater(),
+                           [&](TokenId id) { return logits[static_cast<std::size_t>(id)]; });
+  candidate_logits_.clear();
+  for (const TokenId id : candidates_) candidate_logits_.push_back(logits[static_cast<std::size_t>(id)]);
+  return draw_of(candidates_, candidate_logits_, others / static_cast<double>(shares_[likeliest]));
+}
+
+TokenId Sampler::draw_of(std::span<const TokenId> ids, std::span<const float> logits, double others) {
   const double largest = logits.front();
   if (!std::isfinite(largest)) return ids.front();  // nothing is allowed, or one token is certain
   weights_.resize(ids.size());
-  double total = 0;
+  double total = others;
   for (std::size_t i = 0; i < ids.size(); ++i) {
     weights_[i] = std::exp((static_cast<double>(logits[i]) - largest) / options_.temperature);
     total += weights_[i];

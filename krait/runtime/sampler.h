@@ -76,7 +76,11 @@ class Sampler {
   void adjust(std::span<float> logits) const;
   TokenId choose(std::span<const float> logits);  // and count
   TokenId draw(std::span<const float> logits);
-  TokenId draw_of(std::span<const TokenId> ids, std::span<const float> logits);
+  // Of tokens in the order of their logits, the largest first. `others`: what all that are not among them weigh
+  // together, where the first weighs 1.
+  TokenId draw_of(std::span<const TokenId> ids, std::span<const float> logits, double others);
+  TokenId draw_of_all(std::span<const float> logits);
+  TokenId draw_of_nucleus(std::span<const float> logits);
 
   SamplerOptions options_;
   std::int64_t vocabulary_;
@@ -90,6 +94,7 @@ class Sampler {
   std::vector<TokenId> candidates_;
   std::vector<float> candidate_logits_;
   std::vector<double> weights_;
+  std::vector<float> shares_;
 };
 
 }  // namespace krait::runtime

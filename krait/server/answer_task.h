@@ -37,7 +37,7 @@ struct AnswerPlan {
     std::vector<formats::TokenId> tokens_before;  // of the state it goes on from
     bool tokens_known = true;
     std::unique_ptr<ToolCallReader> calls;  // where functions may be called
-    bool prompt_logprobs = false;  // the echo comes with them
+    bool prompt_logprobs = false;           // the echo comes with them
   };
   std::vector<Sequence> sequences;
   std::size_t sequences_per_prompt = 1;

@@ -149,12 +149,12 @@ struct GenerationStatistics {
   std::uint64_t cancelled = 0;
   std::map<std::string, std::uint64_t> finished;  // by the words of FinishReason
   std::uint64_t parkings = 0;
-  std::uint64_t restarts = 0;  // sequences that had to give their state up and begin again
+  std::uint64_t restarts = 0;        // sequences that had to give their state up and begin again
   std::uint64_t stored_written = 0;  // states that the store wrote to the disk
-  std::uint64_t spills = 0;    // sequences whose state went to the disk, for want of memory
-  std::uint64_t resumes = 0;   // and came back
+  std::uint64_t spills = 0;          // sequences whose state went to the disk, for want of memory
+  std::uint64_t resumes = 0;         // and came back
   std::uint64_t steps = 0;
-  double awake_seconds = 0;  // of the thread that generates; step_seconds holds what the engine had of them
+  double awake_seconds = 0;          // of the thread that generates; step_seconds holds what the engine had of them
   std::uint64_t prefill_tokens = 0;  // computed
   std::uint64_t reused_tokens = 0;
   std::uint64_t generated_tokens = 0;

@@ -106,7 +106,7 @@ class GenerationLoop final : public Generator {
   const std::int64_t drawable_;
   const GenerationClock::time_point epoch_ = GenerationClock::now();
 
-  std::map<GenerationId, Member> members_;  // the loop's thread alone
+  std::map<GenerationId, Member> members_;                            // the loop's thread alone
   GenerationClock::time_point awake_since_ = GenerationClock::now();  // the loop's thread alone
 
   mutable std::mutex mutex_;  // of all below

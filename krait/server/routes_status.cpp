@@ -47,7 +47,8 @@ void Service::metrics(const ExchangePtr& exchange, const std::string&) {
   gauge("krait_state_memory_bytes", "Bytes of memory that states have touched",
         number(model_.engine->states().touched_bytes()));
 
-  gauge("krait_stored_states", "States of prompts and replies that are kept to be found again", number(now.stored_states));
+  gauge("krait_stored_states", "States of prompts and replies that are kept to be found again",
+        number(now.stored_states));
   out.gauge("krait_stored_state_bytes", "Bytes of these, by where they are");
   out.sample(number(now.stored_memory_bytes), {{"tier", "memory"}});
   out.sample(number(now.stored_disk_bytes), {{"tier", "disk"}});
