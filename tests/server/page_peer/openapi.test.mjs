@@ -189,15 +189,14 @@ test('the server and its page', async () => {
   seen.add('get /openapi.json');
 });
 
-test('what may come later comes in the shapes that are described', async () => {
-  const later = {'/v1/embeddings': {input: PROMPT}, '/api/embed': {input: [PROMPT]}, '/api/embeddings': {prompt: PROMPT}};
-  for (const [path, body] of Object.entries(later)) {
-    const {status, json} = await server.ask('POST', path, body);
-    if (status === 404) continue;
-    assert.equal(status, 200, path);
-    check(schemaOf(path, 'post', 200, 'application/json'), json, path);
-    seen.add(`post ${path}`);
-  }
+test('vectors', async () => {
+  await ask('POST', '/v1/embeddings', {input: PROMPT});
+  await ask('POST', '/v1/embeddings', {input: [[1, 2], [3]], encoding_format: 'base64', pooling: 'last'});
+  await ask('POST', '/v1/embeddings', {input: ''}, {status: 400, fits: false});
+  await ask('POST', '/api/embed', {input: [PROMPT, 'a']});
+  await ask('POST', '/api/embeddings', {prompt: PROMPT});
+  // The logprobs of a prompt, which begin with none.
+  await ask('POST', '/v1/completions', {prompt: PROMPT, echo: true, logprobs: 2, max_tokens: 1});
 });
 
 test('without a key the refusal has the shape of an error', async () => {
