@@ -4,6 +4,7 @@
 usage: clients_test.py KRAIT_BINARY BUILD_FOLDER [unittest arguments]
 """
 import os
+import shutil
 import subprocess
 import sys
 import unittest
