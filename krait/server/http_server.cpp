@@ -67,6 +67,9 @@ Result<void> HttpServer::Impl::listen() {
   if (!ec) acceptor.set_option(tcp::acceptor::reuse_address(true), ec);
   if (!ec) acceptor.bind(endpoint, ec);
   if (!ec) acceptor.listen(asio::socket_base::max_listen_connections, ec);
+  // A signal that comes before run() waits for it.
+  if (!ec) signals.add(SIGTERM, ec);
+  if (!ec) signals.add(SIGINT, ec);
   if (ec) {
     return fail(ErrorCode::kInputOutput, "[server] cannot listen on {} port {}: {}", options.host, options.port,
                 ec.message());
@@ -149,8 +152,6 @@ Result<void> HttpServer::listen() { return impl_->listen(); }
 std::uint16_t HttpServer::port() const { return impl_->acceptor.local_endpoint().port(); }
 
 void HttpServer::run() {
-  impl_->signals.add(SIGTERM);
-  impl_->signals.add(SIGINT);
   impl_->wait_for_signal();
   asio::co_spawn(impl_->shared.io, impl_->accept(), asio::detached);
   impl_->shared.io.run();

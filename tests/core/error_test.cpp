@@ -81,7 +81,7 @@ TEST(Error, EveryCodeHasItsOwnWord) {
         ErrorCode::kInvalidArgument, ErrorCode::kResourceExhausted, ErrorCode::kCancelled, ErrorCode::kInternal}) {
     words.insert(to_string(code));
   }
-  EXPECT_EQ(words.size(), 7U);
+  EXPECT_EQ(words.size(), 8U);
   EXPECT_FALSE(words.contains("unknown"));
 }
 

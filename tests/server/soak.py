@@ -130,7 +130,7 @@ class Soak:
             sanitizer_environment(folder)
             keys = key_file("".join(key.line(name) for name, key in KEYS.items()))
             # Memory for a few dozen states of the bundled model: it runs out now and then.
-            server = Served(self.binary, "--api-key-file", keys, "--max-body", 100000, "--stream-buffer", 4096,
+            server = Served(self.binary, "--api-key-file", keys, "--max-body", 100000, "--stream-buffer", 65536,
                             "--state-memory", 48 << 20, "--state-ttl", 20, "--max-connections", 4 * self.streams)
             try:
                 start = time.monotonic()

@@ -151,7 +151,7 @@ def slow_reader(c):
     with connection:
         connection.sendall(c.post({**c.request(), "max_tokens": 300, "stream": True, "logprobs": 5},
                                   extra="connection: close\r\n"))
-        got = drained(connection, 0.002)
+        got = drained(connection, 0.05)
         status = status_of(got)
         yield ("whole" if got.endswith(b"0\r\n\r\n") else "cut") if status == "200" else status
 
