@@ -149,7 +149,7 @@ def slow_reader(c):
     connection.settimeout(PATIENCE)
     connection.connect(("127.0.0.1", c.port))
     with connection:
-        connection.sendall(c.post({**c.request(), "max_tokens": 300, "stream": True, "logprobs": 5},
+        connection.sendall(c.post({**c.request(), "max_tokens": 1500, "stream": True, "logprobs": 5},
                                   extra="connection: close\r\n"))
         got = drained(connection, 0.05)
         status = status_of(got)
