@@ -129,17 +129,17 @@ MachinePeak measure_machine_peak(ThreadPool& pool) {
   MachinePeak peak;
   peak.read_gb_per_s = measure_read(pool);
   peak.gemm_f32_gflops = measure_gemm<float>(pool, 1.5F, 0.75F, [](const float* a, const float* b, float* c) {
-    gemm_f32(false, kM, kN, kK, a, kK, b, kN, c, kN);
+    gemm_f32({}, kM, kN, kK, a, kK, b, kN, c, kN);
   });
   if (gemm_bf16_available()) {
     peak.gemm_bf16_gflops = measure_gemm<float>(pool, f32_to_bf16(1.5F), f32_to_bf16(0.75F),
                                                 [](const std::uint16_t* a, const std::uint16_t* b, float* c) {
-                                                  gemm_bf16(false, kM, kN, kK, a, kK, b, kN, c, kN);
+                                                  gemm_bf16({}, kM, kN, kK, a, kK, b, kN, c, kN);
                                                 });
   }
   peak.gemm_int8_gops = measure_gemm<std::int32_t>(pool, std::uint8_t{3}, std::int8_t{5},
                                                    [](const std::uint8_t* a, const std::int8_t* b, std::int32_t* c) {
-                                                     gemm_int8(false, kM, kN, kK, a, kK, b, kN, c, kN);
+                                                     gemm_int8({}, kM, kN, kK, a, kK, b, kN, c, kN);
                                                    });
   return peak;
 }

@@ -111,8 +111,8 @@ void linear(ThreadPool& pool, RowsIn x, const WeightMatrix& weight, const float*
         widen(weight.dtype, stored, outputs * weight.columns, widened.data());
         w = widened.data();
       }
-      gemm_f32(true, rows, outputs, weight.columns, x.row(row), x.stride, w, weight.columns, y.row(row) + output,
-               y.stride);
+      gemm_f32({.b_transposed = true}, rows, outputs, weight.columns, x.row(row), x.stride, w, weight.columns,
+               y.row(row) + output, y.stride);
       if (bias == nullptr) continue;
       for (std::int64_t r = row; r < row + rows; ++r) {
         float* out = y.row(r) + output;

@@ -56,17 +56,23 @@ void linear_group(ThreadPool& pool, RowsIn x, std::span<const GroupedProduct> pr
 // y[i] = row ids[i] of the table, widened to f32. Ids must be in [0, rows): checked, InternalError.
 void embed(ThreadPool& pool, const WeightMatrix& table, const std::int32_t* ids, RowsOut y);
 
-// General dense products on the calling thread alone, through oneDNN: C[M, N] = A[M, K] B[K, N], row-major; the B of
-// each is plain (b_transposed = false, ldb >= N) or stored [N, K] (true, ldb >= K). Used by `linear`, by
-// benchmarks of the machine's peak and by tests.
-void gemm_f32(bool b_transposed, std::int64_t m, std::int64_t n, std::int64_t k, const float* a, std::int64_t lda,
+// How the operands of a dense product C[M, N] = A[M, K] B[K, N] stand in memory, row-major, and what becomes of C.
+struct GemmForm {
+  bool a_transposed = false;  // A is stored [K, M]
+  bool b_transposed = false;  // B is stored [N, K]
+  bool add = false;           // C += A B
+};
+
+// General dense products on the calling thread alone, through oneDNN. Used by `linear`, by dense_product, by
+// benchmarks of the machine's peak and by tests. ld*: elements from one stored row to the next.
+void gemm_f32(GemmForm form, std::int64_t m, std::int64_t n, std::int64_t k, const float* a, std::int64_t lda,
               const float* b, std::int64_t ldb, float* c, std::int64_t ldc);
 // bf16 inputs, f32 output. Throws UserError where oneDNN has no bf16 product for this CPU; ask gemm_bf16_available().
 bool gemm_bf16_available();
-void gemm_bf16(bool b_transposed, std::int64_t m, std::int64_t n, std::int64_t k, const std::uint16_t* a,
-               std::int64_t lda, const std::uint16_t* b, std::int64_t ldb, float* c, std::int64_t ldc);
+void gemm_bf16(GemmForm form, std::int64_t m, std::int64_t n, std::int64_t k, const std::uint16_t* a, std::int64_t lda,
+               const std::uint16_t* b, std::int64_t ldb, float* c, std::int64_t ldc);
 // u8 x s8 -> s32.
-void gemm_int8(bool b_transposed, std::int64_t m, std::int64_t n, std::int64_t k, const std::uint8_t* a,
-               std::int64_t lda, const std::int8_t* b, std::int64_t ldb, std::int32_t* c, std::int64_t ldc);
+void gemm_int8(GemmForm form, std::int64_t m, std::int64_t n, std::int64_t k, const std::uint8_t* a, std::int64_t lda,
+               const std::int8_t* b, std::int64_t ldb, std::int32_t* c, std::int64_t ldc);
 
 }  // namespace krait::kernels

@@ -24,6 +24,25 @@ HWY_INLINE void widen_as(const std::byte* from, std::size_t count, float* to) {
 void widen_bf16(const std::byte* from, std::size_t count, float* to) { widen_as<WeightBF16>(from, count, to); }
 void widen_f16(const std::byte* from, std::size_t count, float* to) { widen_as<WeightF16>(from, count, to); }
 
+void narrow_bf16(const float* from, std::size_t count, std::uint16_t* to) {
+  const F32 d;
+  const hn::RebindToUnsigned<F32> d32;
+  const hn::RebindToSigned<F32> di32;
+  const hn::Rebind<std::uint16_t, F32> d16;
+  std::size_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    const VecF32 v = hn::LoadU(d, from + i);
+    const auto bits = hn::BitCast(d32, v);
+    const auto even = hn::And(hn::ShiftRight<16>(bits), hn::Set(d32, 1));
+    const auto rounded = hn::ShiftRight<16>(hn::Add(bits, hn::Add(even, hn::Set(d32, 0x7fff))));
+    // A NaN's significand may carry over into the sign: a NaN stays one without rounding.
+    const auto quiet = hn::Or(hn::ShiftRight<16>(bits), hn::Set(d32, 0x40));
+    const auto kept = hn::IfThenElse(hn::RebindMask(d32, hn::IsNaN(v)), quiet, rounded);
+    hn::StoreU(hn::DemoteTo(d16, hn::BitCast(di32, kept)), d16, to + i);
+  }
+  for (; i < count; ++i) to[i] = f32_to_bf16(from[i]);
+}
+
 }  // namespace krait::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -33,6 +52,7 @@ namespace {
 
 HWY_EXPORT(widen_bf16);
 HWY_EXPORT(widen_f16);
+HWY_EXPORT(narrow_bf16);
 
 }  // namespace
 
@@ -50,6 +70,10 @@ void widen(DType dtype, const std::byte* from, std::int64_t count, float* to) {
     case DType::kF16: HWY_DYNAMIC_DISPATCH(widen_f16)(from, elements, to); return;
     default: KRAIT_CHECK(false, "weights of type {}", to_string(dtype));
   }
+}
+
+void narrow_to_bf16(const float* from, std::int64_t count, std::uint16_t* to) {
+  HWY_DYNAMIC_DISPATCH(narrow_bf16)(from, static_cast<std::size_t>(count), to);
 }
 
 }  // namespace krait::kernels

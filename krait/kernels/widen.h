@@ -1,4 +1,4 @@
-// Stored weights (f32, bf16, f16; any alignment) as f32.
+// Stored weights (f32, bf16, f16; any alignment) as f32, and the way back to bf16.
 #pragma once
 
 #include <cstddef>
@@ -13,5 +13,8 @@ std::int64_t weight_bytes(DType dtype);
 
 // to[i] = from[i], exactly.
 void widen(DType dtype, const std::byte* from, std::int64_t count, float* to);
+
+// to[i] = f32_to_bf16(from[i]): to nearest, ties to even.
+void narrow_to_bf16(const float* from, std::int64_t count, std::uint16_t* to);
 
 }  // namespace krait::kernels

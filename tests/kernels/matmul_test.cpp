@@ -166,8 +166,8 @@ TEST(Gemm, F32IsRowMajorWithEitherB) {
   for (std::int64_t i = 0; i < k; ++i) {
     for (std::int64_t j = 0; j < n; ++j) bt.at(j, i) = b.at(i, j);
   }
-  gemm_f32(false, m, n, k, a.data(), k + 2, b.data(), n + 3, c.data(), n + 4);
-  gemm_f32(true, m, n, k, a.data(), k + 2, bt.data(), k + 1, ct.data(), n + 4);
+  gemm_f32({}, m, n, k, a.data(), k + 2, b.data(), n + 3, c.data(), n + 4);
+  gemm_f32({.b_transposed = true}, m, n, k, a.data(), k + 2, bt.data(), k + 1, ct.data(), n + 4);
   for (std::int64_t i = 0; i < m; ++i) {
     for (std::int64_t j = 0; j < n; ++j) {
       double sum = 0.0, magnitude = 0.0;
@@ -190,7 +190,7 @@ TEST(Gemm, Bf16AccumulatesInF32) {
     for (auto& v : a) v = f32_to_bf16(static_cast<float>(random.normal()));
     for (auto& v : b) v = f32_to_bf16(static_cast<float>(random.normal()));
     std::vector<float> c(static_cast<std::size_t>(m * n));
-    gemm_bf16(transposed, m, n, k, a.data(), k, b.data(), transposed ? k : n, c.data(), n);
+    gemm_bf16({.b_transposed = transposed}, m, n, k, a.data(), k, b.data(), transposed ? k : n, c.data(), n);
     for (std::int64_t i = 0; i < m; ++i) {
       for (std::int64_t j = 0; j < n; ++j) {
         double sum = 0.0, magnitude = 0.0;
@@ -216,7 +216,7 @@ TEST(Gemm, Int8IsExact) {
     for (auto& v : a) v = static_cast<std::uint8_t>(random.next() & 127U);
     for (auto& v : b) v = static_cast<std::int8_t>(random.next() & 255U);
     std::vector<std::int32_t> c(static_cast<std::size_t>(m * n));
-    gemm_int8(transposed, m, n, k, a.data(), k, b.data(), transposed ? k : n, c.data(), n);
+    gemm_int8({.b_transposed = transposed}, m, n, k, a.data(), k, b.data(), transposed ? k : n, c.data(), n);
     for (std::int64_t i = 0; i < m; ++i) {
       for (std::int64_t j = 0; j < n; ++j) {
         std::int32_t sum = 0;
