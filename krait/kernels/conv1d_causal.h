@@ -11,14 +11,16 @@
 
 namespace krait::kernels {
 
-struct Conv1dCausal {
+template <class Real>
+struct Conv1dCausalOf {
   static constexpr std::int64_t kMostWidth = 16;
 
-  std::int64_t width = 4;         // K, 1 … kMostWidth
-  const float* weight = nullptr;  // [K, C], oldest tap first (checkpoints store [C, 1, K])
-  const float* bias = nullptr;    // [C] or null
+  std::int64_t width = 4;        // K, 1 … kMostWidth
+  const Real* weight = nullptr;  // [K, C], oldest tap first (checkpoints store [C, 1, K])
+  const Real* bias = nullptr;    // [C] or null
   bool silu = true;
 };
+using Conv1dCausal = Conv1dCausalOf<float>;
 
 // x [M, C], y [M, C] (distinct). Each sequence's state is its window [K-1, C], oldest row first: read as the rows
 // before its first row, left as the last K-1 rows seen. Works for any number of rows, one or thousands.

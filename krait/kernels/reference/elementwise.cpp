@@ -9,7 +9,15 @@ double silu(double x) { return x / (1.0 + std::exp(-x)); }
 
 double softplus(double x) { return x > 20.0 ? x : std::log1p(std::exp(x)); }
 
-void rms_norm(RowsIn x, const float* weight, double epsilon, RowsDouble y) {
+double silu_slope(double x) {
+  const double sigmoid = 1.0 / (1.0 + std::exp(-x));
+  return sigmoid * (1.0 + x * (1.0 - sigmoid));
+}
+
+double softplus_slope(double x) { return x > 20.0 ? 1.0 : 1.0 / (1.0 + std::exp(-x)); }
+
+template <class Real>
+void rms_norm(Rows<const Real> x, const std::type_identity_t<Real>* weight, double epsilon, RowsDouble y) {
   for (std::int64_t t = 0; t < x.rows; ++t) {
     double squares = 0.0;
     for (std::int64_t i = 0; i < x.columns; ++i) squares += double{x.row(t)[i]} * x.row(t)[i];
@@ -20,7 +28,9 @@ void rms_norm(RowsIn x, const float* weight, double epsilon, RowsDouble y) {
   }
 }
 
-void gated_rms_norm(RowsIn x, RowsIn gate, const float* weight, double epsilon, std::int64_t groups, GateOrder order,
+template <class Real>
+void gated_rms_norm(Rows<const Real> x, std::type_identity_t<Rows<const Real>> gate,
+                    const std::type_identity_t<Real>* weight, double epsilon, std::int64_t groups, GateOrder order,
                     RowsDouble y) {
   const bool gate_first = order == GateOrder::kGateThenNorm;
   const std::int64_t width = x.columns / groups;
@@ -39,7 +49,9 @@ void gated_rms_norm(RowsIn x, RowsIn gate, const float* weight, double epsilon, 
   }
 }
 
-void conv1d_causal(const Conv1dCausal& conv, RowsIn x, std::span<double> window, RowsDouble y) {
+template <class Real>
+void conv1d_causal(const Conv1dCausalOf<Real>& conv, std::type_identity_t<Rows<const Real>> x, std::span<double> window,
+                   RowsDouble y) {
   const std::int64_t channels = x.columns, kept = conv.width - 1;
   const auto input = [&](std::int64_t t, std::int64_t c) -> double {
     return t < 0 ? window[static_cast<std::size_t>((kept + t) * channels + c)] : x.row(t)[c];
@@ -47,7 +59,9 @@ void conv1d_causal(const Conv1dCausal& conv, RowsIn x, std::span<double> window,
   for (std::int64_t t = 0; t < x.rows; ++t) {
     for (std::int64_t c = 0; c < channels; ++c) {
       double sum = conv.bias == nullptr ? 0.0 : conv.bias[c];
-      for (std::int64_t k = 0; k < conv.width; ++k) sum += conv.weight[k * channels + c] * input(t - kept + k, c);
+      for (std::int64_t k = 0; k < conv.width; ++k) {
+        sum += double{conv.weight[k * channels + c]} * input(t - kept + k, c);
+      }
       y.row(t)[c] = conv.silu ? silu(sum) : sum;
     }
   }
@@ -59,5 +73,14 @@ void conv1d_causal(const Conv1dCausal& conv, RowsIn x, std::span<double> window,
   }
   std::copy(next.begin(), next.end(), window.begin());
 }
+
+template void rms_norm(Rows<const float>, const float*, double, RowsDouble);
+template void rms_norm(Rows<const double>, const double*, double, RowsDouble);
+template void gated_rms_norm(Rows<const float>, Rows<const float>, const float*, double, std::int64_t, GateOrder,
+                             RowsDouble);
+template void gated_rms_norm(Rows<const double>, Rows<const double>, const double*, double, std::int64_t, GateOrder,
+                             RowsDouble);
+template void conv1d_causal(const Conv1dCausalOf<float>&, Rows<const float>, std::span<double>, RowsDouble);
+template void conv1d_causal(const Conv1dCausalOf<double>&, Rows<const double>, std::span<double>, RowsDouble);
 
 }  // namespace krait::kernels::reference

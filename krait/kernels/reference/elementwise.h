@@ -2,6 +2,7 @@
 #pragma once
 
 #include <span>
+#include <type_traits>
 
 #include "krait/kernels/conv1d_causal.h"
 #include "krait/kernels/norm.h"
@@ -13,12 +14,21 @@ using RowsDouble = Rows<double>;
 
 double silu(double x);
 double softplus(double x);  // x itself above 20
+// Their derivatives.
+double silu_slope(double x);
+double softplus_slope(double x);
 
-void rms_norm(RowsIn x, const float* weight, double epsilon, RowsDouble y);
-void gated_rms_norm(RowsIn x, RowsIn gate, const float* weight, double epsilon, std::int64_t groups, GateOrder order,
+// Inputs and parameters in float or double, whichever x is.
+template <class Real>
+void rms_norm(Rows<const Real> x, const std::type_identity_t<Real>* weight, double epsilon, RowsDouble y);
+template <class Real>
+void gated_rms_norm(Rows<const Real> x, std::type_identity_t<Rows<const Real>> gate,
+                    const std::type_identity_t<Real>* weight, double epsilon, std::int64_t groups, GateOrder order,
                     RowsDouble y);
 
 // One sequence; window [K-1, C].
-void conv1d_causal(const Conv1dCausal& conv, RowsIn x, std::span<double> window, RowsDouble y);
+template <class Real>
+void conv1d_causal(const Conv1dCausalOf<Real>& conv, std::type_identity_t<Rows<const Real>> x, std::span<double> window,
+                   RowsDouble y);
 
 }  // namespace krait::kernels::reference

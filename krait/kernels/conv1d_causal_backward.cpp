@@ -1,0 +1,258 @@
+#include "krait/kernels/conv1d_causal_backward.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "krait/core/aligned_buffer.h"
+#include "krait/core/check.h"
+#include "krait/kernels/scratch.h"
+#include "krait/kernels/simd/highway_config.h"
+
+// Shared by all targets; this file is compiled once for each.
+#ifndef KRAIT_KERNELS_CONV1D_CAUSAL_BACKWARD_CPP_
+#define KRAIT_KERNELS_CONV1D_CAUSAL_BACKWARD_CPP_
+namespace krait::kernels {
+namespace {
+
+constexpr std::int64_t kMostWidth = Conv1dCausal::kMostWidth;
+// Steps of one block: sums are loaded and stored once for them, and their rows stay in the L1 cache.
+constexpr std::int64_t kBlockSteps = 8;
+
+// Step t of a sequence computes ds[t] and finishes the gradient of row t - (K-1).
+struct Step {
+  const float* dy;    // null past the sequence's last row: ds is zero
+  const float* last;  // what is added to the finished row: the gradient of the window that is left; or null
+  float* dx;          // the finished row, or null where another task writes it or nobody wants it
+  bool counts;        // whether ds[t] is this task's share of the gradients of weight and bias
+};
+
+// Several steps over some channels; every pointer stands at the first of them.
+struct StepBlock {
+  const float* taps[kBlockSteps + kMostWidth - 1] = {};  // row t - (K-1) + i of (window, x), null for a row of zeros
+  Step steps[kBlockSteps] = {};
+  std::int64_t count = 0;
+  std::int64_t channels;
+  std::int64_t width;
+  const float* weight;  // [K, C]
+  std::int64_t weight_stride;
+  const float* bias;
+  bool silu;
+  // Sums that wait for the next block, a row of `channels` each: gradients of the weight's taps, of the bias, then
+  // the K-1 rows of dx begun, the oldest first.
+  float* sums;
+};
+
+}  // namespace
+}  // namespace krait::kernels
+#endif
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "krait/kernels/conv1d_causal_backward.cpp"
+#include "hwy/foreach_target.h"
+//
+#include "krait/kernels/simd/exp-inl.h"
+#include "krait/kernels/simd/for_vectors-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace krait::kernels::HWY_NAMESPACE {
+
+// Derivative of silu: sigma(s) (1 + s (1 - sigma(s))).
+HWY_INLINE VecF32 silu_slope(VecF32 s) {
+  const VecF32 one = hn::Set(F32(), 1.0F), sigma = sigmoid_f32(s);
+  return hn::Mul(sigma, hn::MulAdd(s, hn::Sub(one, sigma), one));
+}
+
+// One vector of channels, from c on. kWidth is K, or 0 for any: then the arrays live in memory.
+template <std::int64_t kWidth, bool kWhole>
+HWY_INLINE void steps_at(const StepBlock& block, std::int64_t c, std::size_t part) {
+  constexpr std::int64_t kMost = kWidth == 0 ? kMostWidth : kWidth;
+  const std::int64_t width = kWidth == 0 ? block.width : kWidth;
+  const std::int64_t kept = width - 1;
+  VecF32 w[kMost], dw[kMost], x[kMost], begun[kMost];
+  const auto sum_row = [&](std::int64_t row) { return block.sums + row * block.channels + c; };
+  for (std::int64_t k = 0; k < width; ++k) {
+    w[k] = load<kWhole>(block.weight + k * block.weight_stride + c, part);
+    dw[k] = load<kWhole>(sum_row(k), part);
+  }
+  VecF32 db = load<kWhole>(sum_row(width), part);
+  const auto tap = [&](std::int64_t i) {
+    return block.taps[i] == nullptr ? hn::Zero(F32()) : load<kWhole>(block.taps[i] + c, part);
+  };
+  for (std::int64_t k = 0; k < kept; ++k) {
+    x[k] = tap(k);
+    begun[k] = load<kWhole>(sum_row(width + 1 + k), part);
+  }
+  const VecF32 bias = block.bias == nullptr ? hn::Zero(F32()) : load<kWhole>(block.bias + c, part);
+  for (std::int64_t t = 0; t < block.count; ++t) {
+    const Step& step = block.steps[t];
+    VecF32 ds = hn::Zero(F32());
+    if (step.dy != nullptr) {
+      x[kept] = tap(t + kept);
+      ds = load<kWhole>(step.dy + c, part);
+      if (block.silu) {
+        VecF32 s = bias;
+        for (std::int64_t k = 0; k < width; ++k) s = hn::MulAdd(w[k], x[k], s);
+        ds = hn::Mul(ds, silu_slope(s));
+      }
+      if (step.counts) {
+        for (std::int64_t k = 0; k < width; ++k) dw[k] = hn::MulAdd(ds, x[k], dw[k]);
+        db = hn::Add(db, ds);
+      }
+      for (std::int64_t k = 0; k < kept; ++k) x[k] = x[k + 1];
+    }
+    // begun[0] is row t - (K-1), which ds[t] finishes through tap 0; row t begins with the last tap.
+    begun[kept] = hn::Zero(F32());
+    for (std::int64_t k = 0; k < width; ++k) begun[k] = hn::MulAdd(w[k], ds, begun[k]);
+    if (step.dx != nullptr) {
+      const VecF32 dx = step.last == nullptr ? begun[0] : hn::Add(begun[0], load<kWhole>(step.last + c, part));
+      store<kWhole>(dx, step.dx + c, part);
+    }
+    for (std::int64_t k = 0; k < kept; ++k) begun[k] = begun[k + 1];
+  }
+  for (std::int64_t k = 0; k < width; ++k) store<kWhole>(dw[k], sum_row(k), part);
+  store<kWhole>(db, sum_row(width), part);
+  for (std::int64_t k = 0; k < kept; ++k) store<kWhole>(begun[k], sum_row(width + 1 + k), part);
+}
+
+template <std::int64_t kWidth>
+HWY_INLINE void steps_of_width(const StepBlock& block) {
+  for_vectors(block.channels, [&](auto whole, std::int64_t c, std::size_t part) {
+    steps_at<kWidth, decltype(whole)::value>(block, c, part);
+  });
+}
+
+void convolve_steps_back(const StepBlock& block) {
+  switch (block.width) {
+    case 2: return steps_of_width<2>(block);
+    case 3: return steps_of_width<3>(block);
+    case 4: return steps_of_width<4>(block);
+    default: return steps_of_width<0>(block);
+  }
+}
+
+}  // namespace krait::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace krait::kernels {
+namespace {
+
+HWY_EXPORT(convolve_steps_back);
+
+// A task: some rows of one sequence, some channels. The few steps past its rows that their gradients need are computed
+// by the next task too; the sums of weight and bias go to a place of its own and are added up in order afterwards.
+constexpr std::int64_t kTaskRows = 256;
+constexpr std::int64_t kTaskChannels = 512;
+
+struct Chunk {
+  std::size_t sequence;
+  std::int64_t begin;  // rows of the sequence
+  std::int64_t end;
+};
+
+struct Problem {
+  const Conv1dCausal& conv;
+  RowsIn x, dy;
+  std::span<const SequenceRows> sequences;
+  std::span<const SequenceGradients> windows;
+  RowsOut dx;
+};
+
+void run_task(const Problem& problem, const Chunk& chunk, std::int64_t channel, std::int64_t channels, float* sums) {
+  const SequenceRows& sequence = problem.sequences[chunk.sequence];
+  const SequenceGradients window = problem.windows.empty() ? SequenceGradients{} : problem.windows[chunk.sequence];
+  const std::int64_t all = problem.x.columns, kept = problem.conv.width - 1;
+  const auto input = [&](std::int64_t row) -> const float* {
+    if (row >= 0) return problem.x.row(sequence.first_row + row) + channel;
+    return sequence.state == nullptr ? nullptr : sequence.state_f32() + (kept + row) * all + channel;
+  };
+  StepBlock block{.channels = channels,
+                  .width = problem.conv.width,
+                  .weight = problem.conv.weight + channel,
+                  .weight_stride = all,
+                  .bias = problem.conv.bias == nullptr ? nullptr : problem.conv.bias + channel,
+                  .silu = problem.conv.silu,
+                  .sums = sums};
+  const std::int64_t last_step = chunk.end + kept;
+  for (std::int64_t first = chunk.begin; first < last_step; first += kBlockSteps) {
+    block.count = std::min(kBlockSteps, last_step - first);
+    for (std::int64_t i = 0; i < block.count + kept; ++i) {
+      const std::int64_t row = first - kept + i;
+      block.taps[i] = row < sequence.rows ? input(row) : nullptr;
+    }
+    for (std::int64_t i = 0; i < block.count; ++i) {
+      const std::int64_t t = first + i, finished = t - kept, left = finished - (sequence.rows - kept);
+      Step& step = block.steps[i];
+      step = {.dy = t < sequence.rows ? problem.dy.row(sequence.first_row + t) + channel : nullptr,
+              .last = left >= 0 && window.final_state != nullptr ? window.final_state + left * all + channel : nullptr,
+              .dx = nullptr,
+              .counts = t < chunk.end};
+      if (finished >= chunk.begin) {
+        step.dx = problem.dx.row(sequence.first_row + finished) + channel;
+      } else if (finished < 0 && window.initial_state != nullptr) {
+        step.dx = window.initial_state + (kept + finished) * all + channel;
+      }
+    }
+    HWY_DYNAMIC_DISPATCH(convolve_steps_back)(block);
+  }
+}
+
+}  // namespace
+
+void conv1d_causal_backward(ThreadPool& pool, const Conv1dCausal& conv, RowsIn x, RowsIn dy,
+                            std::span<const SequenceRows> sequences, std::span<const SequenceGradients> windows,
+                            const Conv1dCausalGradients& gradients) {
+  KRAIT_CHECK(conv.width >= 1 && conv.width <= kMostWidth, "width {}", conv.width);
+  KRAIT_CHECK(x.rows == dy.rows && x.columns == dy.columns, "x {} x {}, dy {} x {}", x.rows, x.columns, dy.rows,
+              dy.columns);
+  KRAIT_CHECK(x.rows == gradients.x.rows && x.columns == gradients.x.columns, "x {} x {}, its gradient {} x {}", x.rows,
+              x.columns, gradients.x.rows, gradients.x.columns);
+  KRAIT_CHECK(windows.empty() || windows.size() == sequences.size(), "{} windows of {} sequences", windows.size(),
+              sequences.size());
+  std::vector<Chunk> chunks;
+  for (std::size_t i = 0; i < sequences.size(); ++i) {
+    const SequenceRows& sequence = sequences[i];
+    KRAIT_CHECK(sequence.first_row >= 0 && sequence.rows >= 0 && sequence.first_row + sequence.rows <= x.rows,
+                "rows {} + {} of {}", sequence.first_row, sequence.rows, x.rows);
+    // A sequence without rows hands the gradient of its window on.
+    std::int64_t begin = 0;
+    do {
+      chunks.push_back({i, begin, std::min(begin + kTaskRows, sequence.rows)});
+      begin += kTaskRows;
+    } while (begin < sequence.rows);
+  }
+  const std::int64_t channels = x.columns, width = conv.width;
+  if (channels == 0) return;
+  const auto chunk_count = static_cast<std::int64_t>(chunks.size());
+  const std::int64_t across = (channels + kTaskChannels - 1) / kTaskChannels;
+  AlignedBuffer partial(static_cast<std::size_t>(chunk_count * (width + 1) * channels) * sizeof(float));
+  float* const partial_sums = partial.as<float>().data();
+  const Problem problem{conv, x, dy, sequences, windows, gradients.x};
+  pool.parallel_for(chunk_count * across, 1, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t i = first; i < last; ++i) {
+      const std::int64_t chunk = i / across, channel = i % across * kTaskChannels;
+      const std::int64_t count = std::min(kTaskChannels, channels - channel);
+      const std::span<float> sums = thread_scratch(static_cast<std::size_t>(2 * width * count));
+      std::fill_n(sums.begin(), 2 * width * count, 0.0F);
+      run_task(problem, chunks[static_cast<std::size_t>(chunk)], channel, count, sums.data());
+      for (std::int64_t k = 0; k <= width; ++k) {
+        std::copy_n(sums.data() + k * count, count, partial_sums + (chunk * (width + 1) + k) * channels + channel);
+      }
+    }
+  });
+  const auto add_up = [&](std::int64_t row, float* to) {
+    for (std::int64_t chunk = 0; chunk < chunk_count; ++chunk) {
+      const float* const from = partial_sums + (chunk * (width + 1) + row) * channels;
+      for (std::int64_t c = 0; c < channels; ++c) to[c] += from[c];
+    }
+  };
+  pool.parallel_for(width + 1, 1, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t row = first; row < last; ++row) {
+      if (row < width && gradients.weight != nullptr) add_up(row, gradients.weight + row * channels);
+      if (row == width && gradients.bias != nullptr) add_up(row, gradients.bias);
+    }
+  });
+}
+
+}  // namespace krait::kernels
+#endif
