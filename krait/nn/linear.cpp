@@ -1,0 +1,101 @@
+#include "krait/nn/linear.h"
+
+#include <ATen/Functions.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <atomic>
+#include <numeric>
+
+#include "krait/kernels/dense_product.h"
+#include "krait/kernels/reference/dense_product.h"
+#include "krait/nn/compute_threads.h"
+#include "krait/nn/tensor_rows.h"
+
+namespace krait::nn {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::tensor_list;
+
+std::atomic<bool> round_to_bf16 = false;
+
+// out = op(a) op(b), or added to it. All [rows, columns] with contiguous rows.
+void multiply(kernels::GemmForm form, const Tensor& a, const Tensor& b, const Tensor& out) {
+  if (out.scalar_type() == at::kDouble) {
+    kernels::reference::dense_product(form, rows_in<double>(a), rows_in<double>(b), rows_out<double>(out));
+    return;
+  }
+  kernels::dense_product(ComputePool(), form, rows_in<float>(a), rows_in<float>(b), rows_out<float>(out),
+                         bf16_products() ? kernels::ProductPrecision::kBF16 : kernels::ProductPrecision::kF32);
+}
+
+class Linear : public torch::autograd::Function<Linear> {
+ public:
+  static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& weight, const Tensor& bias) {
+    const Tensor rows = as_rows(x), block = as_block(weight);
+    Tensor y = new_rows(x, rows.size(0), weight.size(0));
+    multiply({.b_transposed = true}, rows, block, y);
+    if (bias.defined()) y.add_(bias);
+    context->save_for_backward({rows, block});
+    context->saved_data["shape"] = x.sizes().vec();
+    context->saved_data["bias"] = bias.defined();
+    std::vector<std::int64_t> shape = x.sizes().vec();
+    shape.back() = weight.size(0);
+    return y.view(shape);
+  }
+
+  static tensor_list backward(AutogradContext* context, tensor_list upstream) {
+    const auto saved = context->get_saved_variables();
+    const Tensor &x = saved[0], &weight = saved[1];
+    const Tensor dy = as_rows(upstream[0]);
+    Tensor dx, d_weight, d_bias;
+    if (context->needs_input_grad(0)) {
+      dx = new_rows(x, x.size(0), x.size(1));
+      multiply({}, dy, weight, dx);
+      dx = dx.view(context->saved_data["shape"].toIntVector());
+    }
+    if (context->needs_input_grad(1)) {
+      d_weight = at::empty_like(weight);
+      multiply({.a_transposed = true}, dy, x, d_weight);
+    }
+    if (context->saved_data["bias"].toBool()) d_bias = dy.sum(0);
+    return {dx, d_weight, d_bias};
+  }
+};
+
+class SplitColumns : public torch::autograd::Function<SplitColumns> {
+ public:
+  static tensor_list forward(AutogradContext*, const Tensor& x, const std::vector<std::int64_t>& sizes) {
+    tensor_list parts;
+    std::int64_t begin = 0;
+    for (const std::int64_t size : sizes) {
+      parts.push_back(x.narrow(-1, begin, size));
+      begin += size;
+    }
+    return parts;
+  }
+
+  static tensor_list backward(AutogradContext*, tensor_list upstream) { return {at::cat(upstream, -1), Tensor()}; }
+};
+
+}  // namespace
+
+Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  check_real(x, "x of a linear layer");
+  check_same_type(weight, x, "the weight of a linear layer");
+  check_same_type(bias, x, "the bias of a linear layer");
+  if (weight.dim() != 2) check_shape(weight, {-1, -1}, "the weight of a linear layer");
+  check_columns(x, weight.size(1), "x of a linear layer");
+  check_shape(bias, {weight.size(0)}, "the bias of a linear layer");
+  return Linear::apply(x, weight, bias);
+}
+
+std::vector<Tensor> split_columns(const Tensor& x, const std::vector<std::int64_t>& sizes) {
+  check_columns(x, std::accumulate(sizes.begin(), sizes.end(), std::int64_t{0}), "a matrix to be split");
+  return SplitColumns::apply(x, sizes);
+}
+
+void set_bf16_products(bool wanted) { round_to_bf16 = wanted && kernels::gemm_bf16_available(); }
+bool bf16_products() { return round_to_bf16; }
+
+}  // namespace krait::nn
