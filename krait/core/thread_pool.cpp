@@ -95,11 +95,10 @@ ThreadPool::ThreadPool(int threads, std::span<const int> cores)
   // With more threads than cores a spinning thread keeps the one it waits for from running.
   shared_->spins = size_ <= (cores.empty() ? count_usable_cores() : static_cast<int>(cores.size())) ? kSpins : 0;
   for (int index = 1; index < size_; ++index) {
-    shared_->workers.emplace_back(
-        [shared = shared_.get(), index, own = std::vector<int>(cores.begin(), cores.end())] {
-          if (!own.empty()) keep_to(own);
-          shared->worker_main(index);
-        });
+    shared_->workers.emplace_back([shared = shared_.get(), index, own = std::vector<int>(cores.begin(), cores.end())] {
+      if (!own.empty()) keep_to(own);
+      shared->worker_main(index);
+    });
   }
 }
 

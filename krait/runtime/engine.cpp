@@ -52,8 +52,7 @@ std::unique_ptr<Lane> Engine::make_lane(int first, int count) {
   // Where the engine leaves cores of the process to others, nobody can say which ones those use.
   const bool has_all = cores() == static_cast<int>(cores_.size());
   const std::span<const int> own = std::span<const int>(cores_).subspan(static_cast<std::size_t>(has_all ? first : 0));
-  return std::make_unique<Lane>(
-      *this, count, std::vector<int>(own.begin(), has_all ? own.begin() + count : own.end()));
+  return std::make_unique<Lane>(*this, count, std::vector<int>(own.begin(), has_all ? own.begin() + count : own.end()));
 }
 
 }  // namespace krait::runtime

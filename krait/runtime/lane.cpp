@@ -68,8 +68,7 @@ OutputRows Lane::logits_of(const OutputRows& hidden) {
   return {logits.data, logits.rows, logits.columns};
 }
 
-std::vector<std::vector<LikelyToken>> Lane::likeliest_of(const OutputRows& hidden,
-                                                         std::span<const std::int64_t> counts,
+std::vector<std::vector<LikelyToken>> Lane::likeliest_of(const OutputRows& hidden, std::span<const std::int64_t> counts,
                                                          std::int64_t drawable) {
   models::Step step(pool_, workspace_, {}, profile_);
   const std::int64_t stretch = models::head_stretch(hidden.rows, engine_.model().info().vocabulary);

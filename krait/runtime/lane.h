@@ -1,11 +1,11 @@
 // A group of cores that steps: its threads, and the memory that its steps work in. The lanes of an engine share its
-// weights, which nobody changes, and its states, of which each belongs to one sequence; so two lanes may step at the same
-// time, each from a thread of its own, as long as no sequence is in both. No result depends on the lane
+// weights, which nobody changes, and its states, of which each belongs to one sequence; so two lanes may step at the
+// same time, each from a thread of its own, as long as no sequence is in both. No result depends on the lane
 // (docs/architecture.md, the law), since none depends on the number of threads.
 //
-// What lanes share, and why that is safe: the model is const in a step; blocks of states are taken and given back under a
-// mutex, and one that two sequences share is written to by neither (slab.h); scratch of kernels is the calling thread's
-// or a worker's own.
+// What lanes share, and why that is safe: the model is const in a step; blocks of states are taken and given back under
+// a mutex, and one that two sequences share is written to by neither (slab.h); scratch of kernels is the calling
+// thread's or a worker's own.
 #pragma once
 
 #include <cstdint>
@@ -63,8 +63,8 @@ class Lane {
   // For the thread that is to step in it from now on: it keeps to the lane's cores as well.
   void enter() const;
 
-  // Advances the sessions by their tokens. No session may stand twice in a step, nor in another lane's meanwhile. Throws
-  // UserError for a token outside the vocabulary, before anything has changed. One step of a lane at a time.
+  // Advances the sessions by their tokens. No session may stand twice in a step, nor in another lane's meanwhile.
+  // Throws UserError for a token outside the vocabulary, before anything has changed. One step of a lane at a time.
   StepRows step(std::span<const StepRequest> requests);
   // The head on hidden states of the step before, at most Engine::logit_rows_at_once() of them. Valid until the next
   // call and the next step; the step's own logits stay as they are.
