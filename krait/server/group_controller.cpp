@@ -6,7 +6,7 @@
 namespace krait::server {
 namespace {
 
-// A queue that is full all the time has no mean length; beyond this the backlog tells.
+// A queue that is never empty has no mean length; beyond this the backlog tells.
 constexpr double kFullest = 0.95;
 constexpr double kShortest = 1e-3;  // seconds since a flow began, for a rate that is a number
 
@@ -63,7 +63,7 @@ GroupController::Prediction GroupController::predict(bool apart, const Lines& li
   const double share = std::min(prompt_tokens / rate, 1.0);  // of the steps, or of the lane's time
   if (!apart) result.token_seconds += reading.token * pieces * share;
   const double length = prompts > 0 ? prompt_tokens / prompts : 0;
-  result.first_token_seconds = (length / (1 - std::min(share, kFullest)) + load_.backlog) / rate;
+  result.first_token_seconds = std::max(length / (1 - std::min(share, kFullest)), load_.backlog) / rate;
   result.sequences = prompts * result.first_token_seconds + tokens_.per_second(now) * result.token_seconds;
   return result;
 }

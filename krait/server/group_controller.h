@@ -3,13 +3,11 @@
 //
 // With D sequences that decode, y tokens and x prompts of together l tokens a second, by the fitted lines:
 //
-//   together  t = base + row D;  a step with pieces takes t + token n, n = (stall_factor - 1) t / token (at most a
-//   chunk),
-//             so prompts are read at R = n / (t + token n), and
-//             seconds a token = t + token n l / R, as far as l < R
-//   apart     R = chunk / (base' + token' chunk) of the lane for prompts
-//             seconds a token = base" + row" D of the lane for decodes
-//   both      seconds to the first token = (l / x / (1 - l / R) + backlog) / R, the queueing form that semi-PD fits
+//   together  t = base + row D. A step with pieces takes t + token n, where n = (stall_factor - 1) t / token, at most
+//             a chunk. Prompts are read at R = n / (t + token n); seconds a token = t + token n min(l / R, 1)
+//   apart     by the lines of the two lanes: R = chunk / (base + token chunk); seconds a token = base + row D
+//   both      seconds to the first token = max(l / x / (1 - l / R), backlog) / R: the queueing form that semi-PD fits,
+//             and what stands there already where the queue grows
 //
 // What is weighed is x (seconds to the first token) + y (seconds a token): by Little's law the sequences that would be
 // in the server for the same flow, so the mean time a request takes, with no weights to choose. The other mode is taken
