@@ -29,7 +29,7 @@ void keep_to(std::span<const int> cores) {
   cpu_set_t set;
   CPU_ZERO(&set);
   for (const int core : cores) {
-    if (core < CPU_SETSIZE) CPU_SET(core, &set);
+    if (core >= 0 && core < CPU_SETSIZE) CPU_SET(core, &set);
   }
   sched_setaffinity(0, sizeof(set), &set);
 }
