@@ -26,6 +26,7 @@ using tests::copy_of;
 using tests::crowded;
 using tests::exact_for;
 using tests::expect_alike;
+using tests::FaultyModel;
 using tests::HeldLoop;
 using tests::random_tokens;
 using tests::Recorder;
@@ -512,24 +513,6 @@ TEST_F(TinyLoop, WhatASequenceBringsAlongFailsThatSequenceOnly) {
   ASSERT_TRUE(good->wait().finish);
   EXPECT_EQ(good->tokens, alone(greedy(50, 200)).tokens);
 }
-
-// A model that fails behind one token, having spoilt every state of the step.
-class FaultyModel final : public models::Model {
- public:
-  static constexpr TokenId kPoison = 200;
-  explicit FaultyModel(std::unique_ptr<models::Model> model) : model_(std::move(model)) {
-    info_ = model_->info();
-    state_layout_ = model_->state_layout();
-    head_ = model_->head();
-  }
-  void forward(models::Step& step, kernels::RowsOut hidden) const override {
-    model_->forward(step, hidden);
-    KRAIT_CHECK(std::ranges::find(step.tokens(), kPoison) == step.tokens().end(), "the model broke");
-  }
-
- private:
-  std::unique_ptr<models::Model> model_;
-};
 
 TEST_F(TinyLoop, AStepThatThrowsFailsTheSequenceWhoseFaultItIs) {
   auto model = models::load_model(models::make_synthetic(kTiny, DType::kF32, 7));

@@ -3,8 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -13,8 +15,10 @@
 #include <string>
 #include <vector>
 
+#include "krait/core/check.h"
 #include "krait/models/synthetic.h"
 #include "krait/runtime/prefill.h"
+#include "krait/runtime/state_parking.h"
 #include "krait/server/generation_loop.h"
 #include "tests/runtime/stored_states.h"
 
@@ -185,5 +189,42 @@ inline server::GenerationLoopOptions exact_for(const models::SyntheticShape& sha
 inline server::GenerationLoopOptions crowded() {
   return {.scheduler = {.slots = 5, .quantum_seconds = 1e-3, .most_waiting = 1000, .most_wait_seconds = 1e9}};
 }
+
+// Where states of sequences that are set aside go, while it exists.
+class ParkingFolder {
+ public:
+  explicit ParkingFolder(const std::string& name)
+      : path_(std::filesystem::path(testing::TempDir()) / ("krait-parking-" + name)) {
+    std::filesystem::remove_all(path_);
+  }
+  ~ParkingFolder() { std::filesystem::remove_all(path_); }
+  std::unique_ptr<runtime::StateParking> open(runtime::Engine& engine, const formats::StateIdentity& identity,
+                                              std::uint64_t bytes = std::uint64_t{1} << 30) const {
+    auto parking = runtime::StateParking::open(engine, identity, {path_, bytes});
+    if (!parking) throw std::runtime_error(parking.error().message);
+    return *std::move(parking);
+  }
+
+ private:
+  std::filesystem::path path_;
+};
+
+// A model that fails behind one token, having spoilt every state of the step.
+class FaultyModel final : public models::Model {
+ public:
+  static constexpr formats::TokenId kPoison = 200;
+  explicit FaultyModel(std::unique_ptr<models::Model> model) : model_(std::move(model)) {
+    info_ = model_->info();
+    state_layout_ = model_->state_layout();
+    head_ = model_->head();
+  }
+  void forward(models::Step& step, kernels::RowsOut hidden) const override {
+    model_->forward(step, hidden);
+    KRAIT_CHECK(std::ranges::find(step.tokens(), kPoison) == step.tokens().end(), "the model broke");
+  }
+
+ private:
+  std::unique_ptr<models::Model> model_;
+};
 
 }  // namespace krait::tests
