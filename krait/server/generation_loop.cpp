@@ -177,60 +177,6 @@ GenerationStatistics::KeyUsage& GenerationLoop::usage(const std::string& key) {
   return statistics_.keys[statistics_.keys.size() < kMostKeys ? key : std::string()];
 }
 
-void GenerationLoop::run(LaneThread& self) {
-  Turn turn(turn_);
-  while (take_orders(self, turn)) {
-    drop_expired();
-    select(self);
-    step(self, turn);
-  }
-  bool is_last = false;
-  {
-    const std::lock_guard lock(mutex_);
-    is_last = --threads_left_ == 0;
-  }
-  while (is_last && !members_.empty())
-    fail(members_.begin()->first, {ErrorCode::kCancelled, "[server] is shutting down"});
-}
-
-bool GenerationLoop::take_orders(LaneThread& self, Turn& turn) {
-  bool going = true;
-  {
-    const OthersTurn others(turn);
-    std::unique_lock lock(mutex_);
-    statistics_.awake_seconds += std::chrono::duration<double>(GenerationClock::now() - self.awake_since).count();
-    const auto called = [&] {
-      return ending_ || (takes_part(self) && (!inbox_.empty() || !cancelled_.empty() || changes_ != self.seen));
-    };
-    if (self.starved) {
-      wake_.wait_for(lock, kLookAgain, called);
-    } else if (self.idle) {
-      wake_.wait(lock, called);
-    } else {
-      wake_.wait(lock, [&] { return called() || (takes_part(self) && !scheduler_.empty()); });
-    }
-    self.starved = self.idle = false;
-    self.seen = changes_;
-    self.awake_since = GenerationClock::now();
-    going = !ending_;
-  }
-  std::set<GenerationId> cancelled;
-  {
-    const std::lock_guard lock(mutex_);
-    members_.merge(inbox_);
-    std::swap(cancelled, cancelled_);
-  }
-  for (const GenerationId id : cancelled) drop(id, {ErrorCode::kCancelled, "[request] was cancelled"});
-  return going;
-}
-
-void GenerationLoop::drop(GenerationId id, Error error) {
-  const auto member = members_.find(id);
-  if (member == members_.end()) return;
-  if (member->second.holder == nullptr) return fail(id, std::move(error));
-  if (!member->second.doomed) member->second.doomed = std::move(error);
-}
-
 void GenerationLoop::drop_expired() {
   const auto time = GenerationClock::now();
   std::vector<GenerationId> late;
