@@ -15,7 +15,7 @@
 #include "krait/core/thread_pool.h"
 #include "krait/formats/tokenizer.h"
 #include "krait/models/likeliest.h"
-#include "krait/models/step.h"
+#include "krait/models/model.h"
 
 namespace krait::runtime {
 

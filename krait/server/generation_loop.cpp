@@ -259,7 +259,7 @@ void GenerationLoop::step_batch(LaneThread& self, Turn& turn, std::vector<Work> 
   const auto use_of = [&](const Work& part) { return members_.at(part.id).sequence.head_use(part.prompt_tokens); };
   // Rows that are used alike stand together.
   if (in_stretches_) std::ranges::stable_sort(batch, {}, use_of);
-  const auto begin = GenerationClock::now();
+  double took = 0;  // of the engine: without what the other one's turn takes
   while (true) {
     requests.clear();
     for (const Work& part : batch) {
@@ -267,7 +267,9 @@ void GenerationLoop::step_batch(LaneThread& self, Turn& turn, std::vector<Work> 
     }
     try {
       const OthersTurn others(turn);
+      const auto begin = GenerationClock::now();
       rows = self.lane->step(requests);
+      took = std::chrono::duration<double>(GenerationClock::now() - begin).count();
       break;
     } catch (const runtime::ExhaustedError&) {
       if (!make_room(self, batch)) return;
@@ -277,7 +279,6 @@ void GenerationLoop::step_batch(LaneThread& self, Turn& turn, std::vector<Work> 
       return blame(batch, error);
     }
   }
-  const double took = std::chrono::duration<double>(GenerationClock::now() - begin).count();
   {
     const std::lock_guard lock(mutex_);
     scheduler_.stepped(batch, took, now(), self.role);
