@@ -9,7 +9,6 @@
 #include "krait/runtime/open_model.h"
 #include "krait/runtime/prompt.h"
 #include "tests/server/generation_testing.h"
-#include "tests/support/byte_tokenizer.h"
 #include "tests/support/tiny_models.h"
 
 namespace krait::server {
@@ -28,8 +27,7 @@ using tests::request_of;
 using tests::say_alone;
 using tests::send;
 
-constexpr std::int64_t kChunk = 128;
-constexpr models::SyntheticShape kTiny{"tiny", "mamba2", 2, 32, 256, 16, 8};
+constexpr std::int64_t kChunk = tests::kTinyLoopChunk;
 constexpr CoreGroups kApart{CoreGroups::Choice::apart, 1, 1};
 constexpr CoreGroups kAuto{CoreGroups::Choice::automatic, 1, 1};
 
@@ -154,26 +152,15 @@ TEST(GenerationLanes, ChangeUnderTwoHundredRequestsThatSayWhatTheySayAlone) {
   EXPECT_EQ(engine.states().states_in_use(), 0U);
 }
 
-class TinyLanes : public testing::Test {
+class TinyLanes : public tests::TinyLoopTest {
  protected:
-  TinyLanes()
-      : tokenizer(tests::byte_tokenizer()),
-        engine(tests::make_engine(kTiny, {.threads = 2, .prefill_chunk = kChunk})) {}
-  GenerationRequest greedy(std::int64_t prompt, std::int64_t tokens, std::uint64_t seed = 1) const {
-    GenerationRequest request;
-    request.prompt = tests::random_tokens(prompt, 256, seed);
-    request.max_tokens = tokens;
-    request.sampler.temperature = 0;
-    request.key = std::to_string(seed);  // within a key a prompt is read before the next one
+  TinyLanes() : TinyLoopTest(2) {}
+  // Within a key a prompt is read before the next one.
+  static GenerationRequest greedy(std::int64_t prompt, std::int64_t tokens, std::uint64_t key = 1) {
+    GenerationRequest request = TinyLoopTest::greedy(prompt, tokens, key);
+    request.key = std::to_string(key);
     return request;
   }
-  Alone alone(const GenerationRequest& request) const {
-    const auto solo = tests::make_engine(kTiny, {.threads = 1, .prefill_chunk = kChunk});
-    return say_alone(*solo, *tokenizer, 256, request);
-  }
-
-  std::unique_ptr<formats::Tokenizer> tokenizer;
-  std::unique_ptr<runtime::Engine> engine;
 };
 
 TEST_F(TinyLanes, AreThoseThatTheEngineHasCoresFor) {
@@ -266,7 +253,7 @@ TEST_F(TinyLanes, ADeadlineHoldsInEither) {
 
 // A step that throws, of prompts and of decodes, beside a lane that goes on.
 TEST_F(TinyLanes, AStepThatThrowsFailsTheSequenceWhoseFaultItIs) {
-  auto model = models::load_model(models::make_synthetic(kTiny, DType::kF32, 7));
+  auto model = models::load_model(models::make_synthetic(tests::kTinyLoopModel, DType::kF32, 7));
   ASSERT_TRUE(model);
   runtime::Engine faulty(std::make_unique<FaultyModel>(*std::move(model)),
                          {.threads = 2, .prefill_chunk = kChunk, .state_memory = std::uint64_t{64} << 20});

@@ -34,8 +34,8 @@ using tests::request_of;
 using tests::say_alone;
 using tests::send;
 
-constexpr std::int64_t kChunk = 128;
-constexpr models::SyntheticShape kTiny{"tiny", "mamba2", 2, 32, 256, 16, 8};
+constexpr std::int64_t kChunk = tests::kTinyLoopChunk;
+constexpr models::SyntheticShape kTiny = tests::kTinyLoopModel;
 
 TEST(GenerationLoop, TwoHundredMixedRequestsOfTheBundledModelSayWhatTheySayAlone) {
   auto opened =
@@ -189,24 +189,9 @@ TEST(GenerationLoop, BatchInvariantHoldsForWeightsInPlaceAndRoundedStates) {
   }
 }
 
-class TinyLoop : public testing::Test {
+class TinyLoop : public tests::TinyLoopTest {
  protected:
-  TinyLoop()
-      : tokenizer(byte_tokenizer()), engine(tests::make_engine(kTiny, {.threads = 1, .prefill_chunk = kChunk})) {}
-  GenerationRequest greedy(std::int64_t prompt, std::int64_t tokens, std::uint64_t seed = 1) const {
-    GenerationRequest request;
-    request.prompt = random_tokens(prompt, 256, seed);
-    request.max_tokens = tokens;
-    request.sampler.temperature = 0;
-    return request;
-  }
-  Alone alone(const GenerationRequest& request) {
-    const auto solo = tests::make_engine(kTiny, {.threads = 1, .prefill_chunk = kChunk});
-    return say_alone(*solo, *tokenizer, 256, request);
-  }
-
-  std::unique_ptr<formats::Tokenizer> tokenizer;
-  std::unique_ptr<runtime::Engine> engine;
+  TinyLoop() : TinyLoopTest(1) {}
 };
 
 TEST_F(TinyLoop, CancellingFreesTheSlotWithinAStep) {

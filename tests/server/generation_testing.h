@@ -21,6 +21,7 @@
 #include "krait/runtime/state_parking.h"
 #include "krait/server/generation_loop.h"
 #include "tests/runtime/stored_states.h"
+#include "tests/support/byte_tokenizer.h"
 
 namespace krait::tests {
 
@@ -207,6 +208,30 @@ class ParkingFolder {
 
  private:
   std::filesystem::path path_;
+};
+
+// Loops on an engine so small that the loop is what takes the time.
+inline constexpr models::SyntheticShape kTinyLoopModel{"tiny", "mamba2", 2, 32, 256, 16, 8};
+inline constexpr std::int64_t kTinyLoopChunk = 128;
+class TinyLoopTest : public testing::Test {
+ protected:
+  explicit TinyLoopTest(int threads)
+      : tokenizer(byte_tokenizer()),
+        engine(make_engine(kTinyLoopModel, {.threads = threads, .prefill_chunk = kTinyLoopChunk})) {}
+  static server::GenerationRequest greedy(std::int64_t prompt, std::int64_t tokens, std::uint64_t seed = 1) {
+    server::GenerationRequest request;
+    request.prompt = random_tokens(prompt, kTinyLoopModel.vocabulary, seed);
+    request.max_tokens = tokens;
+    request.sampler.temperature = 0;
+    return request;
+  }
+  Alone alone(const server::GenerationRequest& request) const {
+    const auto solo = make_engine(kTinyLoopModel, {.threads = 1, .prefill_chunk = kTinyLoopChunk});
+    return say_alone(*solo, *tokenizer, kTinyLoopModel.vocabulary, request);
+  }
+
+  std::unique_ptr<formats::Tokenizer> tokenizer;
+  std::unique_ptr<runtime::Engine> engine;
 };
 
 // A model that fails behind one token, having spoilt every state of the step.

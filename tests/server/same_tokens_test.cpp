@@ -196,7 +196,7 @@ TEST(SameTokens, WhenTheDiskIsFullToo) {
 }
 
 TEST(SameTokens, ACancelledSequenceLeavesNothingOnTheDisk) {
-  constexpr models::SyntheticShape kTiny{"tiny", "mamba2", 2, 32, 256, 16, 8};
+  constexpr models::SyntheticShape kTiny = tests::kTinyLoopModel;
   const auto tokenizer = tests::byte_tokenizer();
   const std::uint64_t bytes = tests::make_engine(kTiny)->states().bytes_per_state();
   const auto engine = tests::make_engine(kTiny, {.threads = 1, .prefill_chunk = kChunk, .state_memory = 4 * bytes});
