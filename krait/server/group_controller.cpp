@@ -32,12 +32,14 @@ GroupController::GroupController(const Options& options)
       tokens_(options.memory_seconds) {}
 
 void GroupController::reset() {
-  apart_ = false;
-  trial_ends_ = 0;
-  seen_at_[1] = -std::numeric_limits<double>::infinity();
+  apart_ = trial_ = false;
+  mode(true) = {};
 }
 
-void GroupController::stepped(const StepShape& shape, std::int64_t prompts_read, double now) {
+void GroupController::stepped(LaneRole role, const StepShape& shape, std::int64_t prompts_read, double now) {
+  Mode& of = mode(role != LaneRole::mixed);
+  if (shape.prompt_tokens > 0) ++of.reads;
+  if (shape.decodes > 0) ++of.writes;
   prompts_.add(static_cast<double>(prompts_read), now);
   prompt_tokens_.add(static_cast<double>(shape.prompt_tokens), now);
   tokens_.add(static_cast<double>(shape.decodes), now);
@@ -58,7 +60,11 @@ GroupController::Prediction GroupController::predict(bool apart, const Lines& li
     if (load_.decodes >= 0.5 && reading.token > 0) pieces = std::min(chunk, allowed / reading.token);
   }
   step += reading.token * pieces;
-  if (!(step > 0) || !(pieces > 0)) return result;  // nothing is known
+  if (!(pieces > 0)) {  // prompts are let into no step
+    result.first_token_seconds = result.sequences = std::numeric_limits<double>::infinity();
+    return result;
+  }
+  if (!(step > 0)) return result;
   const double rate = pieces / step;
   const double share = std::min(prompt_tokens / rate, 1.0);  // of the steps, or of the lane's time
   if (!apart) result.token_seconds += reading.token * pieces * share;
@@ -69,34 +75,36 @@ GroupController::Prediction GroupController::predict(bool apart, const Lines& li
 }
 
 void GroupController::turn(bool apart, double now) {
-  seen_at_[apart_ ? 1 : 0] = now;
+  mode(apart_).left_at = now;
   apart_ = apart;
   since_ = now;
 }
 
-bool GroupController::choose(const Load& load, const Lines& lines, double now) {
+void GroupController::sample(const Load& load, double now) {
   const double weight = -std::expm1(-(now - sampled_at_) / options_.memory_seconds);
   load_.decodes += weight * (load.decodes - load_.decodes);
   load_.backlog += weight * (load.backlog - load_.backlog);
   sampled_at_ = now;
-  if (now < next_look_ || now < trial_ends_) return apart_;
+}
+
+bool GroupController::choose(const Lines& lines, double now) {
+  if (now < next_look_) return apart_;
   next_look_ = now + options_.consider_seconds;
   const double here = predict(apart_, lines, now).sequences, there = predict(!apart_, lines, now).sequences;
-  if (trial_ends_ > 0) {
-    trial_ends_ = 0;
-    if (here >= (1 - options_.margin) * there) turn(!apart_, now);
+  const double stayed = now - since_;
+  if (trial_) {
+    const bool known = is_known(mode(apart_));
+    if (stayed < (known ? options_.trial_seconds : options_.most_trial_seconds)) return apart_;
+    trial_ = false;
+    if (!known || here >= (1 - options_.margin) * there) turn(!apart_, now);
     return apart_;
   }
-  if (now - since_ < options_.dwell_seconds) return apart_;
+  if (stayed < options_.dwell_seconds) return apart_;
+  const Mode& other = mode(!apart_);
   // One of each in the last while, or there is nothing to part.
   const bool both = prompts_.per_second(now) * options_.memory_seconds >= 0.5 && load_.decodes >= 0.5;
-  const double seen = seen_at_[apart_ ? 0 : 1];
-  if (both && now - seen > options_.remeasure_seconds) {
-    turn(!apart_, now);
-    trial_ends_ = now + options_.trial_seconds;
-  } else if (std::isfinite(seen) && there < (1 - options_.margin) * here) {
-    turn(!apart_, now);
-  }
+  trial_ = both && now - other.left_at > options_.remeasure_seconds;
+  if (trial_ || (is_known(other) && there < (1 - options_.margin) * here)) turn(!apart_, now);
   return apart_;
 }
 

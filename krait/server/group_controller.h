@@ -12,10 +12,12 @@
 // What is weighed is x (seconds to the first token) + y (seconds a token): by Little's law the sequences that would be
 // in the server for the same flow, so the mean time a request takes, with no weights to choose. The other mode is taken
 // when it has fewer by `margin`, and not before `dwell_seconds` in this one. A line is known only while its lanes run:
-// where both kinds of work flow and the other mode was not seen for `remeasure_seconds`, it is tried for
-// `trial_seconds`, and kept if it is better by the margin.
+// where both kinds of work flow and the other mode was not in use for `remeasure_seconds`, it is tried for
+// `trial_seconds` (longer until there were `trial_steps` of each kind, but not for ever), and kept if it is better by
+// the margin.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <limits>
@@ -50,6 +52,8 @@ class GroupController {
     double margin = 0.1;
     double remeasure_seconds = 60;
     double trial_seconds = 2;
+    double most_trial_seconds = 10;
+    std::int64_t trial_steps = 8;
   };
   explicit GroupController(const Options& options);
 
@@ -65,10 +69,12 @@ class GroupController {
   };
 
   // A step of any lane, and how many prompts it finished.
-  void stepped(const StepShape& shape, std::int64_t prompts_read, double now);
+  void stepped(LaneRole role, const StepShape& shape, std::int64_t prompts_read, double now);
   Prediction predict(bool apart, const Lines& lines, double now) const;
-  // Whether they are to be apart from now on. To be asked all the time.
-  bool choose(const Load& load, const Lines& lines, double now);
+  // What there is now; to be told all the time, whoever chooses.
+  void sample(const Load& load, double now);
+  // Whether they are to be apart from now on.
+  bool choose(const Lines& lines, double now);
   bool apart() const { return apart_; }
   // Forgets what is known of lanes that are no more, and is together.
   void reset();
@@ -76,15 +82,23 @@ class GroupController {
  private:
   void turn(bool apart, double now);
 
+  static constexpr double kNever = -std::numeric_limits<double>::infinity();
+  struct Mode {
+    double left_at = kNever;
+    std::int64_t reads = 0, writes = 0;  // steps with prompts, and with decodes
+  };
+  Mode& mode(bool apart) { return modes_[apart ? 1 : 0]; }
+  bool is_known(const Mode& mode) const { return std::min(mode.reads, mode.writes) >= options_.trial_steps; }
+
   Options options_;
   FlowRate prompts_, prompt_tokens_, tokens_;
   Load load_;  // the mean of the last while
   bool apart_ = false;
+  std::array<Mode, 2> modes_;  // together, apart
   double sampled_at_ = 0;
   double next_look_ = 0;
-  double since_ = 0;                                                   // in this mode
-  double trial_ends_ = 0;                                              // 0: this is none
-  double seen_at_[2] = {0, -std::numeric_limits<double>::infinity()};  // when a mode was last in use, together first
+  double since_ = 0;  // in this mode
+  bool trial_ = false;
 };
 
 }  // namespace krait::server

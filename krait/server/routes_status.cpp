@@ -19,8 +19,10 @@ void add_lanes(const GenerationStatistics& now, MetricsText& out) {
   out.sample(now.apart ? 1 : 0, {{"mode", "apart"}});
   out.counter("krait_core_group_switches_total", "Times that this changed");
   out.sample(static_cast<double>(now.group_switches));
-  out.gauge("krait_core_groups_predicted_seconds",
-            "What the fitted lines say of the requests as they come now: a token, and the first token");
+  out.gauge(
+      "krait_core_groups_predicted_seconds",
+      "What the fitted lines say of the requests as they come now, a token and the first token; a guess for a mode "
+      "that has not been in use");
   for (const bool apart : {false, true}) {
     const auto& times = now.predicted_groups[apart ? 1 : 0];
     const std::string_view mode = apart ? "apart" : "together";

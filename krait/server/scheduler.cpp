@@ -145,14 +145,14 @@ GroupController::Prediction Scheduler::predicted(bool apart, double now) const {
 }
 
 void Scheduler::look_at_groups(double now) {
-  if (groups_.choice != CoreGroups::Choice::automatic) return;
   GroupController::Load load;
   for (const auto& [id, sequence] : sequences_) {
     if (sequence.phase != Phase::running) continue;
     load.backlog += static_cast<double>(sequence.prompt_left);
     if (sequence.prompt_left == 0) ++load.decodes;
   }
-  set_apart(controller_.choose(load, lines(), now));
+  controller_.sample(load, now);
+  if (groups_.choice == CoreGroups::Choice::automatic) set_apart(controller_.choose(lines(), now));
 }
 
 Scheduler::Selection Scheduler::select(double now, std::int64_t begin_at_most, std::int64_t slots_at_most) {
@@ -350,7 +350,7 @@ void Scheduler::stepped(std::span<const Work> work, double seconds, double now, 
     if (sequence.prompt_left == 0) ++prompts_read;
   }
   cost_[index_of(role)].observe(shape, seconds);
-  controller_.stepped(shape, prompts_read, now);
+  controller_.stepped(role, shape, prompts_read, now);
 }
 
 // However long it has been going on, as if replies ended at random: most stay far below what they are allowed.

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <set>
 #include <string>
 #include <vector>
@@ -62,6 +63,43 @@ TEST(FlowRate, IsTheRateOfWhatFlowsAndFades) {
   FlowRate young(10);  // has seen less than it remembers
   for (int i = 0; i < 20; ++i) young.add(3, 0.05 * i);
   EXPECT_NEAR(young.per_second(1), 60, 0.06 * 60);
+}
+
+// 20 steps a second with 10 decodes and a prompt of 25 tokens each: y = 200, x = 20, l = 500.
+GroupController after_a_flow(const GroupController::Options& options) {
+  GroupController controller(options);
+  for (int i = 0; i <= 2000; ++i) {
+    controller.stepped(LaneRole::mixed, {.decodes = 10, .prompt_tokens = 25}, 1, 0.05 * i);
+    controller.sample({.decodes = 10, .backlog = 0}, 0.05 * i);
+  }
+  return controller;
+}
+
+TEST(GroupController, PredictsByTheLinesAndTheFlow) {
+  const GroupController controller = after_a_flow({});
+  const GroupController::Lines lines = {kMixed, kPrompts, kDecodes};
+  // t = 30 ms, n = 60, so R = 60 / 60 ms = 1000 and half of the steps have a piece; 25 / (1 - 0.5) / 1000 s.
+  const auto together = controller.predict(false, lines, 100);
+  EXPECT_NEAR(together.token_seconds, 0.045, 0.02 * 0.045);
+  EXPECT_NEAR(together.first_token_seconds, 0.05, 0.02 * 0.05);
+  EXPECT_NEAR(together.sequences, 20 * 0.05 + 200 * 0.045, 0.03 * 10);
+  const auto apart = controller.predict(true, lines, 100);
+  const double rate = 512 / (kPrompts.base + 512 * kPrompts.token);
+  const double first = 25 / (1 - 500 / rate) / rate;
+  EXPECT_NEAR(apart.token_seconds, kDecodes.base + 10 * kDecodes.row, 0.02 * 0.05);
+  EXPECT_NEAR(apart.first_token_seconds, first, 0.02 * first);
+  EXPECT_NEAR(apart.sequences, 20 * first + 200 * (kDecodes.base + 10 * kDecodes.row), 0.03 * 10);
+  // Where pieces may take nothing, prompts beside decodes are never read.
+  EXPECT_EQ(after_a_flow({.stall_factor = 1}).predict(false, lines, 100).sequences,
+            std::numeric_limits<double>::infinity());
+}
+
+TEST(GroupController, WhatStandsThereCountsWhereTheQueueGrows) {
+  GroupController controller = after_a_flow({});
+  const GroupController::Lines lines = {kMixed, kPrompts, kDecodes};
+  for (int i = 0; i <= 2000; ++i) controller.sample({.decodes = 10, .backlog = 20'000}, 100 + 0.001 * i);
+  for (int i = 0; i <= 2000; ++i) controller.sample({.decodes = 10, .backlog = 20'000}, 102 + 0.05 * i);
+  EXPECT_NEAR(controller.predict(false, lines, 202).first_token_seconds, 20'000 / 1000.0, 0.02 * 20);
 }
 
 TEST(Scheduler, WhatIsInAStepIsInNoOtherUntilItIsReleased) {
