@@ -120,8 +120,8 @@ bool GenerationLoop::take_work(LaneThread& self) {
     lane = lanes_[index_of(self.role)];
     self.taken = scheduler_.step(now(), self.role);
     self.idle = self.taken.empty() && !scheduler_.empty();
-    // Time, or memory that others let go of, may bring these on.
-    self.starved = self.idle && scheduler_.waiting() + scheduler_.parked() > 0;
+    // Time, or memory that others let go of, may bring these on; apart, those that run may be the other one's.
+    self.starved = self.idle && (!scheduler_.apart() || scheduler_.waiting() + scheduler_.parked() > 0);
   }
   if (self.taken.empty()) return false;
   for (const Work& part : self.taken) members_.at(part.id).holder = &self;
