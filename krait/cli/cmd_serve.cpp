@@ -282,6 +282,7 @@ void add_serve(CLI::App& program, int& status) {
       "  krait serve -m ~/models/mamba-130m --port 0  a free port, which is printed\n"
       "  krait serve -m model.gguf --host 0.0.0.0 --api-key-file keys.txt\n"
       "  krait serve --cache ~/.cache/krait           states outlive the server\n"
+      "  krait serve --core-groups auto               long prompts on cores of their own, as the load has it\n"
       "\n"
       "  curl http://127.0.0.1:8080/v1/completions -d '{\"prompt\": \"Once upon a time\", \"max_tokens\": 40}'\n"
       "  curl http://127.0.0.1:8080/metrics\n"
