@@ -3,11 +3,25 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <fstream>
+#include <map>
 #include <numeric>
+#include <optional>
+#include <string>
 #include <thread>
+#include <tuple>
 
 namespace krait {
 inline namespace core {
+namespace {
+
+std::optional<int> topology(int core, const char* what) {
+  std::ifstream file("/sys/devices/system/cpu/cpu" + std::to_string(core) + "/topology/" + what);
+  int number = 0;
+  return file >> number ? std::optional(number) : std::nullopt;
+}
+
+}  // namespace
 
 std::vector<int> usable_cores() {
   std::vector<int> cores;
@@ -22,6 +36,17 @@ std::vector<int> usable_cores() {
     cores.resize(std::max(1U, std::thread::hardware_concurrency()));
     std::iota(cores.begin(), cores.end(), 0);
   }
+  return cores;
+}
+
+std::vector<int> by_place(std::vector<int> cores) {
+  std::map<int, std::tuple<int, int, int>> places;
+  for (const int core : cores) {
+    const auto package = topology(core, "physical_package_id"), physical = topology(core, "core_id");
+    if (!package || !physical) return cores;
+    places[core] = {*package, *physical, core};
+  }
+  std::ranges::sort(cores, {}, [&](int core) { return places.at(core); });
   return cores;
 }
 

@@ -20,7 +20,7 @@ std::uint64_t memory_for_states(const EngineOptions& options) {
 Engine::Engine(std::unique_ptr<models::Model> model, EngineOptions options)
     : model_(std::move(model)),
       options_(options),
-      cores_(usable_cores()),
+      cores_(by_place(usable_cores())),
       states_(model_->state_layout().bytes(), model_->state_layout().page_bytes(), memory_for_states(options)),
       whole_(*this, options.threads, cores_) {
   if (options_.prefill_chunk < 1) {

@@ -57,7 +57,7 @@ class Engine {
  private:
   std::unique_ptr<models::Model> model_;
   EngineOptions options_;
-  std::vector<int> cores_;  // that the process may use
+  std::vector<int> cores_;  // that the process may use, by place
   StatePool states_;
   Lane whole_;
 };

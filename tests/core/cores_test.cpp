@@ -3,9 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <atomic>
+#include <fstream>
 #include <mutex>
 #include <set>
+#include <string>
 #include <thread>
 
 #include "krait/core/thread_pool.h"
@@ -18,6 +19,30 @@ TEST(Cores, AreAtLeastOneAndRise) {
   ASSERT_FALSE(cores.empty());
   EXPECT_TRUE(std::ranges::is_sorted(cores));
   EXPECT_EQ(std::ranges::adjacent_find(cores), cores.end());
+}
+
+TEST(Cores, ByPlaceTheyAreTheSameAndNeighboursStandTogether) {
+  std::vector<int> cores = by_place(usable_cores());
+  EXPECT_EQ(by_place({1 << 20, 0}), (std::vector<int>{1 << 20, 0}));  // nothing is known of one
+  // What is one core to the hardware stands together, where the system says so.
+  const auto siblings = [](int core) {
+    std::ifstream file("/sys/devices/system/cpu/cpu" + std::to_string(core) + "/topology/thread_siblings_list");
+    std::string line;
+    std::getline(file, line);
+    return line;
+  };
+  std::set<std::string> seen;
+  std::string last;
+  for (const int core : cores) {
+    const std::string now = siblings(core);
+    if (now.empty()) break;
+    if (now != last) {
+      EXPECT_TRUE(seen.insert(now).second) << now;
+    }
+    last = now;
+  }
+  std::ranges::sort(cores);
+  EXPECT_EQ(cores, usable_cores());
 }
 
 TEST(Cores, AThreadKeepsToThoseThatItIsTold) {
