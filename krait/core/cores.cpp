@@ -15,6 +15,7 @@ namespace krait {
 inline namespace core {
 namespace {
 
+// The number that the file begins with.
 std::optional<int> topology(int core, const char* what) {
   std::ifstream file("/sys/devices/system/cpu/cpu" + std::to_string(core) + "/topology/" + what);
   int number = 0;
@@ -42,9 +43,9 @@ std::vector<int> usable_cores() {
 std::vector<int> by_place(std::vector<int> cores) {
   std::map<int, std::tuple<int, int, int>> places;
   for (const int core : cores) {
-    const auto package = topology(core, "physical_package_id"), physical = topology(core, "core_id");
-    if (!package || !physical) return cores;
-    places[core] = {*package, *physical, core};
+    const auto package = topology(core, "physical_package_id"), first = topology(core, "thread_siblings_list");
+    if (!package || !first) return cores;
+    places[core] = {*package, *first, core};
   }
   std::ranges::sort(cores, {}, [&](int core) { return places.at(core); });
   return cores;
