@@ -194,7 +194,13 @@ TokenId Sampler::sample_of(std::span<const TokenId> ids, std::span<const float> 
 }
 
 TokenId Sampler::draw(std::span<const float> logits) {
-  if (options_.top_k == 0) return options_.top_p == 1 ? draw_of_all(logits) : draw_of_nucleus(logits);
+  if (options_.top_k == 0) {
+    const auto likeliest = static_cast<std::size_t>(kernels::argmax(logits));
+    if (!std::isfinite(logits[likeliest])) return static_cast<TokenId>(likeliest);  // as in draw_of
+    shares_.resize(logits.size());
+    kernels::softmax(logits, options_.temperature, shares_);
+    return options_.top_p == 1 ? draw_of_all(likeliest) : draw_of_nucleus(logits, likeliest);
+  }
   const bool cut = options_.top_k > 0 && options_.top_k < static_cast<std::int64_t>(logits.size());
   candidates_.resize(cut ? static_cast<std::size_t>(options_.top_k) : logits.size());
   kernels::top_k(logits, candidates_);  // most likely first
@@ -207,11 +213,7 @@ TokenId Sampler::draw(std::span<const float> logits) {
 
 // Where no share of the likeliest is asked for, their order is not needed: the line of all shares stands in the order
 // of the vocabulary.
-TokenId Sampler::draw_of_all(std::span<const float> logits) {
-  const auto likeliest = static_cast<std::size_t>(kernels::argmax(logits));
-  if (!std::isfinite(logits[likeliest])) return static_cast<TokenId>(likeliest);  // as in draw_of
-  shares_.resize(logits.size());
-  kernels::softmax(logits, options_.temperature, shares_);
+TokenId Sampler::draw_of_all(std::size_t likeliest) {
   const float least = options_.min_p * shares_[likeliest];
   double total = 0;
   for (float& share : shares_) {
@@ -231,11 +233,7 @@ TokenId Sampler::draw_of_all(std::span<const float> logits) {
 
 // Tokens with less than (1 - top-p) / V each have less than 1 - top-p together, so those that reach top-p are among the
 // others: few, most of the time, and only they are put in order.
-TokenId Sampler::draw_of_nucleus(std::span<const float> logits) {
-  const auto likeliest = static_cast<std::size_t>(kernels::argmax(logits));
-  if (!std::isfinite(logits[likeliest])) return static_cast<TokenId>(likeliest);
-  shares_.resize(logits.size());
-  kernels::softmax(logits, options_.temperature, shares_);
+TokenId Sampler::draw_of_nucleus(std::span<const float> logits, std::size_t likeliest) {
   constexpr float kRounding = 0.99F;  // of shares and of their sum: far more than there is
   const float least = kRounding * (1 - options_.top_p) / static_cast<float>(logits.size());
   candidates_.clear();

@@ -79,8 +79,9 @@ class Sampler {
   // Of tokens in the order of their logits, the largest first. `others`: what all that are not among them weigh
   // together, where the first weighs 1.
   TokenId draw_of(std::span<const TokenId> ids, std::span<const float> logits, double others);
-  TokenId draw_of_all(std::span<const float> logits);
-  TokenId draw_of_nucleus(std::span<const float> logits);
+  // With the softmax in shares_, of which this token has the largest.
+  TokenId draw_of_all(std::size_t likeliest);
+  TokenId draw_of_nucleus(std::span<const float> logits, std::size_t likeliest);
 
   SamplerOptions options_;
   std::int64_t vocabulary_;

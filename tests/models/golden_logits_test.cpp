@@ -48,8 +48,7 @@ void expect_greedy(const fs::path& folder) {
   EXPECT_EQ(continuation, golden.greedy_from_first) << folder;
 }
 
-// f32 against float64 or float32 references that carry 6 to 7 digits.
-constexpr double kF32Tolerance = 2e-5;
+using tests::kF32Tolerance;
 
 class ShippedGolden : public testing::TestWithParam<const char*> {};
 TEST_P(ShippedGolden, LogitsAndGreedyContinuationMatch) {

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "tests/runtime/stored_states.h"
+#include "tests/support/golden_logits.h"
 #include "tests/support/tiny_models.h"
 
 namespace krait::runtime {
@@ -34,9 +35,18 @@ TEST_P(Hidden, LogitsAreTheHeadOfThem) {
   EXPECT_EQ(rows_of(engine->logits_of(got.hidden)), expected);
 }
 
+// To the bit; within rounding where the model says that rows depend on the batch or the cut.
+void expect_agree(const Engine& engine, const std::vector<std::vector<float>>& got,
+                  const std::vector<std::vector<float>>& expected) {
+  if (engine.model().batch_dependence().empty()) {
+    EXPECT_EQ(got, expected);
+  } else {
+    EXPECT_LE(tests::relative_error(got, expected), tests::kF32Tolerance);
+  }
+}
+
 TEST_P(Hidden, StandBesideLogitsOfOthersInAStep) {
   const auto engine = tests::make_engine(GetParam(), {.threads = 2, .prefill_chunk = 64});
-  if (!engine->model().batch_dependence().empty()) GTEST_SKIP() << engine->model().batch_dependence();
   const auto tokens = tests::random_tokens(40, GetParam().vocabulary, 4);
   const auto others = tests::random_tokens(9, GetParam().vocabulary, 5);
   Session alone(*engine), other_alone(*engine), pooled(*engine), other(*engine), third(*engine);
@@ -47,11 +57,12 @@ TEST_P(Hidden, StandBesideLogitsOfOthersInAStep) {
   const std::vector<StepRequest> together = {
       {&pooled, tokens, 0, StepOutput::kHidden}, {&other, others, 8}, {&third, others, 9, StepOutput::kHidden}};
   const StepRows rows = engine->step(together);
-  EXPECT_EQ(rows_of(rows.hidden), hidden);
-  EXPECT_EQ(rows_of(rows.logits), logits);
+  expect_agree(*engine, rows_of(rows.hidden), hidden);
+  expect_agree(*engine, rows_of(rows.logits), logits);
+  const auto before = rows_of(rows.logits);
   // The step's logits stay when the head is asked for more.
   engine->logits_of(rows.hidden.slice(3, 2));
-  EXPECT_EQ(rows_of(rows.logits), logits);
+  EXPECT_EQ(rows_of(rows.logits), before);
 }
 
 std::vector<float> pooled(Engine& engine, Pooling pooling, std::span<const TokenId> tokens, std::size_t piece) {
@@ -69,12 +80,11 @@ std::vector<float> pooled(Engine& engine, Pooling pooling, std::span<const Token
 
 TEST_P(Hidden, AVectorOfChunksIsThatOfTheWhole) {
   const auto engine = tests::make_engine(GetParam(), {.threads = 1, .prefill_chunk = 512});
-  if (!engine->model().batch_dependence().empty()) GTEST_SKIP() << engine->model().batch_dependence();
   const auto tokens = tests::random_tokens(200, GetParam().vocabulary, 6);
   const auto mean = pooled(*engine, Pooling::mean, tokens, 200);
-  EXPECT_EQ(mean, pooled(*engine, Pooling::mean, tokens, 64));
-  EXPECT_EQ(mean, pooled(*engine, Pooling::mean, tokens, 128));
-  EXPECT_EQ(pooled(*engine, Pooling::last, tokens, 200), pooled(*engine, Pooling::last, tokens, 64));
+  expect_agree(*engine, {pooled(*engine, Pooling::mean, tokens, 64)}, {mean});
+  expect_agree(*engine, {pooled(*engine, Pooling::mean, tokens, 128)}, {mean});
+  expect_agree(*engine, {pooled(*engine, Pooling::last, tokens, 64)}, {pooled(*engine, Pooling::last, tokens, 200)});
   // By itself: the mean of the rows, in double.
   Session session(*engine);
   const StepRequest request{&session, tokens, 0, StepOutput::kHidden};
@@ -84,7 +94,7 @@ TEST_P(Hidden, AVectorOfChunksIsThatOfTheWhole) {
     for (const auto& row : rows) sum += static_cast<double>(row[c]);
     EXPECT_EQ(mean[c], static_cast<float>(sum / 200.0));
   }
-  EXPECT_EQ(pooled(*engine, Pooling::last, tokens, 64), rows.back());
+  expect_agree(*engine, {pooled(*engine, Pooling::last, tokens, 64)}, {rows.back()});
 }
 
 INSTANTIATE_TEST_SUITE_P(Architectures, Hidden, testing::ValuesIn(tests::kTinyModels), [](const auto& info) {

@@ -67,6 +67,9 @@ inline std::vector<std::vector<float>> logits_of(std::shared_ptr<const formats::
   return all_logits(session, ids);
 }
 
+// Of relative_error: f32 against float64 or float32 references that carry 6 to 7 digits.
+inline constexpr double kF32Tolerance = 2e-5;
+
 // The largest difference, relative to the largest |reference|.
 template <class Reference>
 double relative_error(const std::vector<std::vector<float>>& rows,
