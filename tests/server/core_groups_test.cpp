@@ -2,6 +2,7 @@
 // step may hold. On an engine that is three lines and a clock that is a number.
 #include "krait/server/core_groups.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -189,13 +190,13 @@ Flow serve(const CoreGroups& groups, int writers, std::int64_t length, double ev
   simulation.on_end = [&](const Job& job) {
     if (job.tokens > 1) simulation.submit({.key = job.key, .prompt = job.prompt, .tokens = job.tokens});
   };
-  for (int i = 0; i < writers; ++i) simulation.submit({.key = "w" + std::to_string(i), .prompt = 32, .tokens = 200});
+  for (int i = 0; i < writers; ++i) simulation.submit({.key = fmt::format("w{}", i), .prompt = 32, .tokens = 200});
   double due = 5, before = 0, apart = 0;
   simulation.run_until(seconds, [&](double now) {
     if (simulation.scheduler.apart() && now > seconds / 2) apart += now - before;
     before = now;
     for (; due <= now; due += every) {
-      prompts.insert(simulation.submit({.key = "p" + std::to_string(prompts.size()), .prompt = length, .tokens = 1}));
+      prompts.insert(simulation.submit({.key = fmt::format("p{}", prompts.size()), .prompt = length, .tokens = 1}));
     }
   });
   Flow flow{.share_apart = apart / (seconds / 2), .switches = simulation.scheduler.group_switches()};
