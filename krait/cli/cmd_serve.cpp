@@ -36,6 +36,7 @@ struct ServeOptions {
   std::string cache;
   double stall_factor = 2;
   std::string fairness = "on";
+  std::string core_groups = "together";
   double drain_seconds = 60;
   double ttl_seconds = 3600;
   bool quiet = false;
@@ -138,6 +139,7 @@ int serve(ServeOptions& options) {
   options.http.drain_timeout = std::chrono::milliseconds(static_cast<std::int64_t>(options.drain_seconds * 1000));
   options.loop.scheduler.stall_factor = options.stall_factor;
   options.loop.scheduler.fair = options.fairness == "on";
+  options.loop.core_groups = value_or_throw(server::parse_core_groups(options.core_groups, engine.cores()));
 
   const auto store = open_store(options, engine, served.identity);
   std::unique_ptr<runtime::StateParking> parking;
@@ -188,8 +190,9 @@ void add_serve(CLI::App& program, int& status) {
                    "Chat template instead of the model's: a .jinja file, tokenizer_config.json, a folder or a GGUF")
       ->type_name("FILE");
   command
-      ->add_option("--api-key-file", options->api_key_file,
-                   "Ask for a key: a file with NAME KEY [requests=N] [states=N] [state_bytes=N] [priority=N] a line")
+      ->add_option(
+          "--api-key-file", options->api_key_file,
+          "Ask for a key: a file with NAME KEY [requests=N] [states=N] [state_bytes=N] [priority=N] [admin=1] a line")
       ->type_name("FILE");
   CLI::Option* certificate = command->add_option("--tls-certificate", options->http.tls_certificate,
                                                  "Serve https with this chain of certificates (PEM)");
@@ -221,6 +224,13 @@ void add_serve(CLI::App& program, int& status) {
                    "on: keys share the engine equally; off: first come, first served, whoever asks")
       ->check(CLI::IsMember({"on", "off"}))
       ->capture_default_str();
+  command
+      ->add_option(
+          "--core-groups", options->core_groups,
+          "together: prompts are read in the steps of those that write; P:D: on P cores of their own, beside D "
+          "that write; auto: as the load has it")
+      ->capture_default_str()
+      ->type_name("GROUPS");
   command->add_flag(
       "--batch-invariant", options->loop.batch_invariant,
       "The same bits whoever else is served, with 16-bit weights in place and rounded states too: slower");
@@ -272,6 +282,7 @@ void add_serve(CLI::App& program, int& status) {
       "  krait serve -m ~/models/mamba-130m --port 0  a free port, which is printed\n"
       "  krait serve -m model.gguf --host 0.0.0.0 --api-key-file keys.txt\n"
       "  krait serve --cache ~/.cache/krait           states outlive the server\n"
+      "  krait serve --core-groups auto               long prompts on cores of their own, as the load has it\n"
       "\n"
       "  curl http://127.0.0.1:8080/v1/completions -d '{\"prompt\": \"Once upon a time\", \"max_tokens\": 40}'\n"
       "  curl http://127.0.0.1:8080/metrics\n"

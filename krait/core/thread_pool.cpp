@@ -1,7 +1,5 @@
 #include "krait/core/thread_pool.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <atomic>
 #include <exception>
@@ -9,6 +7,8 @@
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include "krait/core/cores.h"
 
 namespace krait {
 inline namespace core {
@@ -29,12 +29,7 @@ void pause_briefly() {
 #endif
 }
 
-int usable_cores() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
-  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-}
+int count_usable_cores() { return static_cast<int>(usable_cores().size()); }
 
 }  // namespace
 
@@ -95,12 +90,15 @@ struct ThreadPool::Shared {
   }
 };
 
-ThreadPool::ThreadPool(int threads)
-    : size_(threads > 0 ? threads : usable_cores()), shared_(std::make_unique<Shared>()) {
+ThreadPool::ThreadPool(int threads, std::span<const int> cores)
+    : size_(threads > 0 ? threads : count_usable_cores()), shared_(std::make_unique<Shared>()) {
   // With more threads than cores a spinning thread keeps the one it waits for from running.
-  shared_->spins = size_ <= usable_cores() ? kSpins : 0;
+  shared_->spins = size_ <= (cores.empty() ? count_usable_cores() : static_cast<int>(cores.size())) ? kSpins : 0;
   for (int index = 1; index < size_; ++index) {
-    shared_->workers.emplace_back([shared = shared_.get(), index] { shared->worker_main(index); });
+    shared_->workers.emplace_back([shared = shared_.get(), index, own = std::vector<int>(cores.begin(), cores.end())] {
+      if (!own.empty()) keep_to(own);
+      shared->worker_main(index);
+    });
   }
 }
 

@@ -1,5 +1,5 @@
-// One persistent set of threads for all parallel loops of a process. The calling thread works too, so a pool of
-// size T has T-1 workers. Workers spin briefly between loops (a decode step runs hundreds of short loops) and then
+// A persistent set of threads for the parallel loops of one caller. The calling thread works too, so a pool of size T
+// has T-1 workers. Workers spin briefly between loops (a decode step runs hundreds of short loops) and then
 // sleep.
 //
 // Rule for callers: the result of a loop must not depend on how it was cut or on which thread ran what; that is
@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <type_traits>
 
 namespace krait {
@@ -15,8 +16,9 @@ inline namespace core {
 
 class ThreadPool {
  public:
-  // threads >= 1; 0 means one for each core this process may run on.
-  explicit ThreadPool(int threads = 0);
+  // threads >= 1; 0 means one for each core this process may run on. `cores`: the workers keep to these; none: they run
+  // where the thread that makes the pool may.
+  explicit ThreadPool(int threads = 0, std::span<const int> cores = {});
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;

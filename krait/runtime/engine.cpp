@@ -3,9 +3,8 @@
 #include <algorithm>
 
 #include "krait/core/available_memory.h"
-#include "krait/core/check.h"
+#include "krait/core/cores.h"
 #include "krait/core/error.h"
-#include "krait/runtime/session.h"
 
 namespace krait::runtime {
 namespace {
@@ -16,18 +15,14 @@ std::uint64_t memory_for_states(const EngineOptions& options) {
   return available_memory().value_or(2 * kUnknown) / 2;
 }
 
-kernels::RowsOut rows_in(std::vector<float>& memory, std::int64_t rows, std::int64_t columns) {
-  if (memory.size() < static_cast<std::size_t>(rows * columns)) memory.resize(static_cast<std::size_t>(rows * columns));
-  return {memory.data(), rows, columns};
-}
-
 }  // namespace
 
 Engine::Engine(std::unique_ptr<models::Model> model, EngineOptions options)
     : model_(std::move(model)),
       options_(options),
-      pool_(options.threads),
-      states_(model_->state_layout().bytes(), model_->state_layout().page_bytes(), memory_for_states(options)) {
+      cores_(by_place(usable_cores())),
+      states_(model_->state_layout().bytes(), model_->state_layout().page_bytes(), memory_for_states(options)),
+      whole_(*this, options.threads, cores_) {
   if (options_.prefill_chunk < 1) {
     throw UserError(fmt::format("a prefill chunk of {} tokens is not possible", options_.prefill_chunk),
                     "give at least 1");
@@ -49,58 +44,15 @@ void Engine::check_tokens(std::span<const TokenId> tokens) const {
   }
 }
 
-StepRows Engine::step(std::span<const StepRequest> requests) {
-  const std::int64_t width = model_->info().width;
-  std::vector<models::Segment> segments;
-  segments.reserve(requests.size());
-  // Requests for logits go first, so that their rows stand together before the head.
-  std::int64_t logit_rows = 0;
-  for (const StepOutput output : {StepOutput::kLogits, StepOutput::kHidden}) {
-    for (const StepRequest& request : requests) {
-      if (request.output != output) continue;
-      check_tokens(request.tokens);
-      Session& session = *request.session;
-      const auto count = static_cast<std::int64_t>(request.tokens.size());
-      std::byte* const bundle = session.slot_.make_room(session.position_, count, models::StateLayout::kPageTokens);
-      segments.push_back({.state = bundle,
-                          .tokens = request.tokens,
-                          .position = session.position_,
-                          .pages = session.slot_.pages().data(),
-                          .wanted_from = request.wanted_from});
-      if (output == StepOutput::kLogits) logit_rows += count - request.wanted_from;
-    }
+std::unique_ptr<Lane> Engine::make_lane(int first, int count) {
+  if (first < 0 || count < 1 || first + count > cores()) {
+    throw UserError(fmt::format("a lane on cores {} … {} is not possible", first, first + count - 1),
+                    fmt::format("the engine has {}", cores()));
   }
-  models::Step step(pool_, workspace_, segments, profile_);
-  const auto rows = static_cast<std::int64_t>(step.wanted_rows().size());
-  const kernels::RowsOut hidden = rows_in(hidden_, rows, width);
-  model_->forward(step, hidden);
-  const kernels::RowsOut logits = rows_in(logits_, logit_rows, model_->info().vocabulary);
-  model_->logits(step, hidden.slice_rows(0, logit_rows), logits);
-  for (const StepRequest& request : requests) {
-    request.session->position_ += static_cast<std::int64_t>(request.tokens.size());
-    request.session->prefix_ = extend_prefix(request.session->prefix_, request.tokens);
-  }
-  const kernels::RowsOut others = hidden.slice_rows(logit_rows, rows - logit_rows);
-  return {.logits = {logits.data, logits.rows, logits.columns}, .hidden = {others.data, others.rows, others.columns}};
-}
-
-OutputRows Engine::logits_of(const OutputRows& hidden) {
-  KRAIT_CHECK(hidden.rows <= logit_rows_at_once(), "logits of {} rows at once, at most {}", hidden.rows,
-              logit_rows_at_once());
-  models::Step step(pool_, workspace_, {}, profile_);
-  const kernels::RowsOut logits = rows_in(headed_, hidden.rows, model_->info().vocabulary);
-  model_->logits(step, {hidden.data, hidden.rows, hidden.columns}, logits);
-  return {logits.data, logits.rows, logits.columns};
-}
-
-std::vector<std::vector<models::LikelyToken>> Engine::likeliest_of(const OutputRows& hidden,
-                                                                   std::span<const std::int64_t> counts,
-                                                                   std::int64_t drawable) {
-  models::Step step(pool_, workspace_, {}, profile_);
-  const std::int64_t stretch = models::head_stretch(hidden.rows, model_->info().vocabulary);
-  const kernels::RowsOut scratch = rows_in(headed_, hidden.rows, stretch);
-  return models::likeliest_of(*model_, step, {hidden.data, hidden.rows, hidden.columns}, counts, drawable,
-                              scratch.data);
+  // Where the engine leaves cores of the process to others, nobody can say which ones those use.
+  const bool has_all = cores() == static_cast<int>(cores_.size());
+  const std::span<const int> own = std::span<const int>(cores_).subspan(static_cast<std::size_t>(has_all ? first : 0));
+  return std::make_unique<Lane>(*this, count, std::vector<int>(own.begin(), has_all ? own.begin() + count : own.end()));
 }
 
 }  // namespace krait::runtime

@@ -1,5 +1,5 @@
-// Runs a model for many sequences: owns its threads, its scratch memory and the pool of states, and offers one hot
-// call, the batched step.
+// Runs a model for many sequences: owns the model, the pool of states, and a lane over all its cores, and offers one
+// hot call, the batched step. Further lanes (lane.h) step at the same time on groups of its cores.
 #pragma once
 
 #include <cstdint>
@@ -8,17 +8,11 @@
 #include <vector>
 
 #include "krait/core/thread_pool.h"
-#include "krait/formats/tokenizer.h"
-#include "krait/models/likeliest.h"
 #include "krait/models/model.h"
+#include "krait/runtime/lane.h"
 #include "krait/runtime/state_pool.h"
 
 namespace krait::runtime {
-
-using formats::TokenId;
-using models::LikelyToken;
-
-class Session;
 
 struct EngineOptions {
   int threads = 0;                   // 0: one for each core the process may use
@@ -28,77 +22,44 @@ struct EngineOptions {
   std::uint64_t state_memory = 0;
 };
 
-// What a model says after a token: its logits, or the hidden state that the head would make them of.
-enum class StepOutput : std::uint8_t { kLogits, kHidden };
-
-// One sequence's part of a step.
-struct StepRequest {
-  Session* session = nullptr;
-  std::span<const TokenId> tokens;  // at least one
-  std::int64_t wanted_from = 0;     // an output is wanted after tokens[wanted_from] and all later ones
-  StepOutput output = StepOutput::kLogits;
-};
-
-// Rows of a step's output in the order of the requests that asked for it and of their tokens. Valid until the engine's
-// next step.
-struct OutputRows {
-  const float* data = nullptr;
-  std::int64_t rows = 0;
-  std::int64_t columns = 0;  // V of logits, D of hidden states
-  std::span<const float> row(std::int64_t index) const {
-    return {data + index * columns, static_cast<std::size_t>(columns)};
-  }
-  OutputRows slice(std::int64_t first, std::int64_t count) const { return {data + first * columns, count, columns}; }
-};
-
-struct StepRows {
-  OutputRows logits;  // of the requests for these
-  OutputRows hidden;  // of the others
-};
-
 class Engine {
  public:
   explicit Engine(std::unique_ptr<models::Model> model, EngineOptions options = {});
 
   const models::Model& model() const { return *model_; }
   const EngineOptions& options() const { return options_; }
-  ThreadPool& pool() { return pool_; }
   StatePool& states() { return states_; }
+
+  // The lane over all cores. What stands below is its own.
+  Lane& whole() { return whole_; }
+  ThreadPool& pool() { return whole_.pool(); }
+  StepRows step(std::span<const StepRequest> requests) { return whole_.step(requests); }
+  OutputRows logits_of(const OutputRows& hidden) { return whole_.logits_of(hidden); }
+  std::vector<std::vector<LikelyToken>> likeliest_of(const OutputRows& hidden, std::span<const std::int64_t> counts,
+                                                     std::int64_t drawable) {
+    return whole_.likeliest_of(hidden, counts, drawable);
+  }
+  std::uint64_t logit_floats() const { return whole_.logit_floats(); }
+  void set_profile(models::OperatorProfile* profile) { whole_.set_profile(profile); }
+
+  // A lane on `count` of the engine's cores, from the `first` on (counted from 0). Lanes may overlap, and must not
+  // outlive the engine. Throws UserError for cores that it does not have.
+  std::unique_ptr<Lane> make_lane(int first, int count);
+  int cores() const { return whole_.threads(); }
 
   // Throws UserError for a token outside the vocabulary.
   void check_tokens(std::span<const TokenId> tokens) const;
-
-  // Advances the sessions by their tokens. No session may stand twice in a step. Throws UserError for a token outside
-  // the vocabulary, before anything has changed. One step at a time.
-  StepRows step(std::span<const StepRequest> requests);
-  // The head on hidden states of the step before, at most logit_rows_at_once() of them. Valid until the next call and
-  // the next step; the step's own logits stay as they are.
-  OutputRows logits_of(const OutputRows& hidden);
-  // Of each of these rows the counts[r] likeliest tokens below `drawable`, as in its whole row of logits to the bit,
-  // but without one (models/likeliest.h). Where heads_in_stretches().
-  std::vector<std::vector<models::LikelyToken>> likeliest_of(const OutputRows& hidden,
-                                                             std::span<const std::int64_t> counts,
-                                                             std::int64_t drawable);
+  // Whether likeliest_of() is to be had.
   bool heads_in_stretches() const { return models::has_head_in_stretches(*model_); }
-  // Floats that heads have been computed into so far: what logits take of the memory.
-  std::uint64_t logit_floats() const { return logits_.size() + headed_.size(); }
-
-  // Has later steps write down what their operators cost; null ends it.
-  void set_profile(models::OperatorProfile* profile) { profile_ = profile; }
-
   // Rows of logits a step may produce without needing an unreasonable buffer (about 16 MiB).
   std::int64_t logit_rows_at_once() const;
 
  private:
   std::unique_ptr<models::Model> model_;
   EngineOptions options_;
-  ThreadPool pool_;
+  std::vector<int> cores_;  // that the process may use, by place
   StatePool states_;
-  models::Workspace workspace_;
-  std::vector<float> hidden_;  // [wanted rows, D], those for logits first
-  std::vector<float> logits_;  // of a step
-  std::vector<float> headed_;  // of logits_of()
-  models::OperatorProfile* profile_ = nullptr;
+  Lane whole_;
 };
 
 }  // namespace krait::runtime

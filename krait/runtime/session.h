@@ -50,7 +50,7 @@ class Session {
   std::span<std::byte* const> pages() const { return slot_.pages(); }
 
  private:
-  friend class Engine;
+  friend class Lane;
   bool has_logits() const { return logits_ && logits_position_ == position_; }
 
   Engine* engine_;

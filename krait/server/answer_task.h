@@ -95,7 +95,7 @@ class AnswerTask : public std::enable_shared_from_this<AnswerTask> {
   Generator& generator_;
   const ServedModel& model_;
 
-  // The events of all sequences come on one thread; start() runs on another.
+  // The events of all sequences come one at a time; start() runs on another thread.
   std::mutex mutex_;
   std::vector<Progress> progress_;
   std::vector<GenerationId> ids_;

@@ -34,6 +34,10 @@ bool read_limit(std::string_view word, KeyLimits& limits) {
   if (name == "states") return read_number(value, limits.states) && limits.states >= 0;
   if (name == "state_bytes") return read_number(value, limits.state_bytes);
   if (name == "priority") return read_number(value, limits.priority);
+  if (name == "admin") {
+    limits.admin = value == "1";
+    return limits.admin || value == "0";
+  }
   return false;
 }
 
@@ -74,11 +78,13 @@ Result<void> ApiKeys::add_lines(std::string_view text, std::string_view origin) 
       return fail(ErrorCode::kCorrupt, "[keys] line {} has a name and no key ({})", number, origin);
     }
     KeyLimits limits = defaults_;
+    limits.admin = false;
     for (std::size_t i = 2; i < words.size(); ++i) {
       if (!read_limit(words[i], limits)) {
-        return fail(ErrorCode::kCorrupt,
-                    "[keys] line {}: \"{}\" is none of requests=, states=, state_bytes=, priority= with a number ({})",
-                    number, words[i], origin);
+        return fail(
+            ErrorCode::kCorrupt,
+            "[keys] line {}: \"{}\" is none of requests=, states=, state_bytes=, priority= with a number, admin=1 ({})",
+            number, words[i], origin);
       }
     }
     if (auto added = add(std::string(words[0]), std::string(words[1]), limits); !added) {

@@ -1,7 +1,7 @@
 // Who may ask, and how much at once. A file has one key a line:
 //
 //   # name   key                limits, all optional
-//   alice    sk-3f9c…           requests=8 states=20 state_bytes=1073741824 priority=5
+//   alice    sk-3f9c…           requests=8 states=20 state_bytes=1073741824 priority=5 admin=1
 //   bob      sk-77aa…
 #pragma once
 
@@ -24,6 +24,8 @@ struct KeyLimits {
   std::int64_t states = 64;    // kept for the key
   std::uint64_t state_bytes = std::numeric_limits<std::uint64_t>::max();
   int priority = 0;  // the most a request may ask for
+  // Whether it may change how the server works. A file says so of each key; who has the server for himself may.
+  bool admin = true;
 };
 
 // Thread-safe.

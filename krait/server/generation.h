@@ -2,6 +2,7 @@
 // it, and the interface between the two. The front knows no engine and the loop knows no HTTP.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <expected>
@@ -19,6 +20,8 @@
 #include "krait/runtime/pooling.h"
 #include "krait/runtime/sampler.h"
 #include "krait/runtime/state.h"
+#include "krait/server/core_groups.h"
+#include "krait/server/cost_model.h"
 #include "krait/server/histogram.h"
 
 namespace krait::server {
@@ -26,7 +29,7 @@ namespace krait::server {
 using formats::TokenId;
 using GenerationClock = std::chrono::steady_clock;
 
-// Which tokens may come next, for text that must follow a grammar. Used by one sequence, on the loop's thread.
+// Which tokens may come next, for text that must follow a grammar. Used by one sequence, as its sink is.
 class TokenMask {
  public:
   virtual ~TokenMask() = default;
@@ -98,8 +101,8 @@ struct GenerationFinished {
 };
 
 // Hears what becomes of a request: started, then tokens, then finished or failed, after which nothing comes. Called on
-// the loop's thread, which computes for nobody meanwhile: hand the event on and return. Must not throw. May call
-// cancel and submit of the generator.
+// threads of the loop, one sink at a time, all of them; nothing but steps under way is computed meanwhile: hand the
+// event on and return. Must not throw. May call cancel and submit of the generator.
 class GenerationSink {
  public:
   virtual ~GenerationSink() = default;
@@ -126,12 +129,27 @@ struct GenerationStatistics {
     std::uint64_t reused_tokens = 0;
     std::uint64_t generated_tokens = 0;
   };
+  struct LaneUsage {
+    int cores = 0;              // now; 0: it has none
+    CostModel::Line cost = {};  // fitted to its steps
+    std::uint64_t steps = 0;
+    double seconds = 0;           // in steps
+    std::uint64_t sequences = 0;  // in its steps, summed over these
+  };
+  struct PredictedTimes {
+    double token_seconds = 0;
+    double first_token_seconds = 0;
+  };
   // Now.
   std::int64_t waiting = 0;     // not begun
   std::int64_t prefilling = 0;  // reading their prompt
   std::int64_t decoding = 0;
   std::int64_t parked = 0;            // begun, and set aside for others
   double predicted_wait_seconds = 0;  // of a request that came now
+  CoreGroups core_groups;             // as they were asked for
+  bool apart = false;                 // prompts and decodes have cores of their own
+  std::array<LaneUsage, kLaneRoles> lanes;
+  std::array<PredictedTimes, 2> predicted_groups;  // of the flow of requests as it is, together and apart
   // What a step is believed to take: the base, a sequence that decodes, and a token of a prompt (cost_model.h).
   double cost_base_seconds = 0, cost_decode_seconds = 0, cost_prompt_token_seconds = 0;
   std::uint64_t states_in_use = 0;  // of the engine's memory, the store's with them
@@ -149,12 +167,13 @@ struct GenerationStatistics {
   std::uint64_t cancelled = 0;
   std::map<std::string, std::uint64_t> finished;  // by the words of FinishReason
   std::uint64_t parkings = 0;
+  std::uint64_t group_switches = 0;  // from together to apart, or back
   std::uint64_t restarts = 0;        // sequences that had to give their state up and begin again
   std::uint64_t stored_written = 0;  // states that the store wrote to the disk
   std::uint64_t spills = 0;          // sequences whose state went to the disk, for want of memory
   std::uint64_t resumes = 0;         // and came back
   std::uint64_t steps = 0;
-  double awake_seconds = 0;          // of the thread that generates; step_seconds holds what the engine had of them
+  double awake_seconds = 0;          // of the threads that generate; step_seconds holds what the engine had of them
   std::uint64_t prefill_tokens = 0;  // computed
   std::uint64_t reused_tokens = 0;
   std::uint64_t generated_tokens = 0;
@@ -180,6 +199,8 @@ class Generator {
   // already, or never was, is no error.
   virtual void cancel(GenerationId id) = 0;
   virtual GenerationStatistics statistics() const = 0;
+  // Who computes where from now on; changes no result. kInvalidArgument for groups that the cores do not suffice for.
+  virtual Result<void> set_core_groups(const CoreGroups& groups) = 0;
   // Takes no more requests, and waits until those there are have ended, or for so long. Whether all have.
   virtual bool drain(std::chrono::milliseconds limit) = 0;
   // Fails what is left, and ends. Called by destructors too.

@@ -60,7 +60,9 @@ GenerationLoop::GenerationLoop(runtime::Engine& engine, const formats::Tokenizer
     *of = Histogram(seconds_bounds());
   }
   statistics_.batch_sequences = Histogram({1, 2, 4, 8, 16, 32, 64, 128});
-  thread_ = std::thread([this] { run(); });
+  lanes_[index_of(LaneRole::mixed)] = LanePtr(LanePtr(), &engine.whole());
+  if (auto set = set_core_groups(options.core_groups); !set) throw UserError(set.error().message, "");
+  start_threads();
 }
 
 GenerationLoop::~GenerationLoop() { stop(); }
@@ -121,10 +123,23 @@ GenerationStatistics GenerationLoop::statistics() const {
   result.decoding = scheduler_.running() - result.prefilling;
   result.parked = scheduler_.parked();
   result.predicted_wait_seconds = scheduler_.predicted_wait({});
-  const CostModel::Line& line = scheduler_.cost().line();
-  result.cost_base_seconds = line.base;
-  result.cost_decode_seconds = line.row;
-  result.cost_prompt_token_seconds = line.token;
+  const bool apart = scheduler_.apart();
+  const CostModel::Line& writing = scheduler_.cost(apart ? LaneRole::decodes : LaneRole::mixed).line();
+  result.cost_base_seconds = writing.base;
+  result.cost_decode_seconds = writing.row;
+  result.cost_prompt_token_seconds = scheduler_.cost(apart ? LaneRole::prompts : LaneRole::mixed).line().token;
+  result.core_groups = scheduler_.core_groups();
+  result.apart = apart;
+  result.group_switches = scheduler_.group_switches();
+  for (const LaneRole role : {LaneRole::mixed, LaneRole::prompts, LaneRole::decodes}) {
+    GenerationStatistics::LaneUsage& lane = result.lanes[index_of(role)];
+    lane.cores = scheduler_.cores_of(role);
+    lane.cost = scheduler_.cost(role).line();
+  }
+  for (const bool mode : {false, true}) {
+    const GroupController::Prediction predicted = scheduler_.predicted(mode, now());
+    result.predicted_groups[mode ? 1 : 0] = {predicted.token_seconds, predicted.first_token_seconds};
+  }
   result.states_in_use = engine_.states().states_in_use();
   result.states_capacity = engine_.states().capacity();
   result.draining = draining_;
@@ -148,46 +163,18 @@ void GenerationLoop::stop() {
     ending_ = true;
     wake_.notify_all();
   }
-  if (thread_.joinable() && thread_.get_id() != std::this_thread::get_id()) thread_.join();
+  // A sink may stop the loop that calls it; the threads end by themselves then.
+  const auto here = std::this_thread::get_id();
+  if (std::ranges::any_of(threads_, [&](const LaneThread& of) { return of.thread.get_id() == here; })) return;
+  for (LaneThread& of : threads_) {
+    if (of.thread.joinable()) of.thread.join();
+  }
 }
 
 GenerationStatistics::KeyUsage& GenerationLoop::usage(const std::string& key) {
   const auto found = statistics_.keys.find(key);
   if (found != statistics_.keys.end()) return found->second;
   return statistics_.keys[statistics_.keys.size() < kMostKeys ? key : std::string()];
-}
-
-void GenerationLoop::run() {
-  while (take_orders()) {
-    drop_expired();
-    select();
-    step();
-  }
-  while (!members_.empty()) fail(members_.begin()->first, {ErrorCode::kCancelled, "[server] is shutting down"});
-}
-
-bool GenerationLoop::take_orders() {
-  std::vector<GenerationId> dropped;
-  bool going = true;
-  {
-    std::unique_lock lock(mutex_);
-    statistics_.awake_seconds += std::chrono::duration<double>(GenerationClock::now() - awake_since_).count();
-    const auto called = [&] { return ending_ || !inbox_.empty() || !cancelled_.empty(); };
-    if (std::exchange(starved_, false)) {
-      wake_.wait_for(lock, kLookAgain, called);
-    } else {
-      wake_.wait(lock, [&] { return called() || !scheduler_.empty(); });
-    }
-    awake_since_ = GenerationClock::now();
-    members_.merge(inbox_);
-    for (const GenerationId id : cancelled_) {
-      if (members_.contains(id)) dropped.push_back(id);
-    }
-    cancelled_.clear();
-    going = !ending_;
-  }
-  for (const GenerationId id : dropped) fail(id, {ErrorCode::kCancelled, "[request] was cancelled"});
-  return going;
 }
 
 void GenerationLoop::drop_expired() {
@@ -197,14 +184,15 @@ void GenerationLoop::drop_expired() {
     const auto& deadline = member.sequence.request().deadline;
     if (deadline && *deadline <= time) late.push_back(id);
   }
-  for (const GenerationId id : late) fail(id, {ErrorCode::kResourceExhausted, "[request] its time ran out"});
+  for (const GenerationId id : late) drop(id, {ErrorCode::kResourceExhausted, "[request] its time ran out"});
 }
 
-void GenerationLoop::select() {
+void GenerationLoop::select(LaneThread& self) {
   Scheduler::Selection selection;
   {
     const std::lock_guard lock(mutex_);
     members_.merge(inbox_);  // the scheduler knows them already
+    const bool was_apart = scheduler_.apart();
     // What the store holds in memory it gives back when asked.
     const runtime::StatePool& states = engine_.states();
     const std::uint64_t in_use = states.states_in_use();
@@ -220,14 +208,21 @@ void GenerationLoop::select() {
       selection = scheduler_.select(now(), kMany, static_cast<std::int64_t>(std::clamp<std::uint64_t>(room, 1, kMany)));
     }
     statistics_.parkings += selection.park.size();
+    if (scheduler_.apart() != was_apart) changed(&self);
   }
+  bool any = false;
   for (const GenerationId id : selection.run) {
     Member& member = members_.at(id);
     guarded(id, [&] {
       if (!member.sequence.has_state() && !begin(member)) return;
+      any = true;
       if (member.sequence.wants_token() && !member.sequence.logits().empty())
         draw(member, {.logits = member.sequence.logits()});
     });
+  }
+  if (any) {
+    const std::lock_guard lock(mutex_);
+    changed(&self);
   }
 }
 
@@ -245,60 +240,62 @@ std::vector<std::vector<GenerationLoop::Work>> GenerationLoop::batches(std::vect
   return result;
 }
 
-void GenerationLoop::step() {
-  std::vector<Work> work;
-  {
-    const std::lock_guard lock(mutex_);
-    work = scheduler_.step(now());
-    starved_ = work.empty() && !scheduler_.empty();
-  }
-  for (std::vector<Work>& batch : batches(std::move(work))) {
+void GenerationLoop::step(LaneThread& self, Turn& turn) {
+  if (!take_work(self)) return;
+  for (std::vector<Work>& batch : batches(self.taken)) {
     // Batches before may have ended some, or sent them back.
     std::erase_if(batch, [&](const Work& part) {
       const auto found = members_.find(part.id);
       return found == members_.end() || !found->second.sequence.has_state();
     });
-    if (!batch.empty()) step_batch(std::move(batch));
+    if (!batch.empty()) step_batch(self, turn, std::move(batch));
   }
+  release_work(self);
 }
 
-void GenerationLoop::step_batch(std::vector<Work> batch) {
+void GenerationLoop::step_batch(LaneThread& self, Turn& turn, std::vector<Work> batch) {
   runtime::StepRows rows;
   std::vector<runtime::StepRequest> requests;
   const auto use_of = [&](const Work& part) { return members_.at(part.id).sequence.head_use(part.prompt_tokens); };
   // Rows that are used alike stand together.
   if (in_stretches_) std::ranges::stable_sort(batch, {}, use_of);
-  const auto begin = GenerationClock::now();
+  double took = 0;  // of the engine: without what the other one's turn takes
   while (true) {
     requests.clear();
     for (const Work& part : batch) {
       requests.push_back(members_.at(part.id).sequence.request_of(part.prompt_tokens, in_stretches_));
     }
     try {
-      rows = engine_.step(requests);
+      const OthersTurn others(turn);
+      const auto begin = GenerationClock::now();
+      rows = self.lane->step(requests);
+      took = std::chrono::duration<double>(GenerationClock::now() - begin).count();
       break;
     } catch (const runtime::ExhaustedError&) {
-      if (!make_room(batch)) return;
+      if (!make_room(self, batch)) return;
     } catch (const std::exception& wrong) {
       Error error = error_of(wrong);
       error.message = fmt::format("[engine] {}", error.message);
       return blame(batch, error);
     }
   }
-  const double took = std::chrono::duration<double>(GenerationClock::now() - begin).count();
   {
     const std::lock_guard lock(mutex_);
-    scheduler_.stepped(batch, took, now());
+    scheduler_.stepped(batch, took, now(), self.role);
+    GenerationStatistics::LaneUsage& lane = statistics_.lanes[index_of(self.role)];
+    ++lane.steps;
+    lane.seconds += took;
+    lane.sequences += batch.size();
     ++statistics_.steps;
     statistics_.step_seconds.add(took);
     statistics_.batch_sequences.add(static_cast<double>(batch.size()));
     for (const Work& part : batch) statistics_.prefill_tokens += static_cast<std::uint64_t>(part.prompt_tokens);
   }
-  settle(batch, requests, rows);
+  settle(self, turn, batch, requests, rows);
 }
 
-void GenerationLoop::settle(std::span<const Work> batch, std::span<const runtime::StepRequest> requests,
-                            const runtime::StepRows& rows) {
+void GenerationLoop::settle(LaneThread& self, Turn& turn, std::span<const Work> batch,
+                            std::span<const runtime::StepRequest> requests, const runtime::StepRows& rows) {
   using HeadUse = Sequence::HeadUse;
   struct Part {
     HeadUse use;
@@ -325,7 +322,8 @@ void GenerationLoop::settle(std::span<const Work> batch, std::span<const runtime
   }
   std::vector<std::vector<runtime::LikelyToken>> likeliest;
   if (!counts.empty()) {
-    likeliest = engine_.likeliest_of(rows.hidden.slice(first_likeliest, std::ssize(counts)), counts, drawable_);
+    const OthersTurn others(turn);
+    likeliest = self.lane->likeliest_of(rows.hidden.slice(first_likeliest, std::ssize(counts)), counts, drawable_);
   }
   const std::int64_t most = engine_.logit_rows_at_once();
   std::int64_t next_likeliest = 0, piece_begin = 0;
@@ -333,20 +331,24 @@ void GenerationLoop::settle(std::span<const Work> batch, std::span<const runtime
   for (std::size_t i = 0; i < batch.size(); ++i) {
     const Part& part = parts[i];
     switch (part.use) {
-      case HeadUse::none: settle(batch[i], part.rows); break;
+      case HeadUse::none: settle(self, batch[i], part.rows); break;
       case HeadUse::logits: {
         // They stand first in the step, a row each.
         if (part.first >= piece_begin + piece.rows) {
           const auto is_whole = [](const Part& of) { return of.use == HeadUse::logits; };
           const std::int64_t left = std::ranges::count_if(std::span(parts).subspan(i), is_whole);
           piece_begin = part.first;
-          piece = engine_.logits_of(rows.hidden.slice(part.first, std::min(most, left)));
+          const OthersTurn others(turn);
+          piece = self.lane->logits_of(rows.hidden.slice(part.first, std::min(most, left)));
         }
-        settle(batch[i], piece.slice(part.first - piece_begin, 1));
+        settle(self, batch[i], piece.slice(part.first - piece_begin, 1));
         break;
       }
       case HeadUse::likeliest:
-        settle(batch[i], {}, {.likeliest = likeliest[static_cast<std::size_t>(next_likeliest++)], .hidden = part.rows});
+        settle(self, batch[i], {},
+               {.likeliest = likeliest[static_cast<std::size_t>(next_likeliest++)],
+                .hidden = part.rows,
+                .lane = self.lane.get()});
         break;
     }
   }
@@ -364,11 +366,12 @@ void GenerationLoop::blame(std::span<const Work> batch, const Error& error) {
   }
 }
 
-void GenerationLoop::settle(const Work& work, const runtime::OutputRows& rows, const Sequence::Offer& offer) {
+void GenerationLoop::settle(LaneThread& self, const Work& work, const runtime::OutputRows& rows,
+                            const Sequence::Offer& offer) {
   Member& member = members_.at(work.id);
   guarded(work.id, [&] {
     Sequence& sequence = member.sequence;
-    const std::span<const float> row = sequence.read(work.prompt_tokens, rows, store_);
+    const std::span<const float> row = sequence.read(*self.lane, work.prompt_tokens, rows, store_);
     if (work.prompt_tokens > 0) {
       const std::lock_guard lock(mutex_);
       scheduler_.prompt_left(work.id, sequence.prompt_left(), sequence.until_cut());

@@ -77,7 +77,7 @@ bool GenerationLoop::begin(Member& member) {
 
 // A step found no memory: takes some from the store, then sets the youngest aside, and a last one takes from those
 // that are set aside. False: nothing is left of the batch.
-bool GenerationLoop::make_room(std::vector<Work>& batch) {
+bool GenerationLoop::make_room(LaneThread& self, std::vector<Work>& batch) {
   if (store_ != nullptr && store_->give_back(engine_.states().bytes_per_state())) return true;
   const auto youngest = std::ranges::max_element(batch, {}, &Work::id);
   if (batch.size() > 1) {
@@ -89,24 +89,36 @@ bool GenerationLoop::make_room(std::vector<Work>& batch) {
   }
   if (set_aside(batch.front().id)) {
     // It goes on when their memory is free; nothing else could be done meanwhile.
-    const std::lock_guard lock(mutex_);
-    starved_ = true;
+    self.starved = true;
     return false;
   }
+  bool others_step = false;
   for (auto& [id, member] : members_ | std::views::reverse) {
     if (id == batch.front().id || !member.sequence.has_state()) continue;
+    if (member.holder != nullptr && member.holder != &self) {
+      others_step = true;
+      continue;
+    }
     const bool spilled = options_.parking != nullptr && member.sequence.spill(*options_.parking);
     if (!spilled) member.sequence.restart();
     const std::lock_guard lock(mutex_);
     if (spilled) {
       scheduler_.park(id, now(), now());
       ++statistics_.spills;
-      starved_ = true;
+      self.starved = true;
       return false;
     }
     scheduler_.restart(id, now());
     ++statistics_.restarts;
     return true;
+  }
+  if (others_step) {
+    // What has memory is in the other lane's step: it is asked again when that has ended, or goes on without.
+    const std::lock_guard lock(mutex_);
+    scheduler_.park(batch.front().id, now(), now() + std::chrono::duration<double>(kLookAgain).count());
+    ++statistics_.parkings;
+    self.starved = true;
+    return false;
   }
   fail(batch.front().id, {ErrorCode::kResourceExhausted,
                           "[engine] the memory for states is used up, and this sequence is the only one that has any"});
@@ -119,7 +131,7 @@ bool GenerationLoop::set_aside(GenerationId but) {
   if (options_.parking == nullptr) return false;
   if (options_.parking->writing() > 0) return true;
   for (auto& [id, member] : members_ | std::views::reverse) {
-    if (id == but || !member.sequence.has_state()) continue;
+    if (id == but || !member.sequence.has_state() || member.holder != nullptr) continue;
     const std::lock_guard lock(mutex_);
     if (!scheduler_.is_parked(id)) continue;
     if (!member.sequence.spill(*options_.parking)) return false;

@@ -184,7 +184,7 @@ class ResponseFormat final : public AnswerFormat {
   }
 
   const ResponseHead head_;
-  // Where the stream stands. Its one sequence has its events on one thread.
+  // Where the stream stands. Its one sequence has its events one at a time.
   mutable std::int64_t sequence_ = 0;
   mutable std::int64_t item_ = 0;
   mutable bool in_message_ = false;

@@ -5,6 +5,49 @@
 #include "krait/server/service.h"
 
 namespace krait::server {
+namespace {
+
+// Who computes where, and what each lane's steps are and are believed to take.
+void add_lanes(const GenerationStatistics& now, MetricsText& out) {
+  const auto of_lanes = [&](auto value) {
+    for (const LaneRole role : {LaneRole::mixed, LaneRole::prompts, LaneRole::decodes}) {
+      out.sample(static_cast<double>(value(now.lanes[index_of(role)])), {{"lane", to_string(role)}});
+    }
+  };
+  out.gauge("krait_core_groups", "1 for the way in which prompts and decodes have the cores now");
+  out.sample(now.apart ? 0 : 1, {{"mode", "together"}});
+  out.sample(now.apart ? 1 : 0, {{"mode", "apart"}});
+  out.counter("krait_core_group_switches_total", "Times that this changed");
+  out.sample(static_cast<double>(now.group_switches));
+  out.gauge(
+      "krait_core_groups_predicted_seconds",
+      "What the fitted lines say of the requests as they come now, a token and the first token; a guess for a mode "
+      "that has not been in use");
+  for (const bool apart : {false, true}) {
+    const auto& times = now.predicted_groups[apart ? 1 : 0];
+    const std::string_view mode = apart ? "apart" : "together";
+    out.sample(times.token_seconds, {{"mode", mode}, {"of", "token"}});
+    out.sample(times.first_token_seconds, {{"mode", mode}, {"of", "first_token"}});
+  }
+  using Lane = GenerationStatistics::LaneUsage;
+  out.gauge("krait_lane_cores", "Cores of the lanes; 0: there is none");
+  of_lanes([](const Lane& lane) { return lane.cores; });
+  out.gauge("krait_lane_step_cost_seconds", "The line that is fitted to each lane's steps");
+  for (const LaneRole role : {LaneRole::mixed, LaneRole::prompts, LaneRole::decodes}) {
+    const CostModel::Line& line = now.lanes[index_of(role)].cost;
+    out.sample(line.base, {{"lane", to_string(role)}, {"part", "base"}});
+    out.sample(line.row, {{"lane", to_string(role)}, {"part", "decode"}});
+    out.sample(line.token, {{"lane", to_string(role)}, {"part", "prompt_token"}});
+  }
+  out.counter("krait_lane_steps_total", "Steps by lane");
+  of_lanes([](const Lane& lane) { return lane.steps; });
+  out.counter("krait_lane_step_seconds_total", "Seconds that these took");
+  of_lanes([](const Lane& lane) { return lane.seconds; });
+  out.counter("krait_lane_step_sequences_total", "Sequences in these, each in every step that it took part in");
+  of_lanes([](const Lane& lane) { return lane.sequences; });
+}
+
+}  // namespace
 
 void Service::health(const ExchangePtr& exchange, const std::string&) {
   exchange->respond({.body = R"({"status":"ok"})"});
@@ -41,6 +84,7 @@ void Service::metrics(const ExchangePtr& exchange, const std::string&) {
   out.sample(now.cost_base_seconds, {{"part", "base"}});
   out.sample(now.cost_decode_seconds, {{"part", "decode"}});
   out.sample(now.cost_prompt_token_seconds, {{"part", "prompt_token"}});
+  add_lanes(now, out);
   gauge("krait_states_in_use", "States in the engine's memory", number(now.states_in_use));
   gauge("krait_states_capacity", "States that fit in the engine's memory", number(now.states_capacity));
   gauge("krait_state_bytes", "Bytes of one state", number(model_.engine->states().bytes_per_state()));
@@ -67,7 +111,7 @@ void Service::metrics(const ExchangePtr& exchange, const std::string&) {
   counter("krait_resumes_total", "Sequences whose state came back from the disk", number(now.resumes));
   counter("krait_steps_total", "Steps of the engine", number(now.steps));
   counter("krait_loop_awake_seconds_total",
-          "Seconds that the thread which generates did not wait; krait_step_seconds_sum is the engine's part",
+          "Seconds that the threads which generate did not wait; krait_step_seconds_sum is the engine's part",
           now.awake_seconds);
   counter("krait_prompt_tokens_computed_total", "Tokens of prompts that were computed", number(now.prefill_tokens));
   counter("krait_prompt_tokens_reused_total", "Tokens of prompts that a stored state stood for",

@@ -20,7 +20,11 @@ std::int64_t prompt_cut(std::int64_t left, std::int64_t most, std::int64_t grid)
   return std::max<std::int64_t>(cut, 0);
 }
 
-Scheduler::Scheduler(const SchedulerOptions& options, const CostModel& cost) : options_(options), cost_(cost) {
+Scheduler::Scheduler(const SchedulerOptions& options, const CostModel& cost)
+    : options_(options),
+      prior_(cost),
+      cost_{cost, cost, cost},
+      controller_({.stall_factor = options.stall_factor, .chunk = options.most_step_tokens}) {
   KRAIT_CHECK(options.slots > 0 && options.most_begun >= options.slots, "{} slots, {} begun", options.slots,
               options.most_begun);
   KRAIT_CHECK(options.grid > 0 && options.most_step_tokens > options.grid && options.most_step_rows > 1,
@@ -103,9 +107,58 @@ int Scheduler::level(const Sequence& sequence, double now) const {
   return sequence.priority + static_cast<int>(std::min((now - sequence.since) / options_.aging_seconds, 1e6));
 }
 
+int Scheduler::cores_of(LaneRole role) const {
+  switch (role) {
+    case LaneRole::mixed: return cores_;
+    case LaneRole::prompts: return groups_.prompt_cores;
+    case LaneRole::decodes: return groups_.decode_cores;
+  }
+  return 0;
+}
+
+void Scheduler::set_core_groups(const CoreGroups& groups, int cores) {
+  KRAIT_CHECK(check_core_groups(groups, cores).has_value(), "{} of {} cores", to_string(groups), cores);
+  const bool same_lanes = groups.prompt_cores == groups_.prompt_cores && groups.decode_cores == groups_.decode_cores;
+  groups_ = groups;
+  cores_ = cores;
+  if (!same_lanes) {
+    for (const LaneRole role : {LaneRole::prompts, LaneRole::decodes}) cost_[index_of(role)] = prior_;
+    controller_.reset();
+  }
+  using enum CoreGroups::Choice;
+  set_apart(groups.choice == apart || (groups.choice == automatic && controller_.apart()));
+}
+
+void Scheduler::set_apart(bool apart) {
+  if (apart != apart_) ++group_switches_;
+  apart_ = apart;
+}
+
+GroupController::Lines Scheduler::lines() const {
+  GroupController::Lines lines;
+  for (std::size_t i = 0; i < kLaneRoles; ++i) lines[i] = cost_[i].line();
+  return lines;
+}
+
+GroupController::Prediction Scheduler::predicted(bool apart, double now) const {
+  return controller_.predict(apart, lines(), now);
+}
+
+void Scheduler::look_at_groups(double now) {
+  GroupController::Load load;
+  for (const auto& [id, sequence] : sequences_) {
+    if (sequence.phase != Phase::running) continue;
+    load.backlog += static_cast<double>(sequence.prompt_left);
+    if (sequence.prompt_left == 0) ++load.decodes;
+  }
+  controller_.sample(load, now);
+  if (groups_.choice == CoreGroups::Choice::automatic) set_apart(controller_.choose(lines(), now));
+}
+
 Scheduler::Selection Scheduler::select(double now, std::int64_t begin_at_most, std::int64_t slots_at_most) {
   // Level -> key -> its sequences, running ones first (nobody is parked for another of its own key), then parked ones,
   // which are on their way, then those that wait; each in the order they came.
+  look_at_groups(now);
   struct Candidate {
     Id id;
     Sequence* sequence;
@@ -115,6 +168,8 @@ Scheduler::Selection Scheduler::select(double now, std::int64_t begin_at_most, s
   for (auto& [id, sequence] : sequences_) {
     if (sequence.phase != Phase::waiting) ++begun;
     if (sequence.phase == Phase::parked && now < sequence.not_before) continue;
+    // Its step is to end first.
+    if (sequence.phase != Phase::running && sequence.in_step) continue;
     // Without fairness all are of one key.
     const std::string_view key = options_.fair ? std::string_view(sequence.key) : std::string_view();
     levels[level(sequence, now)][key].push_back({id, &sequence});
@@ -177,22 +232,33 @@ Scheduler::Selection Scheduler::select(double now, std::int64_t begin_at_most, s
   return selection;
 }
 
-std::vector<Scheduler::Work> Scheduler::step(double now) {
-  std::vector<std::pair<std::uint64_t, Id>> decoding;  // by when they last took part
-  for (const auto& [id, sequence] : sequences_) {
-    if (sequence.phase == Phase::running && sequence.prompt_left == 0) decoding.emplace_back(sequence.last_turn, id);
-  }
-  std::ranges::sort(decoding);
-  // A prompt that ends wants a row as well; one is left for it, or decodes that fill all rows would keep it out for
-  // ever.
-  const std::int64_t most_decodes = options_.most_step_rows - (prefilling() > 0 ? 1 : 0);
+std::vector<Scheduler::Work> Scheduler::step(double now, LaneRole role) {
   std::vector<Work> work;
-  for (const auto& [last, id] : decoding) {
-    if (std::ssize(work) == most_decodes) break;
-    work.push_back({.id = id, .prompt_tokens = 0});
+  if (role != LaneRole::prompts) {
+    std::vector<std::pair<std::uint64_t, Id>> decoding;  // by when they last took part
+    for (const auto& [id, sequence] : sequences_) {
+      if (sequence.phase != Phase::running || sequence.in_step || sequence.prompt_left > 0) continue;
+      decoding.emplace_back(sequence.last_turn, id);
+    }
+    std::ranges::sort(decoding);
+    // A prompt that ends wants a row as well; one is left for it, or decodes that fill all rows would keep it out for
+    // ever.
+    const bool leaves_row = role == LaneRole::mixed && prefilling() > 0;
+    const std::int64_t most_decodes = options_.most_step_rows - (leaves_row ? 1 : 0);
+    for (const auto& [last, id] : decoding) {
+      if (std::ssize(work) == most_decodes) break;
+      work.push_back({.id = id, .prompt_tokens = 0});
+    }
   }
-  add_pieces(work, std::ssize(work), now);
+  if (role != LaneRole::decodes) add_pieces(work, std::ssize(work), now);
+  for (const Work& part : work) at(part.id).in_step = true;
   return work;
+}
+
+void Scheduler::release(std::span<const Work> work) {
+  for (const Work& part : work) {
+    if (const auto found = sequences_.find(part.id); found != sequences_.end()) found->second.in_step = false;
+  }
 }
 
 void Scheduler::add_pieces(std::vector<Work>& work, std::int64_t decodes, double now) {
@@ -204,7 +270,7 @@ void Scheduler::add_pieces(std::vector<Work>& work, std::int64_t decodes, double
   };
   std::vector<Candidate> candidates;
   for (const auto& [id, sequence] : sequences_) {
-    if (sequence.phase != Phase::running || sequence.prompt_left == 0) continue;
+    if (sequence.phase != Phase::running || sequence.in_step || sequence.prompt_left == 0) continue;
     candidates.push_back({level(sequence, now), counter(sequence.key), id, &sequence});
   }
   if (candidates.empty()) {
@@ -223,8 +289,8 @@ void Scheduler::add_pieces(std::vector<Work>& work, std::int64_t decodes, double
   // Where even the least piece is too long for a step, it takes its turn once the steps without have saved up for it:
   // decodes are then slowed down by the factor in the mean, and a stall is one such piece.
   std::int64_t most = options_.most_step_tokens;
-  const double allowed = (options_.stall_factor - 1) * cost_.seconds({.decodes = decodes, .prompt_tokens = 0});
-  const double token = cost_.line().token;
+  const double allowed = (options_.stall_factor - 1) * cost().seconds({.decodes = decodes, .prompt_tokens = 0});
+  const double token = cost().line().token;
   if (decodes > 0 && token > 0) {
     most = static_cast<std::int64_t>(std::min(allowed / token, static_cast<double>(most)));
   }
@@ -253,24 +319,26 @@ void Scheduler::add_pieces(std::vector<Work>& work, std::int64_t decodes, double
   }
 }
 
-void Scheduler::stepped(std::span<const Work> work, double seconds, double now) {
+void Scheduler::stepped(std::span<const Work> work, double seconds, double now, LaneRole role) {
   StepShape shape;
   for (const Work& part : work) {
     shape.prompt_tokens += part.prompt_tokens;
     if (part.prompt_tokens == 0) ++shape.decodes;
   }
   // Each pays for its part of what the step took: its own, by the line, and the base in equal shares.
-  const CostModel::Line line = cost_.line();
+  const CostModel::Line line = cost(role).line();
   const double base = line.base / static_cast<double>(std::max<std::size_t>(work.size(), 1));
   const auto weight = [&](const Work& part) {
     return base + (part.prompt_tokens == 0 ? line.row : line.token * static_cast<double>(part.prompt_tokens));
   };
   double total = 0;
   for (const Work& part : work) total += weight(part);
+  const double charged = seconds * static_cast<double>(cores_of(role)) / static_cast<double>(cores_);
+  std::int64_t prompts_read = 0;
   for (const Work& part : work) {
     Sequence& sequence = at(part.id);
     sequence.last_turn = ++turns_;
-    shares_.charge(sequence.key, total > 0 ? seconds * weight(part) / total : 0);
+    shares_.charge(sequence.key, total > 0 ? charged * weight(part) / total : 0);
     if (part.prompt_tokens == 0) {
       ++sequence.generated;
       continue;
@@ -279,9 +347,10 @@ void Scheduler::stepped(std::span<const Work> work, double seconds, double now) 
     sequence.until_cut -= part.prompt_tokens;
     KRAIT_CHECK(sequence.prompt_left >= 0 && sequence.until_cut >= 0, "read {} tokens too many", -sequence.until_cut);
     if (sequence.until_cut == 0) sequence.until_cut = sequence.prompt_left;  // until the owner says more
+    if (sequence.prompt_left == 0) ++prompts_read;
   }
-  (void)now;
-  cost_.observe(shape, seconds);
+  cost_[index_of(role)].observe(shape, seconds);
+  controller_.stepped(role, shape, prompts_read, now);
 }
 
 // However long it has been going on, as if replies ended at random: most stay far below what they are allowed.
@@ -332,8 +401,10 @@ double Scheduler::predicted_wait(const Arrival& arrival) const {
   }
   const double steps = free_at.top();
   if (steps == 0) return 0;
-  const CostModel::Line& line = cost_.line();
-  return steps * cost_.seconds({.decodes = options_.slots, .prompt_tokens = 0}) + prompt_tokens * line.token;
+  const CostModel& writes = cost(apart_ ? LaneRole::decodes : LaneRole::mixed);
+  const double writing = steps * writes.seconds({.decodes = options_.slots, .prompt_tokens = 0});
+  const double reading = prompt_tokens * cost(apart_ ? LaneRole::prompts : LaneRole::mixed).line().token;
+  return apart_ ? std::max(writing, reading) : writing + reading;
 }
 
 bool Scheduler::admits(const Arrival& arrival) const {

@@ -5,16 +5,22 @@
 //   select(now)  who takes part from now on: park these, run those
 //   step(now)    what the next step holds: a token of each that decodes, and pieces of prompts
 //   stepped(…)   what it cost
+//   release(…)   its sequences may take part in another step
+//
+// Steps of lanes with different roles (core_groups.h) may go on at the same time: what is in one is in no other until
+// it is released. It may be parked meanwhile, and is then once it is released.
 //
 // Priorities come first, the longer one has been kept waiting the higher its own; among equals the key that had least
 // of the engine (fair_shares.h); within a key, first come, first served. Parking is free: the state of a sequence stays
 // where it is.
 //
 // Pieces of prompts are as large as fits beside the decodes without making their step longer than `stall_factor` times
-// what it takes alone, by a line fitted as it runs (cost_model.h). They are cut at multiples of `grid` tokens from
-// where the sequence alone would have begun a chunk (prompt_cut), so that cutting changes no bit of the result.
+// what it takes alone, by a line fitted as it runs (cost_model.h), one for each lane; a lane of their own takes as many
+// as the engine does. They are cut at multiples of `grid` tokens from where the sequence alone would have begun a chunk
+// (prompt_cut), so that cutting changes no bit of the result.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <limits>
 #include <map>
@@ -23,8 +29,10 @@
 #include <string>
 #include <vector>
 
+#include "krait/server/core_groups.h"
 #include "krait/server/cost_model.h"
 #include "krait/server/fair_shares.h"
+#include "krait/server/group_controller.h"
 
 namespace krait::server {
 
@@ -71,6 +79,14 @@ class Scheduler {
   // A finished sequence: remembers how long its reply was.
   void finish(Id id);
 
+  // Who computes where from now on, of so many cores in all. Automatic choices are looked at by select().
+  void set_core_groups(const CoreGroups& groups, int cores);
+  const CoreGroups& core_groups() const { return groups_; }
+  bool apart() const { return apart_; }  // now
+  std::uint64_t group_switches() const { return group_switches_; }
+  // The cores of a lane, where it is in use.
+  int cores_of(LaneRole role) const;
+
   struct Selection {
     std::vector<Id> park;
     std::vector<Id> run;  // waiting ones to begin, and parked ones
@@ -93,9 +109,12 @@ class Scheduler {
     Id id = 0;
     std::int64_t prompt_tokens = 0;  // 0: it decodes a token
   };
-  std::vector<Work> step(double now);
-  // `seconds` that it took. Charges the keys; the cost model learns.
-  void stepped(std::span<const Work> work, double seconds, double now);
+  // Of those that are in no step: for a mixed one all, or what is the lane's.
+  std::vector<Work> step(double now, LaneRole role = LaneRole::mixed);
+  // `seconds` that it took. Charges the keys for the cores that they had; the lane's cost model learns.
+  void stepped(std::span<const Work> work, double seconds, double now, LaneRole role = LaneRole::mixed);
+  // What became of it is told. Those that are gone do not matter.
+  void release(std::span<const Work> work);
 
   std::int64_t waiting() const { return count(Phase::waiting); }
   std::int64_t running() const { return count(Phase::running); }
@@ -103,7 +122,10 @@ class Scheduler {
   std::int64_t prefilling() const;  // of those running
   bool is_parked(Id id) const { return sequences_.at(id).phase == Phase::parked; }
   bool empty() const { return sequences_.empty(); }
-  const CostModel& cost() const { return cost_; }
+  bool is_in_step(Id id) const { return sequences_.at(id).in_step; }
+  const CostModel& cost(LaneRole role = LaneRole::mixed) const { return cost_[index_of(role)]; }
+  // By the lines as they are and the flow as it is.
+  GroupController::Prediction predicted(bool apart, double now) const;
   const SchedulerOptions& options() const { return options_; }
 
  private:
@@ -120,6 +142,7 @@ class Scheduler {
     double not_before = 0;  // of parked ones
     int level = 0;          // the priority it was given its slot at
     std::uint64_t last_turn = 0;
+    bool in_step = false;
   };
   std::int64_t count(Phase phase) const;
   Sequence& at(Id id);
@@ -128,9 +151,18 @@ class Scheduler {
   void set_phase(Sequence& sequence, Phase phase, double now);
   double counter(const std::string& key) const { return options_.fair ? shares_.counter(key) : 0; }
   void add_pieces(std::vector<Work>& work, std::int64_t decodes, double now);
+  void look_at_groups(double now);
+  void set_apart(bool apart);
+  GroupController::Lines lines() const;
 
   SchedulerOptions options_;
-  CostModel cost_;
+  const CostModel prior_;
+  std::array<CostModel, kLaneRoles> cost_;  // by LaneRole
+  GroupController controller_;
+  CoreGroups groups_;
+  int cores_ = 1;
+  bool apart_ = false;
+  std::uint64_t group_switches_ = 0;
   FairShares shares_;
   std::map<Id, Sequence> sequences_;
   std::uint64_t turns_ = 0;

@@ -143,7 +143,7 @@ Sequence::HeadUse Sequence::head_use(std::int64_t count) const {
 }
 
 // Behind all tokens of the prompt: only the last row's logits are for drawing.
-std::span<const float> Sequence::read_hidden(const runtime::OutputRows& hidden) {
+std::span<const float> Sequence::read_hidden(runtime::Lane& lane, const runtime::OutputRows& hidden) {
   if (pooler_) {
     pooler_->add(hidden);
     return {};
@@ -152,7 +152,7 @@ std::span<const float> Sequence::read_hidden(const runtime::OutputRows& hidden) 
   const std::int64_t most = engine_.logit_rows_at_once();
   runtime::OutputRows logits;
   for (std::int64_t first = 0; first < hidden.rows; first += most) {
-    logits = engine_.logits_of(hidden.slice(first, std::min(most, hidden.rows - first)));
+    logits = lane.logits_of(hidden.slice(first, std::min(most, hidden.rows - first)));
     for (std::int64_t row = 0; row < logits.rows; ++row) {
       const std::int64_t next = fed_ + first + row + 1;
       if (next < prompt_tokens()) note_prompt_token(next, logits.row(row));
@@ -175,10 +175,11 @@ void Sequence::tell_prompt() {
   sink_->prompt(std::exchange(prompt_, {}));
 }
 
-std::span<const float> Sequence::read(std::int64_t count, const runtime::OutputRows& rows, runtime::StateStore* store) {
+std::span<const float> Sequence::read(runtime::Lane& lane, std::int64_t count, const runtime::OutputRows& rows,
+                                      runtime::StateStore* store) {
   const bool reads = count > 0;
   std::span<const float> row;
-  if (rows.rows > 0) row = reads && wants_hidden() ? read_hidden(rows) : rows.row(0);
+  if (rows.rows > 0) row = reads && wants_hidden() ? read_hidden(lane, rows) : rows.row(0);
   fed_ += reads ? count : 1;
   // States are kept with logits where they are known: of the whole prompt, and of one that is returned.
   if (!row.empty() && (reads || reason_)) {
@@ -224,7 +225,7 @@ bool Sequence::draw(const Offer& offer, runtime::StateStore* store) {
   const TokenId id = choose(offer);
   if (std::ranges::find(request_.stop_ids, id) != request_.stop_ids.end()) {
     if (session_->logits().empty()) {
-      session_->keep_logits(offer.logits.empty() ? engine_.logits_of(offer.hidden).row(0) : offer.logits);
+      session_->keep_logits(offer.logits.empty() ? offer.lane->logits_of(offer.hidden).row(0) : offer.logits);
     }
     return finish(FinishReason::kStopToken, rest(), store);
   }

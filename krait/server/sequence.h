@@ -58,17 +58,20 @@ class Sequence {
   enum class HeadUse : std::uint8_t { logits, likeliest, none };
   HeadUse head_use(std::int64_t count) const;
   std::int64_t likeliest() const { return sampler_.likeliest_needed().value_or(0); }
-  // After a step with them, of which `rows` are what request_of() asked for. The logits behind the last token, where
-  // they are known.
-  std::span<const float> read(std::int64_t count, const runtime::OutputRows& rows, runtime::StateStore* store);
+  // After a step of `lane` with them, of which `rows` are what request_of() asked for. The logits behind the last
+  // token, where they are known.
+  std::span<const float> read(runtime::Lane& lane, std::int64_t count, const runtime::OutputRows& rows,
+                              runtime::StateStore* store);
   // Whether a token is wanted before the next step, from logits().
   bool wants_token() const;
 
-  // What a token is drawn from: the logits, or the likeliest tokens and the hidden state that they are the head of.
+  // What a token is drawn from: the logits, or the likeliest tokens and the hidden state that they are the head of, and
+  // the lane that this was computed in.
   struct Offer {
     std::span<const float> logits = {};
     std::span<const runtime::LikelyToken> likeliest = {};
     runtime::OutputRows hidden = {};
+    runtime::Lane* lane = nullptr;
   };
   // Draws a token and tells the sink, or finishes. False: it is done, and the sink has been told.
   bool draw(const Offer& offer, runtime::StateStore* store);
@@ -89,7 +92,7 @@ class Sequence {
  private:
   // Whether hidden states behind tokens of the prompt are wanted, not logits behind its end.
   bool wants_hidden() const { return pooler_.has_value() || (request_.prompt_logprobs && !prompt_told_); }
-  std::span<const float> read_hidden(const runtime::OutputRows& hidden);
+  std::span<const float> read_hidden(runtime::Lane& lane, const runtime::OutputRows& hidden);
   void note_prompt_token(std::int64_t index, std::span<const float> logits);
   void tell_prompt();
   TokenId choose(const Offer& offer);

@@ -82,6 +82,8 @@ std::span<const Service::Route> Service::routes() {
       {"GET", "/health", &Service::health, Body::none, true},
       {"GET", "/ready", &Service::ready, Body::none, true},
       {"GET", "/metrics", &Service::metrics},
+      {"GET", "/v1/admin/core-groups", &Service::show_core_groups},
+      {"PUT", "/v1/admin/core-groups", &Service::set_core_groups, Body::json},
       {"GET", "/", &Service::page, Body::none, true},
       {"GET", "/page/{id}", &Service::page_file, Body::none, true},
       {"GET", "/openapi.json", &Service::openapi, Body::none, true},

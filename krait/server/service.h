@@ -106,6 +106,9 @@ class Service final : public HttpHandler {
   void health(const ExchangePtr& exchange, const std::string& id);
   void ready(const ExchangePtr& exchange, const std::string& id);
   void metrics(const ExchangePtr& exchange, const std::string& id);
+  // routes_admin.cpp
+  void show_core_groups(const ExchangePtr& exchange, const std::string& id);
+  void set_core_groups(const ExchangePtr& exchange, const std::string& id);
   // routes_page.cpp
   void page(const ExchangePtr& exchange, const std::string& id);
   void page_file(const ExchangePtr& exchange, const std::string& name);

@@ -29,6 +29,18 @@ TEST(ApiKeys, AreReadFromLinesAndFoundInBothHeaders) {
   EXPECT_EQ(keys.limits_of("bob").requests, 9);
 }
 
+TEST(ApiKeys, OnlyThoseThatAFileNamesMayChangeTheServer) {
+  ApiKeys keys;
+  EXPECT_TRUE(keys.limits_of("").admin);  // without keys there is nobody else
+  ASSERT_TRUE(keys.add("default", "sk-default", keys.defaults()));
+  ASSERT_TRUE(keys.add_lines("alice sk-alice-1 admin=1\nbob sk-bob-12\ncarol sk-carol-1 admin=0\n", "f"));
+  EXPECT_TRUE(keys.limits_of("default").admin);
+  EXPECT_TRUE(keys.limits_of("alice").admin);
+  EXPECT_FALSE(keys.limits_of("bob").admin);
+  EXPECT_FALSE(keys.limits_of("carol").admin);
+  EXPECT_FALSE(keys.add_lines("dave sk-dave-12 admin=yes\n", "f"));
+}
+
 TEST(ApiKeys, ALineThatIsWrongIsNamed) {
   for (const char* text : {"alice", "alice short", "alice sk-alice-1 requests=0", "alice sk-alice-1 requests=x",
                            "alice sk-alice-1 speed=3", "a sk-alice-1\na sk-alice-2", "a sk-alice-1\nb sk-alice-1"}) {

@@ -26,6 +26,7 @@ using tests::copy_of;
 using tests::crowded;
 using tests::exact_for;
 using tests::expect_alike;
+using tests::FaultyModel;
 using tests::HeldLoop;
 using tests::random_tokens;
 using tests::Recorder;
@@ -33,8 +34,8 @@ using tests::request_of;
 using tests::say_alone;
 using tests::send;
 
-constexpr std::int64_t kChunk = 128;
-constexpr models::SyntheticShape kTiny{"tiny", "mamba2", 2, 32, 256, 16, 8};
+constexpr std::int64_t kChunk = tests::kTinyLoopChunk;
+constexpr models::SyntheticShape kTiny = tests::kTinyLoopModel;
 
 TEST(GenerationLoop, TwoHundredMixedRequestsOfTheBundledModelSayWhatTheySayAlone) {
   auto opened =
@@ -188,24 +189,9 @@ TEST(GenerationLoop, BatchInvariantHoldsForWeightsInPlaceAndRoundedStates) {
   }
 }
 
-class TinyLoop : public testing::Test {
+class TinyLoop : public tests::TinyLoopTest {
  protected:
-  TinyLoop()
-      : tokenizer(byte_tokenizer()), engine(tests::make_engine(kTiny, {.threads = 1, .prefill_chunk = kChunk})) {}
-  GenerationRequest greedy(std::int64_t prompt, std::int64_t tokens, std::uint64_t seed = 1) const {
-    GenerationRequest request;
-    request.prompt = random_tokens(prompt, 256, seed);
-    request.max_tokens = tokens;
-    request.sampler.temperature = 0;
-    return request;
-  }
-  Alone alone(const GenerationRequest& request) {
-    const auto solo = tests::make_engine(kTiny, {.threads = 1, .prefill_chunk = kChunk});
-    return say_alone(*solo, *tokenizer, 256, request);
-  }
-
-  std::unique_ptr<formats::Tokenizer> tokenizer;
-  std::unique_ptr<runtime::Engine> engine;
+  TinyLoop() : TinyLoopTest(1) {}
 };
 
 TEST_F(TinyLoop, CancellingFreesTheSlotWithinAStep) {
@@ -512,24 +498,6 @@ TEST_F(TinyLoop, WhatASequenceBringsAlongFailsThatSequenceOnly) {
   ASSERT_TRUE(good->wait().finish);
   EXPECT_EQ(good->tokens, alone(greedy(50, 200)).tokens);
 }
-
-// A model that fails behind one token, having spoilt every state of the step.
-class FaultyModel final : public models::Model {
- public:
-  static constexpr TokenId kPoison = 200;
-  explicit FaultyModel(std::unique_ptr<models::Model> model) : model_(std::move(model)) {
-    info_ = model_->info();
-    state_layout_ = model_->state_layout();
-    head_ = model_->head();
-  }
-  void forward(models::Step& step, kernels::RowsOut hidden) const override {
-    model_->forward(step, hidden);
-    KRAIT_CHECK(std::ranges::find(step.tokens(), kPoison) == step.tokens().end(), "the model broke");
-  }
-
- private:
-  std::unique_ptr<models::Model> model_;
-};
 
 TEST_F(TinyLoop, AStepThatThrowsFailsTheSequenceWhoseFaultItIs) {
   auto model = models::load_model(models::make_synthetic(kTiny, DType::kF32, 7));

@@ -3,8 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -13,10 +15,13 @@
 #include <string>
 #include <vector>
 
+#include "krait/core/check.h"
 #include "krait/models/synthetic.h"
 #include "krait/runtime/prefill.h"
+#include "krait/runtime/state_parking.h"
 #include "krait/server/generation_loop.h"
 #include "tests/runtime/stored_states.h"
+#include "tests/support/byte_tokenizer.h"
 
 namespace krait::tests {
 
@@ -185,5 +190,66 @@ inline server::GenerationLoopOptions exact_for(const models::SyntheticShape& sha
 inline server::GenerationLoopOptions crowded() {
   return {.scheduler = {.slots = 5, .quantum_seconds = 1e-3, .most_waiting = 1000, .most_wait_seconds = 1e9}};
 }
+
+// Where states of sequences that are set aside go, while it exists.
+class ParkingFolder {
+ public:
+  explicit ParkingFolder(const std::string& name)
+      : path_(std::filesystem::path(testing::TempDir()) / ("krait-parking-" + name)) {
+    std::filesystem::remove_all(path_);
+  }
+  ~ParkingFolder() { std::filesystem::remove_all(path_); }
+  std::unique_ptr<runtime::StateParking> open(runtime::Engine& engine, const formats::StateIdentity& identity,
+                                              std::uint64_t bytes = std::uint64_t{1} << 30) const {
+    auto parking = runtime::StateParking::open(engine, identity, {path_, bytes});
+    if (!parking) throw std::runtime_error(parking.error().message);
+    return *std::move(parking);
+  }
+
+ private:
+  std::filesystem::path path_;
+};
+
+// Loops on an engine so small that the loop is what takes the time.
+inline constexpr models::SyntheticShape kTinyLoopModel{"tiny", "mamba2", 2, 32, 256, 16, 8};
+inline constexpr std::int64_t kTinyLoopChunk = 128;
+class TinyLoopTest : public testing::Test {
+ protected:
+  explicit TinyLoopTest(int threads)
+      : tokenizer(byte_tokenizer()),
+        engine(make_engine(kTinyLoopModel, {.threads = threads, .prefill_chunk = kTinyLoopChunk})) {}
+  static server::GenerationRequest greedy(std::int64_t prompt, std::int64_t tokens, std::uint64_t seed = 1) {
+    server::GenerationRequest request;
+    request.prompt = random_tokens(prompt, kTinyLoopModel.vocabulary, seed);
+    request.max_tokens = tokens;
+    request.sampler.temperature = 0;
+    return request;
+  }
+  Alone alone(const server::GenerationRequest& request) const {
+    const auto solo = make_engine(kTinyLoopModel, {.threads = 1, .prefill_chunk = kTinyLoopChunk});
+    return say_alone(*solo, *tokenizer, kTinyLoopModel.vocabulary, request);
+  }
+
+  std::unique_ptr<formats::Tokenizer> tokenizer;
+  std::unique_ptr<runtime::Engine> engine;
+};
+
+// A model that fails behind one token, having spoilt every state of the step.
+class FaultyModel final : public models::Model {
+ public:
+  static constexpr formats::TokenId kPoison = 200;
+  explicit FaultyModel(std::unique_ptr<models::Model> model) : model_(std::move(model)) {
+    info_ = model_->info();
+    state_layout_ = model_->state_layout();
+    head_ = model_->head();
+  }
+  void forward(models::Step& step, kernels::RowsOut hidden) const override {
+    model_->forward(step, hidden);
+    KRAIT_CHECK(std::ranges::find(step.tokens(), kPoison) == step.tokens().end(), "the model broke");
+  }
+
+ private:
+  std::unique_ptr<models::Model> model_;
+};
 
 }  // namespace krait::tests

@@ -450,6 +450,51 @@ class Keys(unittest.TestCase):
         self.assertFalse(any("sk-" in line for line in server.log))
 
 
+class CoreGroups(unittest.TestCase):
+    def test_they_change_while_it_serves_and_no_reply_does(self):
+        path = key_file("alice sk-alice-key admin=1\nbob sk-bob-key\n")
+        self.addCleanup(os.unlink, path)
+        server = Served(BINARY, "--api-key-file", path, "--threads", "2", "--core-groups", "1:1")
+        alice, bob = {"authorization": "Bearer sk-alice-key"}, {"authorization": "Bearer sk-bob-key"}
+        route = "/v1/admin/core-groups"
+
+        def change(groups, headers, status=200):
+            return server.json("PUT", route, {"core_groups": groups}, headers, status)
+
+        def complete():
+            answer = server.json("POST", "/v1/completions", {"prompt": PROMPT, "max_tokens": 20, "temperature": 0}, bob)
+            return answer["choices"][0]["text"]
+
+        try:
+            self.assertEqual(server.json("GET", route, headers=bob),
+                             {"core_groups": "1:1", "mode": "apart",
+                              "lanes": [{"lane": "prompts", "cores": 1}, {"lane": "decodes", "cores": 1}]})
+            apart = complete()
+            self.assertEqual(server.metric('krait_lane_steps_total{lane="mixed"}', bob), 0)
+            for lane in ("prompts", "decodes"):
+                self.assertGreater(server.metric(f'krait_lane_steps_total{{lane="{lane}"}}', bob), 0)
+                self.assertEqual(server.metric(f'krait_lane_cores{{lane="{lane}"}}', bob), 1)
+            self.assertEqual(change("together", bob, 403)["error"]["code"], "not_allowed")
+            self.assertEqual(change("2:1", alice, 400)["error"]["param"], "core_groups")
+            self.assertEqual(server.metric('krait_core_groups{mode="apart"}', bob), 1)
+            self.assertEqual(change("together", alice),
+                             {"core_groups": "together", "mode": "together", "lanes": [{"lane": "mixed", "cores": 2}]})
+            self.assertEqual(complete(), apart)
+            self.assertGreater(server.metric('krait_lane_steps_total{lane="mixed"}', bob), 0)
+            self.assertEqual(server.metric("krait_core_group_switches_total", bob), 2)
+            self.assertEqual(change("auto", alice)["core_groups"], "auto")
+            self.assertEqual(complete(), apart)
+        finally:
+            self.assertEqual(server.stop(), 0)
+
+    def test_groups_that_cannot_be_are_refused_at_the_start(self):
+        for groups in ("fast", "3:1"):
+            got = subprocess.run([BINARY, "serve", "--port", "0", "--threads", "2", "--core-groups", groups],
+                                 capture_output=True, text=True, timeout=120, check=False)
+            self.assertNotEqual(got.returncode, 0)
+            self.assertIn("core groups", got.stderr)
+
+
 class Crowd(unittest.TestCase):
     def visit(self, server, chance, outcomes):
         """One client of many: it may be well-behaved, hasty, or wrong."""

@@ -3,12 +3,10 @@
 // memory has states for.
 #include <gtest/gtest.h>
 
-#include <filesystem>
 #include <utility>
 
 #include "krait/runtime/open_model.h"
 #include "krait/runtime/prompt.h"
-#include "krait/runtime/state_parking.h"
 #include "krait/runtime/state_saving.h"
 #include "tests/server/generation_testing.h"
 #include "tests/support/byte_tokenizer.h"
@@ -22,30 +20,13 @@ using tests::copy_of;
 using tests::crowded;
 using tests::exact_for;
 using tests::expect_alike;
+using tests::ParkingFolder;
 using tests::Recorder;
 using tests::request_of;
 using tests::say_alone;
 using tests::send;
 
 constexpr std::int64_t kChunk = 128;
-
-class ParkingFolder {
- public:
-  explicit ParkingFolder(const std::string& name)
-      : path_(std::filesystem::path(testing::TempDir()) / ("krait-same-tokens-" + name)) {
-    std::filesystem::remove_all(path_);
-  }
-  ~ParkingFolder() { std::filesystem::remove_all(path_); }
-  std::unique_ptr<runtime::StateParking> open(runtime::Engine& engine, const formats::StateIdentity& identity,
-                                              std::uint64_t bytes = std::uint64_t{1} << 30) const {
-    auto parking = runtime::StateParking::open(engine, identity, {path_, bytes});
-    if (!parking) throw std::runtime_error(parking.error().message);
-    return *std::move(parking);
-  }
-
- private:
-  std::filesystem::path path_;
-};
 
 // Out of memory and back, through the bytes that a client would have. Others use all the memory there is: its turn
 // comes.
@@ -215,7 +196,7 @@ TEST(SameTokens, WhenTheDiskIsFullToo) {
 }
 
 TEST(SameTokens, ACancelledSequenceLeavesNothingOnTheDisk) {
-  constexpr models::SyntheticShape kTiny{"tiny", "mamba2", 2, 32, 256, 16, 8};
+  constexpr models::SyntheticShape kTiny = tests::kTinyLoopModel;
   const auto tokenizer = tests::byte_tokenizer();
   const std::uint64_t bytes = tests::make_engine(kTiny)->states().bytes_per_state();
   const auto engine = tests::make_engine(kTiny, {.threads = 1, .prefill_chunk = kChunk, .state_memory = 4 * bytes});

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A crowd that misbehaves, for as long as is asked: clients that leave, that read slowly, that send halves, rubbish, too
-much, or more than their key may. The server must live, answer or refuse every one of them clearly, and be empty when
-they are gone.
+much, or more than their key may, while prompts and replies have the cores now together, now apart. The server must live,
+answer or refuse every one of them clearly, and be empty when they are gone.
 
 usage: soak.py KRAIT_BINARY [SECONDS [STREAMS [SEED]]]   (600 s, 64 streams)
 
@@ -26,6 +26,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Growth of memory shows only once the states' memory, the sanitizer's quarantine and the threads' arenas are full.
 LEAST_SECONDS_FOR_MEMORY = 240
 MEMORY_GROWTH = 0.05
+OPERATOR = "sk-operator-1"  # may change how the server works
 
 
 def sanitizer_environment(folder):
@@ -77,7 +78,9 @@ class Soak:
 
     def watch(self, server, start, end):
         shown = start
+        chance = random.Random(self.seed)
         while time.monotonic() < end and server.process.poll() is None:
+            self.change_groups(server, chance)
             self.memory.append((time.monotonic() - start, resident_bytes(server.process.pid)))
             if time.monotonic() - shown > 30:
                 shown = time.monotonic()
@@ -86,6 +89,17 @@ class Soak:
                 print(f"{shown - start:.0f} s: {done} requests, {self.memory[-1][1] >> 20} MiB, {len(self.wrong)} wrong",
                       file=sys.stderr, flush=True)
             time.sleep(0.5)
+
+    def change_groups(self, server, chance):
+        """Under all that is going on; every reply has to stay what it is, which the acts look at."""
+        # On one core there are no groups.
+        groups = chance.choice(("together", "auto", "1:1") if len(os.sched_getaffinity(0)) > 1 else ("together",))
+        headers = {"authorization": f"Bearer {OPERATOR}"}
+        try:
+            fate = str(server.ask("PUT", "/v1/admin/core-groups", {"core_groups": groups}, headers)[0])
+        except Exception as error:  # as of clients
+            fate = f"{type(error).__name__}: {error}"
+        self.note("core groups", fate, {"200"})
 
     def check_memory(self):
         part = self.seconds / 4
@@ -128,7 +142,7 @@ class Soak:
     def run(self):
         with tempfile.TemporaryDirectory() as folder:
             sanitizer_environment(folder)
-            keys = key_file("".join(key.line(name) for name, key in KEYS.items()))
+            keys = key_file("".join(key.line(name) for name, key in KEYS.items()) + f"operator {OPERATOR} admin=1\n")
             # Memory for a few dozen states of the bundled model: it runs out now and then.
             server = Served(self.binary, "--api-key-file", keys, "--max-body", 100000, "--stream-buffer", 65536,
                             "--state-memory", 48 << 20, "--state-ttl", 20, "--max-connections", 4 * self.streams)

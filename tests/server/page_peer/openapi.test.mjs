@@ -149,6 +149,13 @@ test('models, tokens and sizes', async () => {
   await ask('POST', '/detokenize', {tokens: json.tokens});
 });
 
+test('groups of cores', async () => {
+  await ask('GET', '/v1/admin/core-groups');
+  await ask('PUT', '/v1/admin/core-groups', {core_groups: 'together'});
+  await ask('PUT', '/v1/admin/core-groups', {core_groups: '100000:1'}, {status: 400});
+  await ask('PUT', '/v1/admin/core-groups', {core_groups: 'fast'}, {status: 400, fits: false});
+});
+
 test('states', async () => {
   const {json} = await ask('POST', '/v1/states', {text: PROMPT, ttl_seconds: 60}, {status: 201});
   await ask('POST', '/v1/states', {messages: MESSAGES}, {status: 201});

@@ -9,7 +9,8 @@ const BEGINNING = 'Once upon a time there was a fox who lived in the woods.';
 let server, browser, reader;
 
 before(async () => {
-  server = await serve();
+  // A browser on a busy machine reads more slowly than replies are written; here it is not to lose them for that.
+  server = await serve('--stream-buffer', 1 << 28);
   browser = await launch();
 });
 afterEach(async () => {
@@ -49,6 +50,7 @@ test('a reply is seen growing, and can be stopped', async () => {
   while (lengths.length < 3) {
     const length = (await words.textContent()).length;
     if (length > (lengths.at(-1) ?? 0)) lengths.push(length);
+    assert.ok(await reader.page.isVisible('#stop'), `the reply ended by itself after ${length} characters`);
   }
   await reader.page.press('#message', 'Escape');
   await reader.quiet();
