@@ -8,6 +8,9 @@
 #include "krait/kernels/scratch.h"
 #include "krait/kernels/simd/highway_config.h"
 
+//
+#include "hwy/cache_control.h"
+
 // Shared by all targets; this file is compiled once for each.
 #ifndef KRAIT_KERNELS_CONV1D_CAUSAL_BACKWARD_CPP_
 #define KRAIT_KERNELS_CONV1D_CAUSAL_BACKWARD_CPP_
@@ -15,10 +18,12 @@ namespace krait::kernels {
 namespace {
 
 constexpr std::int64_t kMostWidth = Conv1dCausal::kMostWidth;
-// Steps of one block: sums are loaded and stored once for them, and their rows stay in the L1 cache.
-constexpr std::int64_t kBlockSteps = 8;
+// Steps of one block, whole rounds of K: sums are loaded and stored once for them.
+constexpr std::int64_t kMostBlockSteps = 16;
+constexpr std::int64_t block_steps(std::int64_t width) { return std::max<std::int64_t>(1, 12 / width) * width; }
+static_assert(block_steps(kMostWidth) == kMostBlockSteps);
 
-// Step t of a sequence computes ds[t] and finishes the gradient of row t - (K-1).
+// Step t of a sequence computes ds[t], the last that the gradient of row t - (K-1) needs.
 struct Step {
   const float* dy;    // null past the sequence's last row: ds is zero
   const float* last;  // what is added to the finished row: the gradient of the window that is left; or null
@@ -28,17 +33,22 @@ struct Step {
 
 // Several steps over some channels; every pointer stands at the first of them.
 struct StepBlock {
-  const float* taps[kBlockSteps + kMostWidth - 1] = {};  // row t - (K-1) + i of (window, x), null for a row of zeros
-  Step steps[kBlockSteps] = {};
+  const float* taps[kMostBlockSteps + kMostWidth - 1] =
+      {};  // row t - (K-1) + i of (window, x), null for a row of zeros
+  Step steps[kMostBlockSteps] = {};
   std::int64_t count = 0;
   std::int64_t channels;
+  // From a row to the one that stands in its place in the next block: so many rows beside one another are more streams
+  // than the hardware's prefetcher follows.
+  std::int64_t ahead_x, ahead_dy, ahead_dx;
   std::int64_t width;
   const float* weight;  // [K, C]
   std::int64_t weight_stride;
   const float* bias;
   bool silu;
   // Sums that wait for the next block, a row of `channels` each: gradients of the weight's taps, of the bias, then
-  // the K-1 rows of dx begun, the oldest first.
+  // the last K-1 ds, the oldest first. Only a task's last block may have fewer steps than block_steps(width), and then
+  // those are of no more use.
   float* sums;
 };
 
@@ -62,62 +72,93 @@ HWY_INLINE VecF32 silu_slope(VecF32 s) {
   return hn::Mul(sigma, hn::MulAdd(s, hn::Sub(one, sigma), one));
 }
 
-// One vector of channels, from c on. kWidth is K, or 0 for any: then the arrays live in memory.
+// One vector of channels, from c on. kWidth is K, or 0 for any. The last K inputs and the last K ds stand in rings, so
+// that nothing moves from step to step: with K known, phases are constants and all of it lives in registers.
 template <std::int64_t kWidth, bool kWhole>
-HWY_INLINE void steps_at(const StepBlock& block, std::int64_t c, std::size_t part) {
-  constexpr std::int64_t kMost = kWidth == 0 ? kMostWidth : kWidth;
-  const std::int64_t width = kWidth == 0 ? block.width : kWidth;
-  const std::int64_t kept = width - 1;
-  VecF32 w[kMost], dw[kMost], x[kMost], begun[kMost];
-  const auto sum_row = [&](std::int64_t row) { return block.sums + row * block.channels + c; };
-  for (std::int64_t k = 0; k < width; ++k) {
-    w[k] = load<kWhole>(block.weight + k * block.weight_stride + c, part);
-    dw[k] = load<kWhole>(sum_row(k), part);
+struct Lane {
+  static constexpr std::int64_t kMost = kWidth == 0 ? kMostWidth : kWidth;
+  const StepBlock& block;
+  const std::int64_t c;
+  const std::size_t part;
+  VecF32 w[kMost], dw[kMost], x[kMost], ds[kMost], db, bias;
+
+  HWY_INLINE Lane(const StepBlock& of, std::int64_t channel, std::size_t count) : block(of), c(channel), part(count) {
+    const std::int64_t width = this->width(), kept = width - 1;
+    for (std::int64_t k = 0; k < width; ++k) {
+      w[k] = load<kWhole>(block.weight + k * block.weight_stride + c, part);
+      dw[k] = load<kWhole>(sum_row(k), part);
+    }
+    db = load<kWhole>(sum_row(width), part);
+    // Phase 0 overwrites the last x and the first ds, which are K steps old.
+    for (std::int64_t k = 0; k < kept; ++k) {
+      x[k] = tap(k);
+      ds[k + 1] = load<kWhole>(sum_row(width + 1 + k), part);
+    }
+    bias = block.bias == nullptr ? hn::Zero(F32()) : load<kWhole>(block.bias + c, part);
   }
-  VecF32 db = load<kWhole>(sum_row(width), part);
-  const auto tap = [&](std::int64_t i) {
+  HWY_INLINE std::int64_t width() const { return kWidth == 0 ? block.width : kWidth; }
+  HWY_INLINE float* sum_row(std::int64_t row) const { return block.sums + row * block.channels + c; }
+  HWY_INLINE VecF32 tap(std::int64_t i) const {
     return block.taps[i] == nullptr ? hn::Zero(F32()) : load<kWhole>(block.taps[i] + c, part);
-  };
-  for (std::int64_t k = 0; k < kept; ++k) {
-    x[k] = tap(k);
-    begun[k] = load<kWhole>(sum_row(width + 1 + k), part);
   }
-  const VecF32 bias = block.bias == nullptr ? hn::Zero(F32()) : load<kWhole>(block.bias + c, part);
-  for (std::int64_t t = 0; t < block.count; ++t) {
+
+  // Step t, phase = t mod K: x[(phase + k) mod K] is tap k, ds[(phase - k) mod K] that of k steps ago.
+  HWY_INLINE void step(std::int64_t t, std::int64_t phase) {
+    const std::int64_t width = this->width(), kept = width - 1;
     const Step& step = block.steps[t];
-    VecF32 ds = hn::Zero(F32());
+    const auto ring = [width](std::int64_t i) { return i < width ? i : i - width; };
+    VecF32 now = hn::Zero(F32());
     if (step.dy != nullptr) {
-      x[kept] = tap(t + kept);
-      ds = load<kWhole>(step.dy + c, part);
+      x[ring(phase + kept)] = tap(t + kept);
+      hwy::Prefetch(step.dy + c + block.ahead_dy);
+      hwy::Prefetch(block.taps[t + kept] + c + block.ahead_x);
+      now = load<kWhole>(step.dy + c, part);
       if (block.silu) {
         VecF32 s = bias;
-        for (std::int64_t k = 0; k < width; ++k) s = hn::MulAdd(w[k], x[k], s);
-        ds = hn::Mul(ds, silu_slope(s));
+        for (std::int64_t k = 0; k < width; ++k) s = hn::MulAdd(w[k], x[ring(phase + k)], s);
+        now = hn::Mul(now, silu_slope(s));
       }
       if (step.counts) {
-        for (std::int64_t k = 0; k < width; ++k) dw[k] = hn::MulAdd(ds, x[k], dw[k]);
-        db = hn::Add(db, ds);
+        for (std::int64_t k = 0; k < width; ++k) dw[k] = hn::MulAdd(now, x[ring(phase + k)], dw[k]);
+        db = hn::Add(db, now);
       }
-      for (std::int64_t k = 0; k < kept; ++k) x[k] = x[k + 1];
     }
-    // begun[0] is row t - (K-1), which ds[t] finishes through tap 0; row t begins with the last tap.
-    begun[kept] = hn::Zero(F32());
-    for (std::int64_t k = 0; k < width; ++k) begun[k] = hn::MulAdd(w[k], ds, begun[k]);
-    if (step.dx != nullptr) {
-      const VecF32 dx = step.last == nullptr ? begun[0] : hn::Add(begun[0], load<kWhole>(step.last + c, part));
-      store<kWhole>(dx, step.dx + c, part);
-    }
-    for (std::int64_t k = 0; k < kept; ++k) begun[k] = begun[k + 1];
+    ds[phase] = now;
+    if (step.dx == nullptr) return;
+    VecF32 dx = step.last == nullptr ? hn::Zero(F32()) : load<kWhole>(step.last + c, part);
+    for (std::int64_t k = kept; k >= 0; --k) dx = hn::MulAdd(w[k], ds[ring(phase + width - k)], dx);
+    hwy::Prefetch(step.dx + c + block.ahead_dx);
+    store<kWhole>(dx, step.dx + c, part);
   }
-  for (std::int64_t k = 0; k < width; ++k) store<kWhole>(dw[k], sum_row(k), part);
-  store<kWhole>(db, sum_row(width), part);
-  for (std::int64_t k = 0; k < kept; ++k) store<kWhole>(begun[k], sum_row(width + 1 + k), part);
-}
+
+  // K steps from t on, as far as there are any.
+  template <std::int64_t kPhase = 0>
+  HWY_INLINE void round(std::int64_t t) {
+    if constexpr (kPhase < kWidth) {
+      if (t + kPhase < block.count) step(t + kPhase, kPhase);
+      round<kPhase + 1>(t);
+    }
+  }
+
+  HWY_INLINE void run() {
+    const std::int64_t width = this->width();
+    for (std::int64_t t = 0; t < block.count; t += width) {
+      if constexpr (kWidth > 0) {
+        round(t);
+      } else {
+        for (std::int64_t phase = 0; phase < width && t + phase < block.count; ++phase) step(t + phase, phase);
+      }
+    }
+    for (std::int64_t k = 0; k < width; ++k) store<kWhole>(dw[k], sum_row(k), part);
+    store<kWhole>(db, sum_row(width), part);
+    for (std::int64_t k = 0; k + 1 < width; ++k) store<kWhole>(ds[k + 1], sum_row(width + 1 + k), part);
+  }
+};
 
 template <std::int64_t kWidth>
 HWY_INLINE void steps_of_width(const StepBlock& block) {
   for_vectors(block.channels, [&](auto whole, std::int64_t c, std::size_t part) {
-    steps_at<kWidth, decltype(whole)::value>(block, c, part);
+    Lane<kWidth, decltype(whole)::value>(block, c, part).run();
   });
 }
 
@@ -142,7 +183,7 @@ HWY_EXPORT(convolve_steps_back);
 // A task: some rows of one sequence, some channels. The few steps past its rows that their gradients need are computed
 // by the next task too; the sums of weight and bias go to a place of its own and are added up in order afterwards.
 constexpr std::int64_t kTaskRows = 256;
-constexpr std::int64_t kTaskChannels = 512;
+constexpr std::int64_t kTaskChannels = 1024;
 
 struct Chunk {
   std::size_t sequence;
@@ -166,7 +207,11 @@ void run_task(const Problem& problem, const Chunk& chunk, std::int64_t channel, 
     if (row >= 0) return problem.x.row(sequence.first_row + row) + channel;
     return sequence.state == nullptr ? nullptr : sequence.state_f32() + (kept + row) * all + channel;
   };
+  const std::int64_t most = block_steps(problem.conv.width);
   StepBlock block{.channels = channels,
+                  .ahead_x = most * problem.x.stride,
+                  .ahead_dy = most * problem.dy.stride,
+                  .ahead_dx = most * problem.dx.stride,
                   .width = problem.conv.width,
                   .weight = problem.conv.weight + channel,
                   .weight_stride = all,
@@ -174,8 +219,8 @@ void run_task(const Problem& problem, const Chunk& chunk, std::int64_t channel, 
                   .silu = problem.conv.silu,
                   .sums = sums};
   const std::int64_t last_step = chunk.end + kept;
-  for (std::int64_t first = chunk.begin; first < last_step; first += kBlockSteps) {
-    block.count = std::min(kBlockSteps, last_step - first);
+  for (std::int64_t first = chunk.begin; first < last_step; first += most) {
+    block.count = std::min(most, last_step - first);
     for (std::int64_t i = 0; i < block.count + kept; ++i) {
       const std::int64_t row = first - kept + i;
       block.taps[i] = row < sequence.rows ? input(row) : nullptr;
