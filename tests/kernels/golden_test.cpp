@@ -4,96 +4,38 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstring>
 #include <functional>
 #include <span>
 
-#include "krait/formats/safetensors.h"
 #include "krait/kernels/conv1d_causal.h"
 #include "krait/kernels/norm.h"
 #include "krait/kernels/reference/scan.h"
 #include "krait/kernels/reference/scan_delta.h"
 #include "krait/kernels/scan_selective.h"
 #include "krait/kernels/scan_ssd.h"
+#include "tests/kernels/golden_tensors.h"
 #include "tests/kernels/kernel_testing.h"
 #include "tests/support/shared_data.h"
 
 namespace krait::kernels {
 namespace {
 
+using tests::expect_element;
 using tests::Expected;
+using tests::file_of;
+using tests::Golden;
+using tests::kKernelTolerance;
+using tests::kOracleTolerance;
 using tests::Matrix;
 using tests::on_every_target;
-
-constexpr double kOracleTolerance = 1e-9;
-constexpr double kKernelTolerance = 1e-5;
-
-struct Tensor {
-  Shape shape;
-  std::vector<double> values;
-  double largest = 0.0;
-
-  std::int64_t size(std::size_t dimension) const { return shape.at(dimension); }
-  // Row-major; as many indices as dimensions.
-  double at(std::initializer_list<std::int64_t> index) const {
-    std::int64_t offset = 0;
-    std::size_t dimension = 0;
-    for (const std::int64_t i : index) offset = offset * shape.at(dimension++) + i;
-    return values.at(static_cast<std::size_t>(offset));
-  }
-};
-
-class Golden {
- public:
-  explicit Golden(const std::filesystem::path& path) {
-    auto opened = formats::open_safetensors(path, formats::Config());
-    if (!opened) throw std::runtime_error(opened.error().message);
-    source_ = std::move(*opened);
-  }
-  bool has(std::string_view name) const { return source_->find(name) != nullptr; }
-  Tensor read(std::string_view name) const {
-    const auto view = source_->view(name);
-    if (!view) throw std::runtime_error(view.error().message);
-    Tensor tensor{.shape = view->shape, .values = {}};
-    const auto append = [&]<class T>(T) {
-      for (std::size_t i = 0; i < view->bytes.size(); i += sizeof(T)) {
-        T value;
-        std::memcpy(&value, view->bytes.data() + i, sizeof(T));
-        tensor.values.push_back(static_cast<double>(value));
-        tensor.largest = std::max(tensor.largest, std::fabs(tensor.values.back()));
-      }
-    };
-    if (view->dtype == DType::kF32) append(float{});
-    if (view->dtype == DType::kF64) append(double{});
-    if (view->dtype == DType::kI32) append(std::int32_t{});
-    return tensor;
-  }
-
- private:
-  std::unique_ptr<formats::WeightSource> source_;
-};
+using tests::segments;
+using tests::Tensor;
 
 template <class Value>
 Matrix matrix(std::int64_t rows, std::int64_t columns, Value&& value) {
   Matrix result(rows, columns);
   for (std::int64_t r = 0; r < rows; ++r) {
     for (std::int64_t c = 0; c < columns; ++c) result.at(r, c) = static_cast<float>(value(r, c));
-  }
-  return result;
-}
-
-void expect_element(double actual, double expected, double tolerance, double largest) {
-  ASSERT_LE(std::fabs(actual - expected), tolerance * largest) << actual << " versus " << expected;
-}
-
-// The rows of one batch entry, cut where seq_idx changes: one range per segment.
-std::vector<SequenceRows> segments(const Golden& golden, std::int64_t batch, std::int64_t length) {
-  std::vector<SequenceRows> result;
-  if (!golden.has("in.seq_idx")) return {{.first_row = 0, .rows = length, .state = nullptr}};
-  const Tensor index = golden.read("in.seq_idx");
-  for (std::int64_t t = 0; t < length; ++t) {
-    if (t == 0 || index.at({batch, t}) != index.at({batch, t - 1})) result.push_back({.first_row = t, .rows = 0});
-    result.back().rows++;
   }
   return result;
 }
@@ -157,10 +99,6 @@ class GoldenNorm : public ::testing::TestWithParam<const char*> {};
 class GoldenSelective : public ::testing::TestWithParam<const char*> {};
 class GoldenSsd : public ::testing::TestWithParam<const char*> {};
 class GoldenDelta : public ::testing::TestWithParam<const char*> {};
-
-std::filesystem::path file_of(const std::filesystem::path& shared, const char* name) {
-  return shared / "golden" / "ops" / (std::string(name) + ".safetensors");
-}
 
 TEST_P(GoldenConv, OracleAndKernelAgree) {
   KRAIT_REQUIRE_SHARED_DATA(path);

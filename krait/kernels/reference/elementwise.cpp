@@ -9,6 +9,13 @@ double silu(double x) { return x / (1.0 + std::exp(-x)); }
 
 double softplus(double x) { return x > 20.0 ? x : std::log1p(std::exp(x)); }
 
+double silu_slope(double x) {
+  const double sigmoid = 1.0 / (1.0 + std::exp(-x));
+  return sigmoid * (1.0 + x * (1.0 - sigmoid));
+}
+
+double softplus_slope(double x) { return x > 20.0 ? 1.0 : 1.0 / (1.0 + std::exp(-x)); }
+
 void rms_norm(RowsIn x, const float* weight, double epsilon, RowsDouble y) {
   for (std::int64_t t = 0; t < x.rows; ++t) {
     double squares = 0.0;

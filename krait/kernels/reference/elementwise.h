@@ -13,6 +13,9 @@ using RowsDouble = Rows<double>;
 
 double silu(double x);
 double softplus(double x);  // x itself above 20
+// Their derivatives.
+double silu_slope(double x);
+double softplus_slope(double x);
 
 void rms_norm(RowsIn x, const float* weight, double epsilon, RowsDouble y);
 void gated_rms_norm(RowsIn x, RowsIn gate, const float* weight, double epsilon, std::int64_t groups, GateOrder order,
