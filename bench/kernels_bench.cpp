@@ -7,9 +7,9 @@
 #include <cstdio>
 #include <vector>
 
+#include "bench/bench_floats.h"
 #include "bench/bench_pool.h"
 #include "krait/core/aligned_buffer.h"
-#include "krait/core/random.h"
 #include "krait/kernels/activation.h"
 #include "krait/kernels/conv1d_causal.h"
 #include "krait/kernels/distribution.h"
@@ -26,24 +26,8 @@ namespace {
 
 using namespace krait;
 using namespace krait::kernels;
+using bench::Floats;
 using bench::pool;
-
-class Floats {
- public:
-  explicit Floats(std::int64_t rows, std::int64_t columns, double scale = 1.0, double shift = 0.0)
-      : rows_(rows), columns_(columns), buffer_(static_cast<std::size_t>(rows * columns) * sizeof(float)) {
-    Random random(static_cast<std::uint64_t>(rows + columns));
-    for (float& v : buffer_.as<float>()) v = static_cast<float>(shift + scale * (2.0 * random.uniform() - 1.0));
-  }
-  float* data() { return buffer_.as<float>().data(); }
-  std::byte* bytes() { return buffer_.data(); }
-  RowsOut rows() { return {data(), rows_, columns_}; }
-  std::span<float> values() { return buffer_.as<float>().first(static_cast<std::size_t>(rows_ * columns_)); }
-
- private:
-  std::int64_t rows_, columns_;
-  AlignedBuffer buffer_;
-};
 
 using Rate = benchmark::Counter;
 void report_flops(benchmark::State& state, double operations) {

@@ -18,6 +18,7 @@ namespace {
 constexpr std::int64_t kBlockChannels = 128;
 // Rows are walked in tiles whose dt and dt x, later y, stay in the first cache beside the states (16 KiB each).
 constexpr std::int64_t kTileRows = 16;
+static_assert(kSelectiveChunk % kTileRows == 0);
 
 struct SelectiveTask {
   RowsIn x, dt, b, c, z;
@@ -25,6 +26,7 @@ struct SelectiveTask {
   const SelectiveScan* scan;
   std::int64_t first_row, rows;
   std::byte* state;
+  float* borders;                        // [chunks of the sequence, N, E] or null
   std::int64_t first_channel, channels;  // all of one group
   std::int64_t group, first_in_group;
 
@@ -52,6 +54,7 @@ struct SelectiveTask {
 #include "hwy/foreach_target.h"
 //
 #include "krait/kernels/simd/exp-inl.h"
+#include "krait/kernels/simd/for_vectors-inl.h"
 #include "krait/kernels/simd/state-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -186,6 +189,18 @@ HWY_INLINE void store_block_state(const SelectiveTask& task, const float* pairs)
   }
 }
 
+// The state before a chunk as it stands in the scratch, to where the backward pass looks for it.
+void store_border(const SelectiveTask& task, std::int64_t chunk, const float* pairs) {
+  const auto lanes = static_cast<std::int64_t>(kLanes);
+  for (std::int64_t n = 0; n < task.scan->states; ++n) {
+    float* to = task.borders + (chunk * task.scan->states + n) * task.scan->channels + task.first_channel;
+    for_vectors(task.channels, [&](auto whole, std::int64_t at, std::size_t count) HWY_ATTR {
+      const float* h = pairs + (2 * (at / lanes * task.scan->states + n) + 1) * lanes;
+      store<decltype(whole)::value>(hn::Load(F32(), h), to + at, count);
+    });
+  }
+}
+
 // One row with a state in f32, which is read and written once where it stands. The same arithmetic as above, but states
 // outside and channels inside: stretches of whole cache lines of each state's row, the next ones asked for in time.
 void selective_step_task(const SelectiveTask& task) {
@@ -239,7 +254,7 @@ void selective_step_task(const SelectiveTask& task) {
 
 // Whether the step above can take a task: whole vectors of channels, whole groups of states.
 bool is_plain_step(const SelectiveTask& task) {
-  return task.rows == 1 && task.scan->state_dtype == DType::kF32 &&
+  return task.rows == 1 && task.borders == nullptr && task.scan->state_dtype == DType::kF32 &&
          task.channels % static_cast<std::int64_t>(kLanes) == 0 &&
          task.scan->states % static_cast<std::int64_t>(kStateGroup) == 0;
 }
@@ -267,6 +282,7 @@ void selective_scan_task(const SelectiveTask& task, float* pairs) {
   for (std::int64_t done = 0; done < task.rows; done += kTileRows) {
     const std::int64_t rows = std::min(kTileRows, task.rows - done);
     const std::int64_t first = task.first_row + done;
+    if (task.borders != nullptr && done % kSelectiveChunk == 0) store_border(task, done / kSelectiveChunk, pairs);
     for (std::int64_t r = 0; r < rows; ++r) {
       for (std::int64_t at = 0; at < whole; at += lanes) prepare_at<true>(task, tile, first + r, r, at, kLanes);
       if (rest > 0) prepare_at<false>(task, tile, first + r, r, whole, rest);
@@ -293,10 +309,18 @@ namespace {
 
 HWY_EXPORT(selective_scan_task);
 
+std::int64_t chunks_of(const SequenceRows& sequence) { return (sequence.rows + kSelectiveChunk - 1) / kSelectiveChunk; }
+
 }  // namespace
 
+std::int64_t selective_chunks(std::span<const SequenceRows> sequences) {
+  std::int64_t count = 0;
+  for (const SequenceRows& sequence : sequences) count += chunks_of(sequence);
+  return count;
+}
+
 void selective_scan(ThreadPool& pool, const SelectiveScan& scan, RowsIn x, RowsIn dt, RowsIn b, RowsIn c, RowsIn z,
-                    std::span<const SequenceRows> sequences, RowsOut y) {
+                    std::span<const SequenceRows> sequences, RowsOut y, float* borders) {
   KRAIT_CHECK(scan.groups > 0 && scan.channels % scan.groups == 0, "{} channels in {} groups", scan.channels,
               scan.groups);
   KRAIT_CHECK_EQ(x.columns, scan.channels);
@@ -313,6 +337,11 @@ void selective_scan(ThreadPool& pool, const SelectiveScan& scan, RowsIn x, RowsI
     KRAIT_CHECK(sequence.first_row >= 0 && sequence.rows >= 0 && sequence.first_row + sequence.rows <= y.rows,
                 "rows {} + {} of {}", sequence.first_row, sequence.rows, y.rows);
   }
+  std::vector<float*> border_of;  // of each sequence
+  for (std::size_t i = 0; borders != nullptr && i < sequences.size(); ++i) {
+    border_of.push_back(borders);
+    borders += chunks_of(sequences[i]) * scan.states * scan.channels;
+  }
   const auto tasks = static_cast<std::int64_t>(sequences.size()) * blocks;
   // A block of one row takes well under a microsecond.
   const bool steps = std::ranges::all_of(sequences, [](const SequenceRows& sequence) { return sequence.rows <= 1; });
@@ -320,7 +349,8 @@ void selective_scan(ThreadPool& pool, const SelectiveScan& scan, RowsIn x, RowsI
     // A and h of whole blocks.
     const std::span<float> scratch = thread_scratch(static_cast<std::size_t>(2 * scan.states * kBlockChannels));
     for (std::int64_t i = first; i < last; ++i) {
-      const SequenceRows& sequence = sequences[static_cast<std::size_t>(i / blocks)];
+      const auto which = static_cast<std::size_t>(i / blocks);
+      const SequenceRows& sequence = sequences[which];
       if (sequence.rows == 0) continue;
       const std::int64_t block = i % blocks;
       const std::int64_t group = block / blocks_per_group;
@@ -335,6 +365,7 @@ void selective_scan(ThreadPool& pool, const SelectiveScan& scan, RowsIn x, RowsI
                                .first_row = sequence.first_row,
                                .rows = sequence.rows,
                                .state = sequence.state,
+                               .borders = border_of.empty() ? nullptr : border_of[which],
                                .first_channel = group * width + within,
                                .channels = std::min(kBlockChannels, width - within),
                                .group = group,

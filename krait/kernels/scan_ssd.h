@@ -19,20 +19,23 @@
 
 namespace krait::kernels {
 
-struct SsdScan {
+// Real is float, and double for the oracle.
+template <class Real>
+struct SsdScanOf {
   std::int64_t heads = 0;       // H
   std::int64_t head_width = 0;  // P
   std::int64_t states = 0;      // N
   std::int64_t groups = 1;      // G, H % G == 0
   std::int64_t chunk = 64;      // Q; rounding apart, the result does not depend on it
-  const float* a = nullptr;     // [H], negative: -exp(A_log)
-  const float* d = nullptr;     // [H], or [H*P] when d_per_channel, or null
+  const Real* a = nullptr;      // [H], negative: -exp(A_log)
+  const Real* d = nullptr;      // [H], or [H*P] when d_per_channel, or null
   bool d_per_channel = false;
-  const float* dt_bias = nullptr;  // [H] or null
-  float dt_low = 0.0F;             // limits after the softplus
-  float dt_high = std::numeric_limits<float>::infinity();
+  const Real* dt_bias = nullptr;  // [H] or null
+  Real dt_low = 0;                // limits after the softplus
+  Real dt_high = std::numeric_limits<Real>::infinity();
   DType state_dtype = DType::kF32;  // or bf16 or int8, as state_storage.h has them: rows of P values, [H, N] of them
 };
+using SsdScan = SsdScanOf<float>;
 
 // x, y [M, H*P]; dt [M, H] (raw); b, c [M, G*N]. y must not overlap x.
 // Each sequence's state [H, N, P] is read as S before its first row and left as S after its last.

@@ -5,8 +5,9 @@
 
 namespace krait::kernels::reference {
 
-void selective_scan(const SelectiveScan& scan, RowsIn x, RowsIn dt, RowsIn b, RowsIn c, RowsIn z,
-                    std::span<double> state, RowsDouble y) {
+template <class Real>
+void selective_scan(const SelectiveScanOf<Real>& scan, RowsOf<Real> x, RowsOf<Real> dt, RowsOf<Real> b, RowsOf<Real> c,
+                    RowsOf<Real> z, std::span<double> state, RowsDouble y) {
   const std::int64_t channels = scan.channels, states = scan.states;
   for (std::int64_t t = 0; t < x.rows; ++t) {
     for (std::int64_t e = 0; e < channels; ++e) {
@@ -26,7 +27,9 @@ void selective_scan(const SelectiveScan& scan, RowsIn x, RowsIn dt, RowsIn b, Ro
   }
 }
 
-void ssd_scan(const SsdScan& scan, RowsIn x, RowsIn dt, RowsIn b, RowsIn c, std::span<double> state, RowsDouble y) {
+template <class Real>
+void ssd_scan(const SsdScanOf<Real>& scan, RowsOf<Real> x, RowsOf<Real> dt, RowsOf<Real> b, RowsOf<Real> c,
+              std::span<double> state, RowsDouble y) {
   const std::int64_t states = scan.states, width = scan.head_width;
   for (std::int64_t t = 0; t < x.rows; ++t) {
     for (std::int64_t h = 0; h < scan.heads; ++h) {
@@ -48,5 +51,14 @@ void ssd_scan(const SsdScan& scan, RowsIn x, RowsIn dt, RowsIn b, RowsIn c, std:
     }
   }
 }
+
+template void selective_scan(const SelectiveScanOf<float>&, RowsOf<float>, RowsOf<float>, RowsOf<float>, RowsOf<float>,
+                             RowsOf<float>, std::span<double>, RowsDouble);
+template void selective_scan(const SelectiveScanOf<double>&, RowsOf<double>, RowsOf<double>, RowsOf<double>,
+                             RowsOf<double>, RowsOf<double>, std::span<double>, RowsDouble);
+template void ssd_scan(const SsdScanOf<float>&, RowsOf<float>, RowsOf<float>, RowsOf<float>, RowsOf<float>,
+                       std::span<double>, RowsDouble);
+template void ssd_scan(const SsdScanOf<double>&, RowsOf<double>, RowsOf<double>, RowsOf<double>, RowsOf<double>,
+                       std::span<double>, RowsDouble);
 
 }  // namespace krait::kernels::reference

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <span>
+#include <type_traits>
 
 #include "krait/kernels/reference/elementwise.h"
 #include "krait/kernels/scan_selective.h"
@@ -9,9 +10,16 @@
 
 namespace krait::kernels::reference {
 
-void selective_scan(const SelectiveScan& scan, RowsIn x, RowsIn dt, RowsIn b, RowsIn c, RowsIn z,
-                    std::span<double> state, RowsDouble y);
+// Rows of inputs in the precision of the scan's parameters, float or double.
+template <class Real>
+using RowsOf = std::type_identity_t<Rows<const Real>>;
 
-void ssd_scan(const SsdScan& scan, RowsIn x, RowsIn dt, RowsIn b, RowsIn c, std::span<double> state, RowsDouble y);
+template <class Real>
+void selective_scan(const SelectiveScanOf<Real>& scan, RowsOf<Real> x, RowsOf<Real> dt, RowsOf<Real> b, RowsOf<Real> c,
+                    RowsOf<Real> z, std::span<double> state, RowsDouble y);
+
+template <class Real>
+void ssd_scan(const SsdScanOf<Real>& scan, RowsOf<Real> x, RowsOf<Real> dt, RowsOf<Real> b, RowsOf<Real> c,
+              std::span<double> state, RowsDouble y);
 
 }  // namespace krait::kernels::reference
