@@ -4,17 +4,16 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstring>
 #include <functional>
 #include <span>
 
-#include "krait/formats/safetensors.h"
 #include "krait/kernels/conv1d_causal.h"
 #include "krait/kernels/norm.h"
 #include "krait/kernels/reference/scan.h"
 #include "krait/kernels/reference/scan_delta.h"
 #include "krait/kernels/scan_selective.h"
 #include "krait/kernels/scan_ssd.h"
+#include "tests/kernels/golden_case.h"
 #include "tests/kernels/kernel_testing.h"
 #include "tests/support/shared_data.h"
 
@@ -22,56 +21,13 @@ namespace krait::kernels {
 namespace {
 
 using tests::Expected;
+using tests::Golden;
 using tests::Matrix;
 using tests::on_every_target;
+using tests::Tensor;
 
 constexpr double kOracleTolerance = 1e-9;
 constexpr double kKernelTolerance = 1e-5;
-
-struct Tensor {
-  Shape shape;
-  std::vector<double> values;
-  double largest = 0.0;
-
-  std::int64_t size(std::size_t dimension) const { return shape.at(dimension); }
-  // Row-major; as many indices as dimensions.
-  double at(std::initializer_list<std::int64_t> index) const {
-    std::int64_t offset = 0;
-    std::size_t dimension = 0;
-    for (const std::int64_t i : index) offset = offset * shape.at(dimension++) + i;
-    return values.at(static_cast<std::size_t>(offset));
-  }
-};
-
-class Golden {
- public:
-  explicit Golden(const std::filesystem::path& path) {
-    auto opened = formats::open_safetensors(path, formats::Config());
-    if (!opened) throw std::runtime_error(opened.error().message);
-    source_ = std::move(*opened);
-  }
-  bool has(std::string_view name) const { return source_->find(name) != nullptr; }
-  Tensor read(std::string_view name) const {
-    const auto view = source_->view(name);
-    if (!view) throw std::runtime_error(view.error().message);
-    Tensor tensor{.shape = view->shape, .values = {}};
-    const auto append = [&]<class T>(T) {
-      for (std::size_t i = 0; i < view->bytes.size(); i += sizeof(T)) {
-        T value;
-        std::memcpy(&value, view->bytes.data() + i, sizeof(T));
-        tensor.values.push_back(static_cast<double>(value));
-        tensor.largest = std::max(tensor.largest, std::fabs(tensor.values.back()));
-      }
-    };
-    if (view->dtype == DType::kF32) append(float{});
-    if (view->dtype == DType::kF64) append(double{});
-    if (view->dtype == DType::kI32) append(std::int32_t{});
-    return tensor;
-  }
-
- private:
-  std::unique_ptr<formats::WeightSource> source_;
-};
 
 template <class Value>
 Matrix matrix(std::int64_t rows, std::int64_t columns, Value&& value) {
@@ -158,13 +114,9 @@ class GoldenSelective : public ::testing::TestWithParam<const char*> {};
 class GoldenSsd : public ::testing::TestWithParam<const char*> {};
 class GoldenDelta : public ::testing::TestWithParam<const char*> {};
 
-std::filesystem::path file_of(const std::filesystem::path& shared, const char* name) {
-  return shared / "golden" / "ops" / (std::string(name) + ".safetensors");
-}
-
 TEST_P(GoldenConv, OracleAndKernelAgree) {
   KRAIT_REQUIRE_SHARED_DATA(path);
-  const Golden golden(file_of(path, GetParam()));
+  const Golden golden(path, GetParam());
   const Tensor x = golden.read("in.x"), w = golden.read("in.weight"), y = golden.read("out.y");
   const Tensor window = golden.read("out.window");
   const std::int64_t channels = x.size(1), length = x.size(2), width = w.size(1);
@@ -206,7 +158,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, GoldenConv,
 TEST_P(GoldenNorm, OracleAndKernelAgree) {
   KRAIT_REQUIRE_SHARED_DATA(path);
   const std::string_view name = GetParam();
-  const Golden golden(file_of(path, GetParam()));
+  const Golden golden(path, GetParam());
   const Tensor x = golden.read("in.x"), w = golden.read("in.weight"), y = golden.read("out.y");
   const std::int64_t columns = x.size(2), rows = x.size(0) * x.size(1);
   const auto flat = [&](const Tensor& tensor) {
@@ -253,7 +205,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, GoldenNorm,
 
 TEST_P(GoldenSelective, OracleAndKernelAgree) {
   KRAIT_REQUIRE_SHARED_DATA(path);
-  const Golden golden(file_of(path, GetParam()));
+  const Golden golden(path, GetParam());
   const Tensor u = golden.read("in.u"), delta = golden.read("in.delta"), a_in = golden.read("in.A");
   const Tensor b_in = golden.read("in.B"), c_in = golden.read("in.C");
   const Tensor y = golden.read("out.y"), last = golden.read("out.last_state");
@@ -325,7 +277,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, GoldenSelective,
 TEST_P(GoldenSsd, OracleAndKernelAgree) {
   KRAIT_REQUIRE_SHARED_DATA(path);
   const std::string_view name = GetParam();
-  const Golden golden(file_of(path, GetParam()));
+  const Golden golden(path, GetParam());
   const Tensor x_in = golden.read("in.x"), dt_in = golden.read("in.dt"), a_in = golden.read("in.A");
   const Tensor b_in = golden.read("in.B"), c_in = golden.read("in.C"), bias_in = golden.read("in.dt_bias");
   const Tensor d_in = golden.read("in.D"), y = golden.read("out.y"), last = golden.read("out.final_state");
@@ -410,7 +362,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, GoldenSsd,
 
 TEST_P(GoldenDelta, OracleAndKernelAgree) {
   KRAIT_REQUIRE_SHARED_DATA(path);
-  const Golden golden(file_of(path, GetParam()));
+  const Golden golden(path, GetParam());
   const Tensor q_in = golden.read("in.q"), k_in = golden.read("in.k"), v_in = golden.read("in.v");
   const Tensor g_in = golden.read("in.g"), beta_in = golden.read("in.beta");
   const Tensor y = golden.read("out.y"), last = golden.read("out.final_state");
