@@ -97,6 +97,139 @@ struct Case {
   }
 };
 
+// Both kernels in f32, forward for its saved states, on matrices with strides and off any alignment. What backward
+// gives goes where Case::backward puts it.
+void run_kernel(Case& c, ThreadPool& pool, std::int64_t chunk) {
+  const Matrix q = tests::narrowed(c.q, 1, 1), k = tests::narrowed(c.k, 3), v = tests::narrowed(c.v, 5, 1);
+  const Matrix dt = tests::narrowed(c.dt, 2), beta = tests::narrowed(c.beta), a = tests::narrowed(c.a);
+  const Matrix d_o = tests::narrowed(c.d_o, 1);
+  const DeltaScan scan = {.key_heads = c.scan.key_heads,
+                          .value_heads = c.scan.value_heads,
+                          .key_width = c.scan.key_width,
+                          .value_width = c.scan.value_width,
+                          .a = a.data(),
+                          .chunk = chunk};
+  const DeltaScanInputs in = {.q = q.in(), .k = k.in(), .v = v.in(), .dt = dt.in(), .beta = beta.in()};
+  std::vector<Matrix> states, d_final, d_initial;
+  std::vector<SequenceRows> sequences;
+  std::vector<DeltaBackwardSequence> backward;
+  std::int64_t row = 0;
+  for (std::size_t i = 0; i < c.lengths.size(); ++i) {
+    states.push_back(tests::narrowed(c.initial[i]));
+    d_final.push_back(tests::narrowed(c.d_final[i]));
+    d_initial.emplace_back(d_final[i].rows(), d_final[i].columns());
+  }
+  for (std::size_t i = 0; i < c.lengths.size(); ++i) {
+    sequences.push_back({.first_row = row, .rows = c.lengths[i], .state = states[i].bytes()});
+    backward.push_back({.first_row = row,
+                        .rows = c.lengths[i],
+                        .final_gradient = d_final[i].data(),
+                        .initial_gradient = d_initial[i].data()});
+    row += c.lengths[i];
+  }
+  Matrix saved(saved_chunks_of(sequences, chunk), scan.value_heads * scan.key_width * scan.value_width);
+  Matrix o(row, d_o.columns());
+  delta_scan(pool, scan, in, sequences, o.out(), saved.data());
+  Matrix dq(row, q.columns(), 2, 1), dk(row, k.columns(), 1), dv(row, v.columns(), 3, 1);
+  Matrix d_dt(row, dt.columns(), 1), d_beta(row, dt.columns(), 2), da(1, a.columns());
+  da.fill([] { return 1.0; });  // added to
+  delta_scan_backward(
+      pool, scan, in, saved.data(), d_o.in(), backward,
+      {.q = dq.out(), .k = dk.out(), .v = dv.out(), .dt = d_dt.out(), .beta = d_beta.out(), .a = da.data()});
+  for (const Matrix* m : {&dq, &dk, &dv, &d_dt, &d_beta}) m->check_gaps();
+  for (std::int64_t h = 0; h < da.columns(); ++h) da.at(0, h) -= 1.0F;
+  c.dq = Doubles(dq), c.dk = Doubles(dk), c.dv = Doubles(dv), c.d_dt = Doubles(d_dt), c.d_beta = Doubles(d_beta);
+  c.da = Doubles(da);
+  c.d_initial.clear();
+  for (const Matrix& m : d_initial) c.d_initial.emplace_back(m);
+}
+
+// Roundings that a term goes through: the sums over keys, values and a chunk, forward and back; the substitutions of a
+// chunk both ways; and 20 in each row whose state or gradient it passes through. Terms are not much larger than the
+// largest element.
+void expect_matches_reference(Case& c, ThreadPool& pool, std::int64_t chunk) {
+  c.backward();
+  Case actual = c;
+  run_kernel(actual, pool, chunk);
+  const auto rows = static_cast<double>(*std::max_element(c.lengths.begin(), c.lengths.end()));
+  const double bound =
+      kRounding * (2.0 * static_cast<double>(c.scan.key_width + c.scan.value_width) + 20.0 * rows + 50.0);
+  expect_within(actual.dq, c.dq, bound, "q");
+  expect_within(actual.dk, c.dk, bound, "k");
+  expect_within(actual.dv, c.dv, bound, "v");
+  expect_within(actual.d_dt, c.d_dt, bound, "dt");
+  expect_within(actual.d_beta, c.d_beta, bound, "beta");
+  // What it was 1 larger by is a rounding more.
+  expect_within(actual.da, c.da, bound + kRounding / std::max(c.da.largest(), 1e-30), "a");
+  for (std::size_t i = 0; i < c.lengths.size(); ++i) {
+    expect_within(actual.d_initial[i], c.d_initial[i], bound, "state");
+  }
+}
+
+TEST(ScanDeltaBackward, KernelMatchesReferenceAtEveryWidth) {
+  ThreadPool pool(2);
+  tests::on_every_target([&] {
+    Random random(2);
+    for (const std::int64_t values : tests::kLengths) {
+      for (const std::int64_t keys : {1, 7, 16, 18}) {
+        SCOPED_TRACE(::testing::Message() << "Dk " << keys << ", Dv " << values);
+        Case c({11}, 1, 2, keys, values, random);
+        expect_matches_reference(c, pool, 8);
+      }
+    }
+  });
+}
+
+TEST(ScanDeltaBackward, KernelMatchesReferenceAtEveryLengthAndChunk) {
+  ThreadPool pool(2);
+  tests::on_every_target([&] {
+    Random random(3);
+    for (const std::int64_t chunk : {1, 5, 8, 32, 64}) {
+      for (const std::int64_t length : {std::int64_t{0}, std::int64_t{1}, chunk - 1, chunk, chunk + 1, 3 * chunk + 2}) {
+        SCOPED_TRACE(::testing::Message() << "chunk " << chunk << ", " << length << " rows");
+        Case c({length, 3}, 2, 4, 9, 20, random);
+        expect_matches_reference(c, pool, chunk);
+      }
+    }
+  });
+}
+
+// One decay wipes everything out: exponents of what lies far apart are far below the smallest float.
+TEST(ScanDeltaBackward, FastDecayStaysFinite) {
+  ThreadPool pool(1);
+  tests::on_every_target([&] {
+    Random random(4);
+    Case c({70}, 1, 1, 8, 8, random);
+    for (double& dt : c.dt.values()) dt = static_cast<float>(60.0 * dt);
+    expect_matches_reference(c, pool, 64);
+  });
+}
+
+TEST(ScanDeltaBackward, ThreadsDoNotMatter) {
+  tests::on_every_target([&] {
+    Random random(5);
+    Case c({20, 1, 0, 9}, 2, 4, 12, 20, random);
+    Case first = c;
+    for (const int threads : {1, 2, 3}) {
+      ThreadPool pool(threads);
+      run_kernel(c, pool, 8);
+      if (threads == 1) {
+        first = c;
+        continue;
+      }
+      EXPECT_EQ(c.dq.values(), first.dq.values());
+      EXPECT_EQ(c.dk.values(), first.dk.values());
+      EXPECT_EQ(c.dv.values(), first.dv.values());
+      EXPECT_EQ(c.d_dt.values(), first.d_dt.values());
+      EXPECT_EQ(c.d_beta.values(), first.d_beta.values());
+      EXPECT_EQ(c.da.values(), first.da.values());
+      for (std::size_t i = 0; i < c.lengths.size(); ++i) {
+        EXPECT_EQ(c.d_initial[i].values(), first.d_initial[i].values());
+      }
+    }
+  });
+}
+
 TEST(ScanDeltaBackward, ReferenceIsTheDerivativeOfTheReference) {
   Random random(1);
   for (const std::int64_t key_heads : {1, 2}) {
@@ -199,6 +332,13 @@ TEST_P(GoldenDeltaBackward, GradientsAgree) {
     expect_within(c.o, rows("out.y"), 1e-9, "y");
     c.backward();
     check(1e-9);
+    ThreadPool pool(2);
+    tests::on_every_target([&] {
+      for (const std::int64_t chunk : {8, 32}) {
+        run_kernel(c, pool, chunk);
+        check(1e-5);
+      }
+    });
   }
 }
 INSTANTIATE_TEST_SUITE_P(Cases, GoldenDeltaBackward,
