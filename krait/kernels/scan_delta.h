@@ -16,20 +16,29 @@
 
 namespace krait::kernels {
 
-struct DeltaScan {
+// T is float; double for the plain loops (reference/scan_delta.h).
+template <class T>
+struct DeltaScanOf {
   std::int64_t key_heads = 0;    // Hk
   std::int64_t value_heads = 0;  // Hv, a multiple of Hk
   std::int64_t key_width = 0;    // Dk
   std::int64_t value_width = 0;  // Dv
-  const float* a = nullptr;      // [Hv], negative
+  const T* a = nullptr;          // [Hv], negative
+  std::int64_t chunk = 32;       // rows from one saved state to the next; o does not depend on it
 };
+using DeltaScan = DeltaScanOf<float>;
 
 // q, k [M, Hk*Dk], v [M, Hv*Dv], dt and beta [M, Hv]; o [M, Hv*Dv] must not overlap the others. Each sequence's state
 // [Hv, Dk, Dv] (f32) is read as S before its first row and left as S after its last.
-struct DeltaScanInputs {
-  RowsIn q, k, v, dt, beta;
+template <class T>
+struct DeltaScanInputsOf {
+  Rows<const T> q, k, v, dt, beta;
 };
+using DeltaScanInputs = DeltaScanInputsOf<float>;
+
+// saved, for delta_scan_backward: S before the first row of every chunk, [saved_chunks_of(sequences, chunk), Hv, Dk,
+// Dv] (saved_chunks.h); or null.
 void delta_scan(ThreadPool& pool, const DeltaScan& scan, const DeltaScanInputs& in,
-                std::span<const SequenceRows> sequences, RowsOut o);
+                std::span<const SequenceRows> sequences, RowsOut o, float* saved = nullptr);
 
 }  // namespace krait::kernels

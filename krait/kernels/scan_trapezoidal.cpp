@@ -5,6 +5,7 @@
 
 #include "krait/core/aligned_buffer.h"
 #include "krait/core/check.h"
+#include "krait/kernels/saved_chunks.h"
 #include "krait/kernels/scratch.h"
 #include "krait/kernels/simd/highway_config.h"
 
@@ -33,6 +34,7 @@ bool has_step(std::int64_t rank) { return rank == 1 || rank == 2 || rank == 4; }
 // The heads of one sequence that a task works on.
 struct Part {
   std::int64_t sequence, first_head, heads;
+  std::int64_t first_chunk;  // of the sequence, among the saved ones
 };
 
 void check(const TrapezoidalScan& scan, const TrapezoidalInputs& in, RowsIn y) {
@@ -50,7 +52,7 @@ void check(const TrapezoidalScan& scan, const TrapezoidalInputs& in, RowsIn y) {
 }  // namespace
 
 void trapezoidal_scan(ThreadPool& pool, const TrapezoidalScan& scan, const TrapezoidalInputs& in,
-                      std::span<const SequenceRows> sequences, RowsOut y) {
+                      std::span<const SequenceRows> sequences, RowsOut y, const TrapezoidalSaved* saved) {
   check(scan, in, y);
   const TrapezoidalColumns columns(scan);
   thread_local AlignedBuffer buffer;
@@ -60,6 +62,7 @@ void trapezoidal_scan(ThreadPool& pool, const TrapezoidalScan& scan, const Trape
   const std::int64_t heads_per_step =
       std::max<std::int64_t>(1, kStepValues / std::max<std::int64_t>(1, scan.states * scan.head_width));
   std::vector<Part> parts;
+  std::int64_t first_chunk = 0;
   for (std::size_t i = 0; i < sequences.size(); ++i) {
     const SequenceRows& sequence = sequences[i];
     KRAIT_CHECK(sequence.first_row >= 0 && sequence.rows >= 0 && sequence.first_row + sequence.rows <= y.rows,
@@ -67,8 +70,9 @@ void trapezoidal_scan(ThreadPool& pool, const TrapezoidalScan& scan, const Trape
     if (sequence.rows == 0) continue;
     const std::int64_t step = sequence.rows == 1 ? heads_per_step : 1;
     for (std::int64_t head = 0; head < scan.heads; head += step) {
-      parts.push_back({static_cast<std::int64_t>(i), head, std::min(step, scan.heads - head)});
+      parts.push_back({static_cast<std::int64_t>(i), head, std::min(step, scan.heads - head), first_chunk});
     }
+    first_chunk += saved_chunks(sequence.rows, scan.chunk_rows());
   }
   pool.parallel_for(y.rows, 8, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t row = first; row < last; ++row) {
@@ -90,8 +94,10 @@ void trapezoidal_scan(ThreadPool& pool, const TrapezoidalScan& scan, const Trape
                                  .rows = sequence.rows,
                                  .first_head = part.first_head,
                                  .heads = part.heads,
-                                 .state = sequence.state};
-      if (sequence.rows == 1 && has_step(scan.rank)) {
+                                 .state = sequence.state,
+                                 .saved = saved == nullptr ? TrapezoidalSaved() : *saved,
+                                 .first_chunk = part.first_chunk};
+      if (saved == nullptr && sequence.rows == 1 && has_step(scan.rank)) {
         HWY_DYNAMIC_DISPATCH(trapezoidal_step)
         (task, thread_scratch(static_cast<std::size_t>(step_floats)).data());
       } else {

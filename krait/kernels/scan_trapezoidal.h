@@ -16,6 +16,7 @@
 // Head h uses B and C of group h / (H / G).
 #pragma once
 
+#include <algorithm>
 #include <span>
 
 #include "krait/core/dtype.h"
@@ -24,7 +25,9 @@
 
 namespace krait::kernels {
 
-struct TrapezoidalScan {
+// T is float; double for the plain loops (reference/scan_trapezoidal.h).
+template <class T>
+struct TrapezoidalScanOf {
   std::int64_t heads = 0;       // H
   std::int64_t head_width = 0;  // P
   std::int64_t states = 0;      // N, even
@@ -33,35 +36,47 @@ struct TrapezoidalScan {
   std::int64_t angles = 0;      // at most N / 2
   bool halves = false;          // which entries make a pair
   std::int64_t chunk = 64;      // rows times R of a chunk; rounding apart, the result does not depend on it
-  float decay_floor = 1e-4F;
-  float epsilon = 1e-5F;             // of the norms
-  const float* dt_bias = nullptr;    // [H]
-  const float* b_norm = nullptr;     // [N]
-  const float* c_norm = nullptr;     // [N]
-  const float* b_bias = nullptr;     // [H, R, N]
-  const float* c_bias = nullptr;     // [H, R, N]
-  const float* d = nullptr;          // [H]
-  const float* value_mix = nullptr;  // [H, R, P], or null (ones), as are the next two
-  const float* gate_mix = nullptr;
-  const float* out_mix = nullptr;
-  const float* norm = nullptr;      // [H, P], or null: no norm before the gate
+  T decay_floor = static_cast<T>(1e-4);
+  T epsilon = static_cast<T>(1e-5);  // of the norms
+  const T* dt_bias = nullptr;        // [H]
+  const T* b_norm = nullptr;         // [N]
+  const T* c_norm = nullptr;         // [N]
+  const T* b_bias = nullptr;         // [H, R, N]
+  const T* c_bias = nullptr;         // [H, R, N]
+  const T* d = nullptr;              // [H]
+  const T* value_mix = nullptr;      // [H, R, P], or null (ones), as are the next two
+  const T* gate_mix = nullptr;
+  const T* out_mix = nullptr;
+  const T* norm = nullptr;          // [H, P], or null: no norm before the gate
   DType state_dtype = DType::kF32;  // of S alone; or bf16 or int8 (state_storage.h), rows of P values, [H, N] of them
-  // Where the rest of a sequence's state stands, in bytes from S [H, N, P]; all f32.
+  // Where the rest of a sequence's state stands, in bytes from S [H, N, P]; all of T.
   std::int64_t angle_offset = 0;  // theta [H, angles]
   std::int64_t key_offset = 0;    // the last row's k [H, R, N]
   std::int64_t value_offset = 0;  // and x [H, P]
-};
 
-struct TrapezoidalInputs {
-  RowsIn x, z;         // [M, H*P]
-  RowsIn b, c;         // [M, R*G*N]
-  RowsIn dt, a, trap;  // [M, H], raw
-  RowsIn angle;        // [M, angles], raw, the same for all heads
+  std::int64_t chunk_rows() const { return std::max<std::int64_t>(1, chunk / rank); }
+};
+using TrapezoidalScan = TrapezoidalScanOf<float>;
+
+template <class T>
+struct TrapezoidalInputsOf {
+  Rows<const T> x, z;         // [M, H*P]
+  Rows<const T> b, c;         // [M, R*G*N]
+  Rows<const T> dt, a, trap;  // [M, H], raw
+  Rows<const T> angle;        // [M, angles], raw, the same for all heads
+};
+using TrapezoidalInputs = TrapezoidalInputsOf<float>;
+
+// For trapezoidal_scan_backward. At the start of each chunk of each head: S, with the beta of the chunk's first row
+// already added (but not decayed), and theta.
+struct TrapezoidalSaved {
+  float* s = nullptr;      // [saved_chunks_of(sequences, chunk_rows()), H, N, P] (saved_chunks.h)
+  float* angle = nullptr;  // [the same, H, angles]
 };
 
 // y [M, H*P] must not overlap the inputs. Each sequence's state is read as it was before its first row and left as it
-// is after its last.
+// is after its last. saved: or null.
 void trapezoidal_scan(ThreadPool& pool, const TrapezoidalScan& scan, const TrapezoidalInputs& in,
-                      std::span<const SequenceRows> sequences, RowsOut y);
+                      std::span<const SequenceRows> sequences, RowsOut y, const TrapezoidalSaved* saved = nullptr);
 
 }  // namespace krait::kernels

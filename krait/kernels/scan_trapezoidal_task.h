@@ -40,6 +40,8 @@ struct TrapezoidalTask {
   std::int64_t first_row = 0, rows = 0;
   std::int64_t first_head = 0, heads = 0;
   std::byte* state = nullptr;
+  TrapezoidalSaved saved;  // null: nothing is saved
+  std::int64_t first_chunk = 0;
 
   std::int64_t group(std::int64_t head) const { return head / (scan->heads / scan->groups); }
   std::byte* head_state(std::int64_t head) const {
@@ -58,6 +60,13 @@ struct TrapezoidalTask {
   }
   float* head_value(std::int64_t head) const {
     return reinterpret_cast<float*>(state + scan->value_offset) + head * scan->head_width;
+  }
+  // Among all saved ones, of the task's chunk `chunk`.
+  float* saved_state(std::int64_t chunk, std::int64_t head) const {
+    return saved.s + ((first_chunk + chunk) * scan->heads + head) * scan->states * scan->head_width;
+  }
+  float* saved_angles(std::int64_t chunk, std::int64_t head) const {
+    return saved.angle + ((first_chunk + chunk) * scan->heads + head) * scan->angles;
   }
   // [R, P] of a head, or null.
   const float* mix(const float* all, std::int64_t head) const {

@@ -271,7 +271,7 @@ class GoldenConvBackward : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(GoldenConvBackward, OracleAndKernelAgree) {
   KRAIT_REQUIRE_SHARED_DATA(path);
-  const tests::GoldenCase golden(tests::golden_file(path, GetParam()));
+  const tests::GoldenCase golden(path, GetParam());
   const tests::GoldenTensor x = golden.read("in.x"), w = golden.read("in.weight"), dy = golden.read("up.y");
   const tests::GoldenTensor dx = golden.read("grad.x"), dw = golden.read("grad.weight");
   const tests::GoldenTensor last = golden.read("up.window");

@@ -1,5 +1,8 @@
-// Cases of ../shared/golden/ops (README there): tensors of float64 results by the authors' code, read whole.
+// Cases of ../shared/golden/ops (README there): tensors of float64 results by the authors' code, read whole, and the
+// tolerances that the collection states, relative to the largest element of a tensor.
 #pragma once
+
+#include <gtest/gtest.h>
 
 #include <cmath>
 #include <cstring>
@@ -16,6 +19,9 @@
 #include "tests/support/shared_data.h"
 
 namespace krait::tests {
+
+inline constexpr double kOracleTolerance = 1e-9;
+inline constexpr double kKernelTolerance = 1e-5;
 
 struct GoldenTensor {
   Shape shape;
@@ -39,6 +45,8 @@ class GoldenCase {
     if (!opened) throw std::runtime_error(opened.error().message);
     source_ = std::move(*opened);
   }
+  GoldenCase(const std::filesystem::path& shared, std::string_view name)
+      : GoldenCase(shared / "golden" / "ops" / (std::string(name) + ".safetensors")) {}
   bool has(std::string_view name) const { return source_->find(name) != nullptr; }
   GoldenTensor read(std::string_view name) const {
     const auto view = source_->view(name);
@@ -84,8 +92,8 @@ inline std::vector<kernels::SequenceRows> golden_segments(const GoldenCase& gold
   return result;
 }
 
-inline std::filesystem::path golden_file(const std::filesystem::path& shared, std::string_view name) {
-  return shared / "golden" / "ops" / (std::string(name) + ".safetensors");
+inline void expect_element(double actual, double expected, double tolerance, double largest) {
+  ASSERT_LE(std::fabs(actual - expected), tolerance * largest) << actual << " versus " << expected;
 }
 
 }  // namespace krait::tests

@@ -19,18 +19,15 @@
 namespace krait::kernels {
 namespace {
 
+using tests::expect_element;
 using tests::Expected;
+using tests::kKernelTolerance;
+using tests::kOracleTolerance;
 using tests::Matrix;
 using tests::on_every_target;
 using Tensor = tests::GoldenTensor;
 using Golden = tests::GoldenCase;
 
-constexpr double kOracleTolerance = 1e-9;
-constexpr double kKernelTolerance = 1e-5;
-
-void expect_element(double actual, double expected, double tolerance, double largest) {
-  ASSERT_LE(std::fabs(actual - expected), tolerance * largest) << actual << " versus " << expected;
-}
 
 std::vector<double> widened(const Matrix& m) { return {m.data(), m.data() + m.rows() * m.columns()}; }
 
@@ -94,7 +91,7 @@ class GoldenDelta : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(GoldenConv, OracleAndKernelAgree) {
   KRAIT_REQUIRE_SHARED_DATA(path);
-  const Golden golden(tests::golden_file(path, GetParam()));
+  const Golden golden(path, GetParam());
   const Tensor x = golden.read("in.x"), w = golden.read("in.weight"), y = golden.read("out.y");
   const Tensor window = golden.read("out.window");
   const std::int64_t channels = x.size(1), length = x.size(2), width = w.size(1);
@@ -136,7 +133,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, GoldenConv,
 TEST_P(GoldenNorm, OracleAndKernelAgree) {
   KRAIT_REQUIRE_SHARED_DATA(path);
   const std::string_view name = GetParam();
-  const Golden golden(tests::golden_file(path, GetParam()));
+  const Golden golden(path, GetParam());
   const Tensor x = golden.read("in.x"), w = golden.read("in.weight"), y = golden.read("out.y");
   const std::int64_t columns = x.size(2), rows = x.size(0) * x.size(1);
   const auto flat = [&](const Tensor& tensor) {
@@ -184,7 +181,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, GoldenNorm,
 
 TEST_P(GoldenSelective, OracleAndKernelAgree) {
   KRAIT_REQUIRE_SHARED_DATA(path);
-  const Golden golden(tests::golden_file(path, GetParam()));
+  const Golden golden(path, GetParam());
   const Tensor u = golden.read("in.u"), delta = golden.read("in.delta"), a_in = golden.read("in.A");
   const Tensor b_in = golden.read("in.B"), c_in = golden.read("in.C");
   const Tensor y = golden.read("out.y"), last = golden.read("out.last_state");
@@ -256,7 +253,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, GoldenSelective,
 TEST_P(GoldenSsd, OracleAndKernelAgree) {
   KRAIT_REQUIRE_SHARED_DATA(path);
   const std::string_view name = GetParam();
-  const Golden golden(tests::golden_file(path, GetParam()));
+  const Golden golden(path, GetParam());
   const Tensor x_in = golden.read("in.x"), dt_in = golden.read("in.dt"), a_in = golden.read("in.A");
   const Tensor b_in = golden.read("in.B"), c_in = golden.read("in.C"), bias_in = golden.read("in.dt_bias");
   const Tensor d_in = golden.read("in.D"), y = golden.read("out.y"), last = golden.read("out.final_state");
@@ -343,7 +340,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, GoldenSsd,
 
 TEST_P(GoldenDelta, OracleAndKernelAgree) {
   KRAIT_REQUIRE_SHARED_DATA(path);
-  const Golden golden(tests::golden_file(path, GetParam()));
+  const Golden golden(path, GetParam());
   const Tensor q_in = golden.read("in.q"), k_in = golden.read("in.k"), v_in = golden.read("in.v");
   const Tensor g_in = golden.read("in.g"), beta_in = golden.read("in.beta");
   const Tensor y = golden.read("out.y"), last = golden.read("out.final_state");

@@ -3,7 +3,7 @@
 #include "krait/kernels/scan_selective_backward.h"
 
 #include "krait/kernels/reference/scan_selective_backward.h"
-#include "tests/kernels/golden_tensors.h"
+#include "tests/kernels/golden_case.h"
 #include "tests/kernels/kernel_testing.h"
 #include "tests/kernels/wide_matrix.h"
 #include "tests/support/shared_data.h"
@@ -11,11 +11,11 @@
 namespace krait::kernels {
 namespace {
 
-using tests::Golden;
+using Golden = tests::GoldenCase;
 using tests::kRounding;
 using tests::Matrix;
 using tests::on_every_target;
-using tests::Tensor;
+using Tensor = tests::GoldenTensor;
 using tests::WideMatrix;
 
 // What has a gradient; or those gradients.
@@ -449,7 +449,7 @@ GoldenCase read_case(const Golden& golden, std::string_view side, bool softplus)
   c.softplus = softplus;
   std::vector<std::int64_t> last_of;  // the sequence that a batch entry's last state belongs to
   for (std::int64_t n = 0; n < batch; ++n) {
-    for (SequenceRows s : tests::segments(golden, n, length)) {
+    for (SequenceRows s : tests::tests::golden_segments(golden, n, length)) {
       s.first_row += n * length;
       c.sequences.push_back(s);
     }
@@ -542,7 +542,7 @@ class GoldenSelectiveBackward : public ::testing::TestWithParam<const char*> {};
 TEST_P(GoldenSelectiveBackward, OracleAndKernelAgree) {
   KRAIT_REQUIRE_SHARED_DATA(path);
   const std::string_view name = GetParam();
-  const Golden golden(tests::file_of(path, GetParam()));
+  const Golden golden(path, GetParam());
   const GoldenCase g = read_case(golden, "", name.find("plain") == std::string_view::npos);
   expect_golden(oracle(g.c, false), g, tests::kOracleTolerance);
   ThreadPool pool(2);
@@ -557,7 +557,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, GoldenSelectiveBackward,
 // the gradients of what they share add up.
 TEST(GoldenSelectiveBothWaysBackward, BidirectionalIsTwoScansOneOverRowsBackwards) {
   KRAIT_REQUIRE_SHARED_DATA(path);
-  const Golden golden(tests::file_of(path, "sel_bidirectional"));
+  const Golden golden(path, "sel_bidirectional");
   const GoldenCase forward = read_case(golden, "fwd", true), natural = read_case(golden, "bwd", true);
   // The other one's rows from the last: batch entries come in the other order too.
   const auto turned = [](const Values& v) {

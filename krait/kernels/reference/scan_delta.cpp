@@ -4,7 +4,8 @@
 
 namespace krait::kernels::reference {
 
-void delta_scan(const DeltaScan& scan, const DeltaScanInputs& in, std::span<double> state, RowsDouble o) {
+template <class T>
+void delta_scan(const DeltaScanOf<T>& scan, const DeltaScanInputsOf<T>& in, std::span<double> state, RowsDouble o) {
   const std::int64_t keys = scan.key_width, values = scan.value_width;
   for (std::int64_t t = 0; t < o.rows; ++t) {
     for (std::int64_t h = 0; h < scan.value_heads; ++h) {
@@ -27,5 +28,8 @@ void delta_scan(const DeltaScan& scan, const DeltaScanInputs& in, std::span<doub
     }
   }
 }
+
+template void delta_scan(const DeltaScanOf<float>&, const DeltaScanInputsOf<float>&, std::span<double>, RowsDouble);
+template void delta_scan(const DeltaScanOf<double>&, const DeltaScanInputsOf<double>&, std::span<double>, RowsDouble);
 
 }  // namespace krait::kernels::reference

@@ -8,7 +8,8 @@
 
 namespace krait::kernels::reference {
 
-// One sequence.
-void delta_scan(const DeltaScan& scan, const DeltaScanInputs& in, std::span<double> state, RowsDouble o);
+// One sequence. T is float or double.
+template <class T>
+void delta_scan(const DeltaScanOf<T>& scan, const DeltaScanInputsOf<T>& in, std::span<double> state, RowsDouble o);
 
 }  // namespace krait::kernels::reference

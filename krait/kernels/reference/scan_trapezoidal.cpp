@@ -14,7 +14,8 @@ struct Bounded {
 double sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
 
 // Rot(theta)(rms(from) norm + bias) of one r: [N]
-std::vector<Bounded> rotated(const TrapezoidalScan& scan, const float* from, const float* norm, const float* bias,
+template <class T>
+std::vector<Bounded> rotated(const TrapezoidalScanOf<T>& scan, const T* from, const T* norm, const T* bias,
                              const double* angle) {
   const std::int64_t states = scan.states;
   double squares = 0.0;
@@ -22,7 +23,7 @@ std::vector<Bounded> rotated(const TrapezoidalScan& scan, const float* from, con
   const double factor = 1.0 / std::sqrt(squares / static_cast<double>(states) + scan.epsilon);
   std::vector<Bounded> plain, result;
   for (std::int64_t n = 0; n < states; ++n) {
-    const double normed = from[n] * factor * norm[n];
+    const double normed = double{from[n]} * factor * norm[n];
     plain.push_back({normed + bias[n], std::fabs(normed) + std::fabs(bias[n])});
   }
   result = plain;
@@ -39,18 +40,11 @@ std::vector<Bounded> rotated(const TrapezoidalScan& scan, const float* from, con
 
 }  // namespace
 
-TrapezoidalState::TrapezoidalState(const TrapezoidalScan& scan)
-    : angle(static_cast<std::size_t>(scan.heads * scan.angles)),
-      state(static_cast<std::size_t>(scan.heads * scan.states * scan.head_width)),
-      key(static_cast<std::size_t>(scan.heads * scan.rank * scan.states)),
-      value(static_cast<std::size_t>(scan.heads * scan.head_width)),
-      state_magnitude(state.size()),
-      key_magnitude(key.size()) {}
-
-void trapezoidal_scan(const TrapezoidalScan& scan, const TrapezoidalInputs& in, TrapezoidalState& state, RowsDouble y,
-                      RowsDouble magnitude) {
+template <class T>
+void trapezoidal_scan(const TrapezoidalScanOf<T>& scan, const TrapezoidalInputsOf<T>& in, TrapezoidalState& state,
+                      RowsDouble y, RowsDouble magnitude) {
   const std::int64_t states = scan.states, width = scan.head_width, rank = scan.rank;
-  const auto mix = [&](const float* all, std::int64_t h, std::int64_t r, std::int64_t p) {
+  const auto mix = [&](const T* all, std::int64_t h, std::int64_t r, std::int64_t p) {
     return all == nullptr ? 1.0 : double{all[(h * rank + r) * width + p]};
   };
   for (std::int64_t t = 0; t < in.x.rows; ++t) {
@@ -138,5 +132,10 @@ void trapezoidal_scan(const TrapezoidalScan& scan, const TrapezoidalInputs& in, 
     }
   }
 }
+
+template void trapezoidal_scan(const TrapezoidalScanOf<float>&, const TrapezoidalInputsOf<float>&, TrapezoidalState&,
+                               RowsDouble, RowsDouble);
+template void trapezoidal_scan(const TrapezoidalScanOf<double>&, const TrapezoidalInputsOf<double>&, TrapezoidalState&,
+                               RowsDouble, RowsDouble);
 
 }  // namespace krait::kernels::reference

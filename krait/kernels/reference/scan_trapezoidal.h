@@ -13,10 +13,19 @@ struct TrapezoidalState {
   std::vector<double> angle, state, key, value;  // [H, angles], [H, N, P], [H, R, N], [H, P]
   std::vector<double> state_magnitude, key_magnitude;
 
-  explicit TrapezoidalState(const TrapezoidalScan& scan);  // zero
+  template <class T>
+  explicit TrapezoidalState(const TrapezoidalScanOf<T>& scan)  // zero
+      : angle(static_cast<std::size_t>(scan.heads * scan.angles)),
+        state(static_cast<std::size_t>(scan.heads * scan.states * scan.head_width)),
+        key(static_cast<std::size_t>(scan.heads * scan.rank * scan.states)),
+        value(static_cast<std::size_t>(scan.heads * scan.head_width)),
+        state_magnitude(state.size()),
+        key_magnitude(key.size()) {}
 };
 
-void trapezoidal_scan(const TrapezoidalScan& scan, const TrapezoidalInputs& in, TrapezoidalState& state, RowsDouble y,
-                      RowsDouble magnitude);
+// T is float or double; theta is not kept within a turn.
+template <class T>
+void trapezoidal_scan(const TrapezoidalScanOf<T>& scan, const TrapezoidalInputsOf<T>& in, TrapezoidalState& state,
+                      RowsDouble y, RowsDouble magnitude);
 
 }  // namespace krait::kernels::reference

@@ -15,7 +15,8 @@ namespace krait::kernels::HWY_NAMESPACE {
 // kCount vectors of value columns from `at` on, or with kWhole false (one vector) the first `count` of them.
 template <std::size_t kCount, bool kWhole>
 HWY_INLINE void delta_columns(const DeltaScan& scan, const DeltaScanInputs& in, const SequenceRows& sequence,
-                              std::int64_t head, std::int64_t at, std::size_t count, float* state, RowsOut o) {
+                              std::int64_t head, std::int64_t at, std::size_t count, float* state, RowsOut o,
+                              float* saved) {
   static_assert(kWhole || kCount == 1);
   const F32 d;
   const std::int64_t keys = scan.key_width, width = scan.value_width;
@@ -32,6 +33,15 @@ HWY_INLINE void delta_columns(const DeltaScan& scan, const DeltaScanInputs& in, 
   }
   const std::int64_t end = sequence.first_row + sequence.rows;
   for (std::int64_t row = sequence.first_row; row < end; ++row) {
+    if (saved != nullptr && (row - sequence.first_row) % scan.chunk == 0) {
+      float* const to = saved + (row - sequence.first_row) / scan.chunk * scan.value_heads * keys * width;
+      for (std::int64_t key = 0; key < keys; ++key) {
+        for (std::size_t j = 0; j < kCount; ++j) {
+          const std::int64_t column = key * width + at + static_cast<std::int64_t>(j * kLanes);
+          store<kWhole>(load<kWhole>(state + column, count), to + column, count);
+        }
+      }
+    }
     k = in.k.row(row) + first_key;
     const float* q = in.q.row(row) + first_key;
     // After the last row this gathers what nobody asks for.
@@ -61,22 +71,22 @@ HWY_INLINE void delta_columns(const DeltaScan& scan, const DeltaScanInputs& in, 
   }
 }
 
-// state: of the head, [key, value].
+// state: of the head, [key, value]; saved: where its first chunk's goes, or null.
 void delta_rows(const DeltaScan& scan, const DeltaScanInputs& in, const SequenceRows& sequence, std::int64_t head,
-                float* state, RowsOut o) {
+                float* state, RowsOut o, float* saved) {
   constexpr std::size_t kBlock = 4;  // vectors: with four registers for each, and a block of 128 keys in 32 KiB
   constexpr auto lanes = static_cast<std::int64_t>(kLanes);
   constexpr auto kWidth = static_cast<std::int64_t>(kBlock) * lanes;
   const std::int64_t width = scan.value_width;
   std::int64_t at = 0;
   for (; at + kWidth <= width; at += kWidth) {
-    delta_columns<kBlock, true>(scan, in, sequence, head, at, kLanes, state, o);
+    delta_columns<kBlock, true>(scan, in, sequence, head, at, kLanes, state, o, saved);
   }
   for (; at + lanes <= width; at += lanes) {
-    delta_columns<1, true>(scan, in, sequence, head, at, kLanes, state, o);
+    delta_columns<1, true>(scan, in, sequence, head, at, kLanes, state, o, saved);
   }
   if (at < width) {
-    delta_columns<1, false>(scan, in, sequence, head, at, static_cast<std::size_t>(width - at), state, o);
+    delta_columns<1, false>(scan, in, sequence, head, at, static_cast<std::size_t>(width - at), state, o, saved);
   }
 }
 

@@ -38,13 +38,9 @@ struct TrapezoidalScratch {
   std::int64_t m, p;                  // M and P padded
 };
 
-HWY_INLINE std::int64_t trapezoidal_chunk_rows(const TrapezoidalScan& scan) {
-  return std::max<std::int64_t>(1, scan.chunk / scan.rank);
-}
-
 HWY_INLINE TrapezoidalScratch carve_trapezoidal_scratch(const TrapezoidalScan& scan, float* from) {
   const auto take = [&](std::int64_t count) { return std::exchange(from, from + trapezoidal_padded(count)); };
-  const std::int64_t rows = trapezoidal_chunk_rows(scan), states = scan.states;
+  const std::int64_t rows = scan.chunk_rows(), states = scan.states;
   TrapezoidalScratch s{};
   s.m = trapezoidal_padded(rows * scan.rank);
   s.p = trapezoidal_padded(scan.head_width);
@@ -144,6 +140,17 @@ HWY_NOINLINE void trapezoidal_chunk_pending(const TrapezoidalTask& task, std::in
       }
     });
   }
+}
+
+// What trapezoidal_scan_backward begins this chunk from.
+HWY_NOINLINE void trapezoidal_chunk_save(const TrapezoidalTask& task, std::int64_t head, std::int64_t chunk,
+                                         const TrapezoidalScratch& s, const float* state) {
+  const TrapezoidalScan& scan = *task.scan;
+  float* const to = task.saved_state(chunk, head);
+  for (std::int64_t n = 0; n < scan.states; ++n) {
+    std::copy_n(state + n * s.p, scan.head_width, to + n * scan.head_width);
+  }
+  std::copy_n(task.head_angles(head), scan.angles, task.saved_angles(chunk, head));
 }
 
 // Rows m … m + count of w(m, m') (q_m . k_m'), zero after t. The exponent of what lies after may be anything, so it is
@@ -247,7 +254,7 @@ HWY_NOINLINE void trapezoidal_chunk_state(const TrapezoidalScan& scan, std::int6
 
 // Floats of scratch that a task needs: what carve_trapezoidal_scratch hands out.
 std::int64_t trapezoidal_chunks_scratch(const TrapezoidalScan& scan) {
-  const std::int64_t rows = trapezoidal_chunk_rows(scan), states = scan.states;
+  const std::int64_t rows = scan.chunk_rows(), states = scan.states;
   const std::int64_t m = trapezoidal_padded(rows * scan.rank), p = trapezoidal_padded(scan.head_width);
   return 3 * trapezoidal_padded(states) + 6 * trapezoidal_padded(rows) + 2 * m * states + 3 * m * p + kGemmRows * m +
          states * p;
@@ -258,7 +265,7 @@ void trapezoidal_chunks(const TrapezoidalTask& task, float* scratch) {
   const TrapezoidalScratch s = carve_trapezoidal_scratch(scan, scratch);
   // Columns past P and products past M are computed and not used, but must be numbers.
   std::fill(scratch, scratch + trapezoidal_chunks_scratch(scan), 0.0F);
-  const std::int64_t chunk = trapezoidal_chunk_rows(scan);
+  const std::int64_t chunk = scan.chunk_rows();
   for (std::int64_t head = task.first_head; head < task.first_head + task.heads; ++head) {
     std::byte* const stored = task.head_state(head);
     std::byte* const scales = task.head_scales(head);
@@ -273,6 +280,7 @@ void trapezoidal_chunks(const TrapezoidalTask& task, float* scratch) {
       const std::int64_t rows = std::min(chunk, task.rows - done), count = rows * scan.rank;
       const std::int64_t first = task.first_row + done;
       trapezoidal_chunk_pending(task, head, first, s, state);
+      if (task.saved.s != nullptr) trapezoidal_chunk_save(task, head, done / chunk, s, state);
       const float carried = trapezoidal_chunk_sizes(task, head, first, rows, s);
       trapezoidal_chunk_inputs(task, head, first, rows, s);
       for_gemm_rows(count, [&](auto block_rows, std::int64_t m) {
