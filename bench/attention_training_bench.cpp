@@ -1,5 +1,5 @@
-// Attention over whole sequences, two of 1024 tokens, forward and backward. An iteration runs both, one after the
-// other, and a plain product of matrices in cache beside them, so that what is compared was measured in the same
+// Attention and HAX over whole sequences, two of 1024 tokens, forward and backward. An iteration runs both, one after
+// the other, and a plain product of matrices in cache beside them, so that what is compared was measured in the same
 // moment. Times are the smallest of all iterations. Operations are those of the tokens in view: 2 products forward, 5
 // backward.
 #include <benchmark/benchmark.h>
@@ -12,6 +12,7 @@
 #include "bench/bench_pool.h"
 #include "krait/core/aligned_buffer.h"
 #include "krait/core/random.h"
+#include "krait/kernels/hax_sequence_backward.h"
 #include "krait/kernels/matmul.h"
 #include "krait/kernels/sequence_attention_backward.h"
 
@@ -115,6 +116,42 @@ BENCHMARK(AttentionTraining)
     ->Args({12, 1, 64, 0})
     ->Args({6, 6, 128, 0})
     ->Args({12, 12, 64, 256})
+    ->Unit(benchmark::kMillisecond)
+    ->UseManualTime();
+
+// The sizes of HAX's published configurations: 64 keys, half of them recent ones of 2^8 buckets.
+void HaxTraining(benchmark::State& state) {
+  const std::int64_t states = state.range(0), inner = state.range(1);
+  HaxAttention hax{.key_width = states, .value_width = inner, .hashes = 8, .recent = 32, .selected = 32};
+  Floats q(kRows, states, 0.5), k(kRows, states, 0.5), v(kRows, inner), y(kRows, inner), upstream(kRows, inner);
+  Floats scores(kRows, 1), scale(1, inner), projection(states, 8);
+  Floats q_gradient(kRows, states), k_gradient(kRows, states), v_gradient(kRows, inner), scale_gradient(1, inner);
+  hax.hash_projection = projection.rows().data;
+  std::vector<std::int32_t> lists(static_cast<std::size_t>(kRows * 65));
+  const Rows<std::int32_t> tokens(lists.data(), kRows, 65);
+  std::vector<SequenceRows> sequences;
+  for (std::int64_t i = 0; i < kSequences; ++i) sequences.push_back({.first_row = i * kTokens, .rows = kTokens});
+  const HaxReads<float> in = {q.rows(), k.rows(), v.rows(), scale.rows().data, tokens};
+  Shortest choice, forward, backward;
+  for (auto _ : state) {
+    double seconds =
+        choice.run([&] { hax_choose_tokens(pool(), hax, q.rows(), k.rows(), scores.rows(), sequences, tokens); });
+    seconds += forward.run([&] { hax_sequence(pool(), in, sequences, y.rows()); });
+    seconds += backward.run([&] {
+      hax_sequence_backward(pool(), in, sequences, upstream.rows(),
+                            {q_gradient.rows(), k_gradient.rows(), v_gradient.rows(), scale_gradient.rows().data});
+    });
+    state.SetIterationTime(seconds);
+  }
+  state.counters["choice_ms"] = choice.seconds() * 1e3;
+  state.counters["forward_ms"] = forward.seconds() * 1e3;
+  state.counters["backward_ms"] = backward.seconds() * 1e3;
+  state.counters["ratio"] = backward.seconds() / (choice.seconds() + forward.seconds());
+}
+BENCHMARK(HaxTraining)
+    ->ArgNames({"N", "E"})
+    ->Args({16, 1536})
+    ->Args({128, 1536})
     ->Unit(benchmark::kMillisecond)
     ->UseManualTime();
 
