@@ -2,11 +2,14 @@
 // 16384 rows of Path-X. GFLOP/s are not given: transforms are bound by the caches.
 #include <benchmark/benchmark.h>
 
+#include <cmath>
+#include <numbers>
 #include <vector>
 
 #include "bench/bench_pool.h"
 #include "krait/core/random.h"
 #include "krait/kernels/long_convolution_backward.h"
+#include "krait/kernels/s4d_kernel_backward.h"
 
 namespace {
 
@@ -66,5 +69,54 @@ void shapes(benchmark::internal::Benchmark* bench) {
 }
 BENCHMARK(LongConvolutionForward)->Apply(shapes);
 BENCHMARK(LongConvolutionBackward)->Apply(shapes);
+
+// S4D-Lin, M states of N = 2 M.
+struct Diagonal {
+  std::int64_t channels, states, length;
+  std::vector<float> log_dt, log_decay, frequency, c, kernel;
+  S4dKernel parameters;
+
+  explicit Diagonal(const benchmark::State& state)
+      : channels(state.range(0)), states(state.range(1)), length(state.range(2)) {
+    Random random(1);
+    for (std::int64_t h = 0; h < channels; ++h) {
+      log_dt.push_back(static_cast<float>(std::log(1e-3) + random.uniform() * std::log(1e2)));
+    }
+    for (std::int64_t n = 0; n < states; ++n) {
+      log_decay.push_back(std::log(0.5F));
+      frequency.push_back(std::numbers::pi_v<float> * static_cast<float>(n));
+    }
+    c = normals(2 * channels * states);
+    kernel = normals(channels * length);
+    parameters = {.channels = channels,
+                  .states = states,
+                  .log_dt = log_dt.data(),
+                  .log_decay = log_decay.data(),
+                  .frequency = frequency.data(),
+                  .b = nullptr,
+                  .c = c.data()};
+  }
+};
+
+void S4dKernelForward(benchmark::State& state) {
+  Diagonal d(state);
+  for (auto _ : state) s4d_kernel(pool(), d.parameters, {d.kernel.data(), d.channels, d.length});
+}
+void S4dKernelBackward(benchmark::State& state) {
+  Diagonal d(state), gradients(state);
+  for (auto _ : state) {
+    s4d_kernel_backward(pool(), d.parameters, {d.kernel.data(), d.channels, d.length},
+                        {.log_dt = gradients.log_dt.data(),
+                         .log_decay = gradients.log_decay.data(),
+                         .frequency = gradients.frequency.data(),
+                         .b = nullptr,
+                         .c = gradients.c.data()});
+  }
+}
+void kernel_shapes(benchmark::internal::Benchmark* bench) {
+  bench->ArgNames({"H", "M", "L"})->Args({128, 32, 1024})->Args({128, 32, 16384})->UseRealTime();
+}
+BENCHMARK(S4dKernelForward)->Apply(kernel_shapes);
+BENCHMARK(S4dKernelBackward)->Apply(kernel_shapes);
 
 }  // namespace
