@@ -1,0 +1,122 @@
+// Time-invariant layers as S4D trains them: batch 4, 128 channels, 64 states, 1024 rows, forward and backward, and the
+// 16384 rows of Path-X. GFLOP/s are not given: transforms are bound by the caches.
+#include <benchmark/benchmark.h>
+
+#include <cmath>
+#include <numbers>
+#include <vector>
+
+#include "bench/bench_pool.h"
+#include "krait/core/random.h"
+#include "krait/kernels/long_convolution_backward.h"
+#include "krait/kernels/s4d_kernel_backward.h"
+
+namespace {
+
+using namespace krait;
+using namespace krait::kernels;
+using bench::pool;
+
+std::vector<float> normals(std::int64_t count, double scale = 1.0) {
+  Random random(static_cast<std::uint64_t>(count));
+  std::vector<float> values(static_cast<std::size_t>(count));
+  for (float& v : values) v = static_cast<float>(scale * random.normal());
+  return values;
+}
+
+struct Batch {
+  std::int64_t rows, channels;
+  std::vector<float> x, up, y, kernel, d;
+  std::vector<SequenceRows> sequences;
+  LongConvolution convolution;
+
+  explicit Batch(const benchmark::State& state)
+      : rows(state.range(0) * state.range(1)),
+        channels(state.range(2)),
+        x(normals(rows * channels)),
+        up(normals(rows * channels)),
+        y(x),
+        kernel(normals(channels * state.range(1), 0.1)),
+        d(normals(channels)) {
+    for (std::int64_t i = 0; i < state.range(0); ++i) {
+      sequences.push_back({.first_row = i * state.range(1), .rows = state.range(1), .state = nullptr});
+    }
+    convolution = {.kernel = {kernel.data(), channels, state.range(1)}, .ahead = {}, .first_ahead = 0, .d = d.data()};
+  }
+};
+
+void LongConvolutionForward(benchmark::State& state) {
+  Batch b(state);
+  for (auto _ : state) {
+    long_convolution(pool(), b.convolution, {b.x.data(), b.rows, b.channels}, b.sequences,
+                     {b.y.data(), b.rows, b.channels});
+  }
+}
+void LongConvolutionBackward(benchmark::State& state) {
+  Batch b(state);
+  std::vector<float> dkernel = b.kernel, dd = b.d;
+  for (auto _ : state) {
+    long_convolution_backward(pool(), b.convolution, {b.x.data(), b.rows, b.channels},
+                              {b.up.data(), b.rows, b.channels}, b.sequences,
+                              {.x = {b.y.data(), b.rows, b.channels},
+                               .kernel = {dkernel.data(), b.channels, state.range(1)},
+                               .ahead = {},
+                               .d = dd.data()});
+  }
+}
+void shapes(benchmark::internal::Benchmark* bench) {
+  bench->ArgNames({"B", "T", "C"})->Args({4, 1024, 128})->Args({2, 1024, 1536})->Args({1, 16384, 128})->UseRealTime();
+}
+BENCHMARK(LongConvolutionForward)->Apply(shapes);
+BENCHMARK(LongConvolutionBackward)->Apply(shapes);
+
+// S4D-Lin, M states of N = 2 M.
+struct Diagonal {
+  std::int64_t channels, states, length;
+  std::vector<float> log_dt, log_decay, frequency, c, kernel;
+  S4dKernel parameters;
+
+  explicit Diagonal(const benchmark::State& state)
+      : channels(state.range(0)), states(state.range(1)), length(state.range(2)) {
+    Random random(1);
+    for (std::int64_t h = 0; h < channels; ++h) {
+      log_dt.push_back(static_cast<float>(std::log(1e-3) + random.uniform() * std::log(1e2)));
+    }
+    for (std::int64_t n = 0; n < states; ++n) {
+      log_decay.push_back(std::log(0.5F));
+      frequency.push_back(std::numbers::pi_v<float> * static_cast<float>(n));
+    }
+    c = normals(2 * channels * states);
+    kernel = normals(channels * length);
+    parameters = {.channels = channels,
+                  .states = states,
+                  .log_dt = log_dt.data(),
+                  .log_decay = log_decay.data(),
+                  .frequency = frequency.data(),
+                  .b = nullptr,
+                  .c = c.data()};
+  }
+};
+
+void S4dKernelForward(benchmark::State& state) {
+  Diagonal d(state);
+  for (auto _ : state) s4d_kernel(pool(), d.parameters, {d.kernel.data(), d.channels, d.length});
+}
+void S4dKernelBackward(benchmark::State& state) {
+  Diagonal d(state), gradients(state);
+  for (auto _ : state) {
+    s4d_kernel_backward(pool(), d.parameters, {d.kernel.data(), d.channels, d.length},
+                        {.log_dt = gradients.log_dt.data(),
+                         .log_decay = gradients.log_decay.data(),
+                         .frequency = gradients.frequency.data(),
+                         .b = nullptr,
+                         .c = gradients.c.data()});
+  }
+}
+void kernel_shapes(benchmark::internal::Benchmark* bench) {
+  bench->ArgNames({"H", "M", "L"})->Args({128, 32, 1024})->Args({128, 32, 16384})->UseRealTime();
+}
+BENCHMARK(S4dKernelForward)->Apply(kernel_shapes);
+BENCHMARK(S4dKernelBackward)->Apply(kernel_shapes);
+
+}  // namespace

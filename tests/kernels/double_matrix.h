@@ -1,0 +1,66 @@
+// Matrices of double for oracles that take double inputs, and central differences through them.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "tests/kernels/kernel_testing.h"
+
+namespace krait::tests {
+
+class DoubleMatrix {
+ public:
+  DoubleMatrix() = default;
+  DoubleMatrix(std::int64_t rows, std::int64_t columns)
+      : rows_(rows), columns_(columns), values_(static_cast<std::size_t>(rows * columns)) {}
+  explicit DoubleMatrix(const Matrix& m) : DoubleMatrix(m.rows(), m.columns()) {
+    for (std::int64_t r = 0; r < rows_; ++r) {
+      for (std::int64_t c = 0; c < columns_; ++c) at(r, c) = m.at(r, c);
+    }
+  }
+
+  void clear() { values_.assign(values_.size(), 0.0); }
+  template <class Draw>
+  void fill(Draw&& draw) {
+    for (double& v : values_) v = draw();
+  }
+  double& at(std::int64_t r, std::int64_t c) { return values_[static_cast<std::size_t>(r * columns_ + c)]; }
+  double at(std::int64_t r, std::int64_t c) const { return values_[static_cast<std::size_t>(r * columns_ + c)]; }
+  std::int64_t rows() const { return rows_; }
+  std::int64_t columns() const { return columns_; }
+  double* data() { return values_.data(); }
+  const double* data() const { return values_.data(); }
+  kernels::Rows<double> out() { return {values_.data(), rows_, columns_}; }
+  kernels::Rows<const double> in() const { return {values_.data(), rows_, columns_}; }
+
+ private:
+  std::int64_t rows_ = 0, columns_ = 0;
+  std::vector<double> values_;
+};
+
+// Each element of `gradient` against (loss(v + step) - loss(v - step)) / (2 step) of that element of `value`, within
+// `tolerance` of the largest of either and 1. The caller says what step and tolerance the loss's third derivative and
+// rounding allow.
+template <class Loss>
+void expect_gradient_is_difference(DoubleMatrix& value, const DoubleMatrix& gradient, double step, double tolerance,
+                                   Loss&& loss) {
+  for (std::int64_t r = 0; r < value.rows(); ++r) {
+    for (std::int64_t c = 0; c < value.columns(); ++c) {
+      const double before = value.at(r, c);
+      value.at(r, c) = before + step;
+      const double above = loss();
+      value.at(r, c) = before - step;
+      const double below = loss();
+      value.at(r, c) = before;
+      const double difference = (above - below) / (2.0 * step);
+      ASSERT_NEAR(gradient.at(r, c), difference,
+                  tolerance * std::max({1.0, std::fabs(difference), std::fabs(gradient.at(r, c))}))
+          << "row " << r << ", column " << c;
+    }
+  }
+}
+
+}  // namespace krait::tests
