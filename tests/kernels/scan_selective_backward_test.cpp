@@ -449,7 +449,7 @@ GoldenCase read_case(const Golden& golden, std::string_view side, bool softplus)
   c.softplus = softplus;
   std::vector<std::int64_t> last_of;  // the sequence that a batch entry's last state belongs to
   for (std::int64_t n = 0; n < batch; ++n) {
-    for (SequenceRows s : tests::tests::golden_segments(golden, n, length)) {
+    for (SequenceRows s : tests::golden_segments(golden, n, length)) {
       s.first_row += n * length;
       c.sequences.push_back(s);
     }

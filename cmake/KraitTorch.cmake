@@ -1,0 +1,21 @@
+# libtorch, for the half that learns (krait/nn, krait/train). Debian's package (libtorch-dev) puts a configuration file
+# for CMake beside it that asks for the headers of all that torch itself was built with; its three libraries are all
+# that is wanted, so they are found by themselves.
+option(KRAIT_LEARN "Build what trains, where libtorch is there" ON)
+set(KRAIT_HAVE_TORCH OFF)
+if(KRAIT_LEARN)
+  find_path(KRAIT_TORCH_INCLUDE torch/csrc/api/include/torch/torch.h)
+  find_library(KRAIT_TORCH_LIBRARY torch)
+  find_library(KRAIT_TORCH_CPU_LIBRARY torch_cpu)
+  find_library(KRAIT_C10_LIBRARY c10)
+  if(KRAIT_TORCH_INCLUDE AND KRAIT_TORCH_LIBRARY AND KRAIT_TORCH_CPU_LIBRARY AND KRAIT_C10_LIBRARY)
+    set(KRAIT_HAVE_TORCH ON)
+    add_library(krait_torch INTERFACE)
+    target_include_directories(krait_torch SYSTEM INTERFACE
+      "${KRAIT_TORCH_INCLUDE}" "${KRAIT_TORCH_INCLUDE}/torch/csrc/api/include")
+    target_link_libraries(krait_torch INTERFACE
+      "${KRAIT_TORCH_LIBRARY}" "${KRAIT_TORCH_CPU_LIBRARY}" "${KRAIT_C10_LIBRARY}")
+  else()
+    message(STATUS "libtorch is not there: krait train is left out (./dev setup train installs it)")
+  endif()
+endif()
