@@ -58,14 +58,14 @@ void check_arguments(const TokenLoss& loss, RowsIn hidden, std::span<const std::
   KRAIT_CHECK_EQ(static_cast<std::int64_t>(targets.size()), hidden.rows);
   KRAIT_CHECK(row_weights.empty() || row_weights.size() == targets.size(), "{} weights of {} rows", row_weights.size(),
               targets.size());
-  KRAIT_CHECK(gradients.hidden.empty() ||
-                  (gradients.hidden.rows == hidden.rows && gradients.hidden.columns == hidden.columns),
-              "hidden {} x {}, its gradient {} x {}", hidden.rows, hidden.columns, gradients.hidden.rows,
-              gradients.hidden.columns);
-  KRAIT_CHECK(gradients.head.empty() || (gradients.head.rows >= loss.vocabulary &&
-                                         gradients.head.columns == loss.head.columns),
-              "a vocabulary of {} x {}, the head's gradient {} x {}", loss.vocabulary, loss.head.columns,
-              gradients.head.rows, gradients.head.columns);
+  KRAIT_CHECK(
+      gradients.hidden.empty() || (gradients.hidden.rows == hidden.rows && gradients.hidden.columns == hidden.columns),
+      "hidden {} x {}, its gradient {} x {}", hidden.rows, hidden.columns, gradients.hidden.rows,
+      gradients.hidden.columns);
+  KRAIT_CHECK(
+      gradients.head.empty() || (gradients.head.rows >= loss.vocabulary && gradients.head.columns == loss.head.columns),
+      "a vocabulary of {} x {}, the head's gradient {} x {}", loss.vocabulary, loss.head.columns, gradients.head.rows,
+      gradients.head.columns);
   for (std::size_t i = 0; i < targets.size(); ++i) {
     KRAIT_CHECK(targets[i] == kNoTarget || (targets[i] >= 0 && targets[i] < loss.vocabulary),
                 "target {} of row {}, a vocabulary of {}", targets[i], i, loss.vocabulary);

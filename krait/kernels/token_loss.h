@@ -34,8 +34,8 @@ using TokenLoss = TokenLossOf<float>;
 
 template <class Real>
 struct TokenLossGradientsOf {
-  Rows<Real> hidden;  // [M, D], written (zeros for rows without a target); empty: not wanted
-  Rows<Real> head;    // as the head, added to; empty: not wanted
+  Rows<Real> hidden = {};  // [M, D], written (zeros for rows without a target); empty: not wanted
+  Rows<Real> head = {};    // as the head, added to; empty: not wanted
 };
 using TokenLossGradients = TokenLossGradientsOf<float>;
 

@@ -1,5 +1,5 @@
-// Oracle: the cross entropy of next tokens and its gradients as plain loops in double; rows of a table added by id. This
-// is also how training runs in double.
+// Oracle: the cross entropy of next tokens and its gradients as plain loops in double; rows of a table added by id.
+// This is also how training runs in double.
 #pragma once
 
 #include <cstdint>
