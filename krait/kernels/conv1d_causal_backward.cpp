@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <vector>
 
-#include "krait/core/aligned_buffer.h"
 #include "krait/core/check.h"
+#include "krait/kernels/partial_sums.h"
 #include "krait/kernels/scratch.h"
 #include "krait/kernels/simd/highway_config.h"
 
@@ -270,8 +270,7 @@ void conv1d_causal_backward(ThreadPool& pool, const Conv1dCausal& conv, RowsIn x
   if (channels == 0) return;
   const auto chunk_count = static_cast<std::int64_t>(chunks.size());
   const std::int64_t across = (channels + kTaskChannels - 1) / kTaskChannels;
-  AlignedBuffer partial(static_cast<std::size_t>(chunk_count * (width + 1) * channels) * sizeof(float));
-  float* const partial_sums = partial.as<float>().data();
+  PartialSums partial(chunk_count, (width + 1) * channels);
   const Problem problem{conv, x, dy, sequences, windows, gradients.x};
   pool.parallel_for(chunk_count * across, 1, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t i = first; i < last; ++i) {
@@ -281,22 +280,12 @@ void conv1d_causal_backward(ThreadPool& pool, const Conv1dCausal& conv, RowsIn x
       std::fill_n(sums.begin(), 2 * width * count, 0.0F);
       run_task(problem, chunks[static_cast<std::size_t>(chunk)], channel, count, sums.data());
       for (std::int64_t k = 0; k <= width; ++k) {
-        std::copy_n(sums.data() + k * count, count, partial_sums + (chunk * (width + 1) + k) * channels + channel);
+        std::copy_n(sums.data() + k * count, count, partial.part(chunk) + k * channels + channel);
       }
     }
   });
-  const auto add_up = [&](std::int64_t row, float* to) {
-    for (std::int64_t chunk = 0; chunk < chunk_count; ++chunk) {
-      const float* const from = partial_sums + (chunk * (width + 1) + row) * channels;
-      for (std::int64_t c = 0; c < channels; ++c) to[c] += from[c];
-    }
-  };
-  pool.parallel_for(width + 1, 1, [&](std::int64_t first, std::int64_t last) {
-    for (std::int64_t row = first; row < last; ++row) {
-      if (row < width && gradients.weight != nullptr) add_up(row, gradients.weight + row * channels);
-      if (row == width && gradients.bias != nullptr) add_up(row, gradients.bias);
-    }
-  });
+  partial.add_to(pool, 0, width * channels, gradients.weight);
+  partial.add_to(pool, width * channels, channels, gradients.bias);
 }
 
 }  // namespace krait::kernels

@@ -134,7 +134,7 @@ double log_sum_exp(std::span<const float> logits) {
   return best + std::log(HWY_DYNAMIC_DISPATCH(exp_sum)(logits.data(), logits.size(), best, 1.0F, nullptr));
 }
 
-void softmax(std::span<const float> logits, float temperature, std::span<float> probabilities) {
+double softmax(std::span<const float> logits, float temperature, std::span<float> probabilities) {
   KRAIT_CHECK(!logits.empty(), "no logits");
   KRAIT_CHECK_EQ(logits.size(), probabilities.size());
   KRAIT_CHECK(temperature > 0.0F, "temperature {}", temperature);
@@ -148,11 +148,12 @@ void softmax(std::span<const float> logits, float temperature, std::span<float> 
       holders += holds ? 1 : 0;
     }
     for (float& p : probabilities) p /= static_cast<float>(holders);
-    return;
+    return best;
   }
   const double sum =
       HWY_DYNAMIC_DISPATCH(exp_sum)(logits.data(), logits.size(), best, temperature, probabilities.data());
   HWY_DYNAMIC_DISPATCH(scale_values)(probabilities.data(), probabilities.size(), static_cast<float>(1.0 / sum));
+  return best / double{temperature} + std::log(sum);
 }
 
 void top_k(std::span<const float> logits, std::span<std::int32_t> indices) {

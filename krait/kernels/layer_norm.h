@@ -8,12 +8,14 @@
 
 namespace krait::kernels {
 
-struct LayerNorm {
-  const float* weight = nullptr;  // [D] or null
-  const float* bias = nullptr;    // [D] or null
-  float epsilon = 1e-5F;
+template <class Real>
+struct LayerNormOf {
+  const Real* weight = nullptr;  // [D] or null
+  const Real* bias = nullptr;    // [D] or null
+  Real epsilon = static_cast<Real>(1e-5);
   std::int64_t groups = 1;  // equal parts of D with statistics of their own; D % groups == 0
 };
+using LayerNorm = LayerNormOf<float>;
 
 // x, y [M, D]. y may be x.
 void layer_norm(ThreadPool& pool, const LayerNorm& norm, RowsIn x, RowsOut y);

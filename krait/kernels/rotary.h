@@ -27,4 +27,7 @@ void rotary_table(ThreadPool& pool, const Rotary& rotary, std::span<const std::i
 // Turns x [M, heads * head_width] in place.
 void rotate(ThreadPool& pool, const Rotary& rotary, RowsIn table, std::int64_t head_width, RowsOut x);
 
+// Turns it back: the inverse of rotate, and so what makes the gradient of its input of that of its result, in place.
+void rotate_backward(ThreadPool& pool, const Rotary& rotary, RowsIn table, std::int64_t head_width, RowsOut x);
+
 }  // namespace krait::kernels

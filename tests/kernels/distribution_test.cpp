@@ -63,7 +63,11 @@ TEST(Distribution, SoftmaxMatchesOracleAndSumsToOne) {
     for (const std::int64_t count : {1, 5, 16, 33, 1000}) {
       for (const float temperature : {0.1F, 1.0F, 3.0F}) {
         std::vector<float> logits = random_logits(count, random), probabilities(logits.size());
-        softmax(logits, temperature, probabilities);
+        const double log_sum = softmax(logits, temperature, probabilities);
+        std::vector<float> tempered = logits;
+        for (float& l : tempered) l /= temperature;
+        // Each quotient is rounded in both, and the largest is below 40 / T.
+        EXPECT_NEAR(log_sum, log_sum_exp(tempered), (44 + 80 / temperature) * kRounding);
         const std::vector<double> expected = reference::softmax(logits, temperature);
         for (std::size_t i = 0; i < logits.size(); ++i) {
           // (logit - max) / T carries two roundings of itself into the exponent; both the term and the sum have them.

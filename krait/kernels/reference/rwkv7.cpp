@@ -7,7 +7,8 @@ namespace krait::kernels::reference {
 
 double sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
 
-void layer_norm(const LayerNorm& norm, RowsIn x, RowsDouble y) {
+template <class Real>
+void layer_norm(const LayerNormOf<Real>& norm, std::type_identity_t<Rows<const Real>> x, RowsDouble y) {
   const std::int64_t width = x.columns / norm.groups;
   for (std::int64_t t = 0; t < x.rows; ++t) {
     for (std::int64_t g = 0; g < norm.groups; ++g) {
@@ -25,6 +26,9 @@ void layer_norm(const LayerNorm& norm, RowsIn x, RowsDouble y) {
     }
   }
 }
+
+template void layer_norm(const LayerNormOf<float>&, Rows<const float>, RowsDouble);
+template void layer_norm(const LayerNormOf<double>&, Rows<const double>, RowsDouble);
 
 void rwkv7_gates(const Rwkv7Gates& gates, RowsIn w, RowsIn a, RowsIn k, const Rwkv7GateResults& results) {
   const std::int64_t width = k.columns / gates.heads;

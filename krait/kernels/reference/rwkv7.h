@@ -2,6 +2,7 @@
 #pragma once
 
 #include <span>
+#include <type_traits>
 
 #include "krait/kernels/layer_norm.h"
 #include "krait/kernels/reference/elementwise.h"
@@ -12,7 +13,8 @@ namespace krait::kernels::reference {
 
 double sigmoid(double x);
 
-void layer_norm(const LayerNorm& norm, RowsIn x, RowsDouble y);
+template <class Real>
+void layer_norm(const LayerNormOf<Real>& norm, std::type_identity_t<Rows<const Real>> x, RowsDouble y);
 
 // From the raw w, a and k to the results of rwkv7_gates.
 struct Rwkv7GateResults {
