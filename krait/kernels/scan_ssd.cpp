@@ -30,12 +30,19 @@ constexpr std::int64_t kStepValues = 32768;
 // The heads of one sequence that a task works on.
 struct Part {
   std::int64_t sequence, first_head, heads, first_chunk;
+  float* borders;
 };
 
 }  // namespace
 
+std::int64_t ssd_chunk_count(std::int64_t chunk, std::span<const SequenceRows> sequences) {
+  std::int64_t count = 0;
+  for (const SequenceRows& sequence : sequences) count += (sequence.rows + chunk - 1) / chunk;
+  return count;
+}
+
 void ssd_scan(ThreadPool& pool, const SsdScan& scan, RowsIn x, RowsIn dt, RowsIn b, RowsIn c,
-              std::span<const SequenceRows> sequences, RowsOut y) {
+              std::span<const SequenceRows> sequences, RowsOut y, float* borders) {
   KRAIT_CHECK(scan.groups > 0 && scan.heads % scan.groups == 0, "{} heads in {} groups", scan.heads, scan.groups);
   KRAIT_CHECK(scan.chunk > 0, "chunk {}", scan.chunk);
   KRAIT_CHECK(is_state_dtype(scan.state_dtype), "a state of {}", to_string(scan.state_dtype));
@@ -45,6 +52,7 @@ void ssd_scan(ThreadPool& pool, const SsdScan& scan, RowsIn x, RowsIn dt, RowsIn
   KRAIT_CHECK_EQ(b.columns, scan.groups * scan.states);
   KRAIT_CHECK_EQ(c.columns, scan.groups * scan.states);
   const std::int64_t q = scan.chunk;
+  const auto is_step = [&](const SequenceRows& sequence) { return sequence.rows == 1 && borders == nullptr; };
   const std::int64_t heads_per_step =
       std::max<std::int64_t>(1, kStepValues / std::max<std::int64_t>(1, scan.states * scan.head_width));
   std::vector<SsdChunk> chunks;
@@ -54,12 +62,14 @@ void ssd_scan(ThreadPool& pool, const SsdScan& scan, RowsIn x, RowsIn dt, RowsIn
     KRAIT_CHECK(sequence.first_row >= 0 && sequence.rows >= 0 && sequence.first_row + sequence.rows <= y.rows,
                 "rows {} + {} of {}", sequence.first_row, sequence.rows, y.rows);
     if (sequence.rows == 0) continue;
-    const std::int64_t step = sequence.rows == 1 ? heads_per_step : 1;
+    const std::int64_t step = is_step(sequence) ? heads_per_step : 1;
+    const auto first_chunk = static_cast<std::int64_t>(chunks.size());
     for (std::int64_t head = 0; head < scan.heads; head += step) {
-      parts.push_back({static_cast<std::int64_t>(i), head, std::min(step, scan.heads - head),
-                       static_cast<std::int64_t>(chunks.size())});
+      float* const border =
+          borders == nullptr ? nullptr : borders + first_chunk * scan.heads * scan.states * scan.head_width;
+      parts.push_back({static_cast<std::int64_t>(i), head, std::min(step, scan.heads - head), first_chunk, border});
     }
-    if (sequence.rows == 1) continue;
+    if (is_step(sequence)) continue;
     for (std::int64_t done = 0; done < sequence.rows; done += q) {
       chunks.push_back({sequence.first_row + done, std::min(q, sequence.rows - done)});
     }
@@ -99,11 +109,12 @@ void ssd_scan(ThreadPool& pool, const SsdScan& scan, RowsIn x, RowsIn dt, RowsIn
                          .first_head = part.first_head,
                          .heads = part.heads,
                          .state = sequence.state,
+                         .borders = part.borders,
                          .cb = cb,
                          .b_transposed = b_transposed,
                          .first_chunk = part.first_chunk,
                          .chunk_count = chunk_count};
-      if (sequence.rows == 1) {
+      if (is_step(sequence)) {
         HWY_DYNAMIC_DISPATCH(ssd_step)(task);
       } else {
         const std::int64_t pq = ssd_padded(q), pp = ssd_padded(scan.head_width);

@@ -39,7 +39,10 @@ using SsdScan = SsdScanOf<float>;
 
 // x, y [M, H*P]; dt [M, H] (raw); b, c [M, G*N]. y must not overlap x.
 // Each sequence's state [H, N, P] is read as S before its first row and left as S after its last.
+// For training, `borders` takes the states before every chunk of a sequence, the first included, in f32:
+// [chunks, H, N, P] of the first sequence, then of the next; ssd_chunk_count() of them. Null: none are written.
+std::int64_t ssd_chunk_count(std::int64_t chunk, std::span<const SequenceRows> sequences);
 void ssd_scan(ThreadPool& pool, const SsdScan& scan, RowsIn x, RowsIn dt, RowsIn b, RowsIn c,
-              std::span<const SequenceRows> sequences, RowsOut y);
+              std::span<const SequenceRows> sequences, RowsOut y, float* borders = nullptr);
 
 }  // namespace krait::kernels

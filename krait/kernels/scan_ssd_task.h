@@ -14,6 +14,7 @@ struct SsdTask {
   std::int64_t first_row = 0, rows = 0;
   std::int64_t first_head = 0, heads = 0;
   std::byte* state = nullptr;  // of the whole sequence: [H, N, P]
+  float* borders = nullptr;    // null, or [chunks, H, N, P] of the sequence
   // For more than one row, what the heads of a group share: of every chunk C B^T [Q, Q] and B^T [N, Q] (Q padded),
   // [group][chunk] with chunks of the whole call.
   const float* cb = nullptr;

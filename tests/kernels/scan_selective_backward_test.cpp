@@ -3,19 +3,21 @@
 #include "krait/kernels/scan_selective_backward.h"
 
 #include "krait/kernels/reference/scan_selective_backward.h"
-#include "tests/kernels/golden_case.h"
-#include "tests/kernels/kernel_testing.h"
-#include "tests/kernels/wide_matrix.h"
+#include "tests/kernels/golden_tensors.h"
+#include "tests/kernels/scan_backward_testing.h"
 #include "tests/support/shared_data.h"
 
 namespace krait::kernels {
 namespace {
 
-using Golden = tests::GoldenCase;
+using tests::cut;
+using tests::draw;
+using tests::Golden;
 using tests::kRounding;
 using tests::Matrix;
 using tests::on_every_target;
-using Tensor = tests::GoldenTensor;
+using tests::StridedFloats;
+using tests::Tensor;
 using tests::WideMatrix;
 
 // What has a gradient; or those gradients.
@@ -54,11 +56,6 @@ struct Case {
   bool gated() const { return in.z.rows() > 0; }
 };
 
-// Drawn as floats, so that the kernel gets the same numbers.
-void draw(WideMatrix& m, Random& random, double low, double high) {
-  for (double& v : m.values()) v = static_cast<float>(low + (high - low) * random.uniform());
-}
-
 Case random_case(const std::vector<std::int64_t>& lengths, std::int64_t channels, std::int64_t states,
                  std::int64_t groups, Random& random) {
   Case c{.in = {}, .up = {}, .up_last = {}, .sequences = {}, .states = states, .groups = groups};
@@ -89,20 +86,6 @@ Case random_case(const std::vector<std::int64_t>& lengths, std::int64_t channels
   return c;
 }
 
-Values zeros_like(const Values& of) {
-  Values result;
-  for (const Part& part : kParts) {
-    result.*part.value = WideMatrix((of.*part.value).rows(), (of.*part.value).columns());
-  }
-  return result;
-}
-
-// `Rows` of a sequence, of a matrix that may be absent.
-template <class T>
-Rows<T> cut(Rows<T> rows, const SequenceRows& sequence) {
-  return rows.rows == 0 ? Rows<T>() : rows.slice_rows(sequence.first_row, sequence.rows);
-}
-
 double loss(const Case& c) {
   const auto scan = c.scan(c.in.a.data(), c.in.d.data(), c.in.bias.data());
   WideMatrix y(c.up.rows(), c.up.columns()), last = c.in.start;
@@ -120,7 +103,7 @@ double loss(const Case& c) {
 
 Values oracle(const Case& c, bool magnitude) {
   const auto scan = c.scan(c.in.a.data(), c.in.d.data(), c.in.bias.data());
-  Values g = zeros_like(c.in);
+  Values g = tests::zeros_like(kParts, c.in);
   const auto size = static_cast<std::size_t>(c.states * c.channels());
   for (std::size_t i = 0; i < c.sequences.size(); ++i) {
     const SequenceRows& s = c.sequences[i];
@@ -145,56 +128,27 @@ Values oracle(const Case& c, bool magnitude) {
   return g;
 }
 
-// Floats with gaps between rows, off any alignment; `reversed` numbers the rows from the last.
-class Floats {
- public:
-  Floats(const WideMatrix& from, std::int64_t gap, std::int64_t offset, bool reversed = false)
-      : matrix_(from.rows(), from.columns(), gap, offset), reversed_(reversed) {
-    for (std::int64_t r = 0; r < from.rows(); ++r) {
-      for (std::int64_t c = 0; c < from.columns(); ++c) matrix_.at(place(r), c) = static_cast<float>(from.at(r, c));
-    }
-  }
-  RowsOut out() {
-    const RowsOut rows = matrix_.out();
-    if (rows.columns == 0) return {};
-    return reversed_ ? RowsOut(rows.row(rows.rows - 1), rows.rows, rows.columns, -rows.stride) : rows;
-  }
-  RowsIn in() { return out(); }
-  float* data() { return matrix_.data(); }
-  const Matrix& matrix() const { return matrix_; }
-  WideMatrix widened() const {
-    WideMatrix result(matrix_.rows(), matrix_.columns());
-    for (std::int64_t r = 0; r < result.rows(); ++r) {
-      for (std::int64_t c = 0; c < result.columns(); ++c) result.at(r, c) = matrix_.at(place(r), c);
-    }
-    return result;
-  }
-
- private:
-  std::int64_t place(std::int64_t r) const { return reversed_ ? matrix_.rows() - 1 - r : r; }
-  Matrix matrix_;
-  bool reversed_;
-};
-
 Values kernel(ThreadPool& pool, const Case& c, bool reversed = false, std::vector<Matrix>* bits = nullptr) {
-  Floats x(c.in.x, 1, 1, reversed), dt(c.in.dt, 2, 0, reversed), b(c.in.b, 3, 0, reversed), cc(c.in.c, 5, 1, reversed);
-  Floats z(c.in.z, 1, 0, reversed), up(c.up, 4, 3, reversed), a(c.in.a, 0, 0), d(c.in.d, 0, 0), bias(c.in.bias, 0, 0);
-  Floats state(c.in.start, 0, 0), y(c.up, 0, 0), last(c.up_last, 0, 0);
+  StridedFloats x(c.in.x, 1, 1, reversed), dt(c.in.dt, 2, 0, reversed), b(c.in.b, 3, 0, reversed),
+      cc(c.in.c, 5, 1, reversed);
+  StridedFloats z(c.in.z, 1, 0, reversed), up(c.up, 4, 3, reversed), a(c.in.a, 0, 0), d(c.in.d, 0, 0),
+      bias(c.in.bias, 0, 0);
+  StridedFloats state(c.in.start, 0, 0), y(c.up, 0, 0), last(c.up_last, 0, 0);
   const SelectiveScan scan = c.scan<float>(a.data(), d.data(), bias.data());
   const auto size = static_cast<std::size_t>(c.states * c.channels());
   std::vector<SequenceRows> sequences = c.sequences;
   std::vector<SequenceGradients> ends;
   // Gradients of activations hold what nobody may read; those of parameters a number to be added to.
-  Values nothing = zeros_like(c.in);
+  Values nothing = tests::zeros_like(kParts, c.in);
   for (const Part& part : kParts) {
     for (double& v : (nothing.*part.value).values()) v = std::nan("");
   }
   for (WideMatrix* m : {&nothing.a, &nothing.d, &nothing.bias}) {
     for (double& v : m->values()) v = 0.0;
   }
-  Floats gx(nothing.x, 2, 1, reversed), gdt(nothing.dt, 0, 3, reversed), gb(nothing.b, 1, 1, reversed);
-  Floats gc(nothing.c, 2, 2, reversed), gz(nothing.z, 3, 1, reversed), ga(nothing.a, 0, 1), gd(nothing.d, 0, 1);
-  Floats gbias(nothing.bias, 0, 1), gstart(nothing.start, 0, 1);
+  StridedFloats gx(nothing.x, 2, 1, reversed), gdt(nothing.dt, 0, 3, reversed), gb(nothing.b, 1, 1, reversed);
+  StridedFloats gc(nothing.c, 2, 2, reversed), gz(nothing.z, 3, 1, reversed), ga(nothing.a, 0, 1), gd(nothing.d, 0, 1);
+  StridedFloats gbias(nothing.bias, 0, 1), gstart(nothing.start, 0, 1);
   for (std::size_t i = 0; i < sequences.size(); ++i) {
     sequences[i].state = reinterpret_cast<std::byte*>(state.data() + i * size);
     ends.push_back({.final_state = last.data() + i * size, .initial_state = gstart.data() + i * size});
@@ -212,7 +166,7 @@ Values kernel(ThreadPool& pool, const Case& c, bool reversed = false, std::vecto
                            .a = ga.data(),
                            .d = gd.data(),
                            .dt_bias = gbias.data()});
-  for (const Floats* m : {&gx, &gdt, &gb, &gc, &gz, &ga, &gd, &gbias, &gstart}) {
+  for (const StridedFloats* m : {&gx, &gdt, &gb, &gc, &gz, &ga, &gd, &gbias, &gstart}) {
     m->matrix().check_gaps();
     if (bits != nullptr) bits->push_back(m->matrix());
   }
@@ -236,20 +190,14 @@ void expect_matches_oracle(ThreadPool& pool, const Case& c) {
   std::int64_t longest = 0;
   for (const SequenceRows& s : c.sequences) longest = std::max(longest, s.rows);
   const double factor = kRounding * static_cast<double>(5 * longest + c.states + c.channels() + c.in.x.rows() + 60);
-  for (const Part& part : kParts) {
-    SCOPED_TRACE(part.name);
-    const WideMatrix &e = expected.*part.value, &m = magnitude.*part.value, &v = actual.*part.value;
-    for (std::size_t i = 0; i < e.values().size(); ++i) {
-      ASSERT_NEAR(v.values()[i], e.values()[i], factor * m.values()[i] + tests::kTiny) << "at " << i;
-    }
-  }
+  tests::expect_within(kParts, actual, expected, magnitude, factor);
 }
 
 TEST(ScanSelectiveBackward, OracleMatchesCentralDifferences) {
   for (int variant = 0; variant < 16; ++variant) {
     Random random(static_cast<std::uint64_t>(variant + 1));
     Case c = random_case({5, 1, 0, 7}, 6, 3, variant % 2 == 0 ? 1 : 3, random);
-    draw(c.in.a, random, -2.0, -0.01);
+    draw(c.in.a, random, -2.0, -0.01);  // so that no derivative is large
     if (variant & 2) c.in.d = WideMatrix();
     if (variant & 4) c.in.z = WideMatrix();
     if (variant & 8) {
@@ -257,25 +205,8 @@ TEST(ScanSelectiveBackward, OracleMatchesCentralDifferences) {
       draw(c.in.dt, random, 0.02, 0.4);
       c.in.bias = WideMatrix();
     }
-    const Values gradients = oracle(c, false);
-    for (const Part& part : kParts) {
-      SCOPED_TRACE(::testing::Message() << "variant " << variant << ", " << part.name);
-      const double scale = std::max(1.0, (gradients.*part.value).largest());
-      for (std::size_t i = 0; i < (c.in.*part.value).values().size(); ++i) {
-        Case moved = c;
-        double& v = (moved.in.*part.value).values()[i];
-        const double at = v;
-        // Of fourth order: h^4 / 30 = 5e-13 of the fifth derivative (with A >= -2 some 2^5 times the first), and of
-        // rounding 1.5 eps / h = 1e-13 of the loss's terms.
-        constexpr double kH = 0x1p-9;
-        const auto moved_by = [&](double step) {
-          v = at + step * kH;
-          return loss(moved);
-        };
-        const double slope = (8.0 * (moved_by(1.0) - moved_by(-1.0)) - (moved_by(2.0) - moved_by(-2.0))) / (12.0 * kH);
-        ASSERT_NEAR((gradients.*part.value).values()[i], slope, 1e-9 * scale) << "at " << i;
-      }
-    }
+    SCOPED_TRACE(::testing::Message() << "variant " << variant);
+    tests::expect_central_differences(kParts, c, oracle(c, false), loss);
   }
 }
 
@@ -352,9 +283,10 @@ TEST(ScanSelectiveBackward, GradientsMayTakeThePlaceOfInputsAndAddUp) {
     Random random(5);
     const Case c = random_case({50}, 40, 16, 1, random);
     const Values apart = kernel(pool, c);
-    Floats x(c.in.x, 0, 0), dt(c.in.dt, 0, 0), b(c.in.b, 0, 0), cc(c.in.c, 0, 0), z(c.in.z, 0, 0), up(c.up, 0, 0);
-    Floats a(c.in.a, 0, 0), d(c.in.d, 0, 0), bias(c.in.bias, 0, 0), state(c.in.start, 0, 0), y(c.up, 0, 0);
-    Floats gb(c.in.b, 0, 0), gc(c.in.c, 0, 0), gd(c.in.d, 0, 0);
+    StridedFloats x(c.in.x, 0, 0), dt(c.in.dt, 0, 0), b(c.in.b, 0, 0), cc(c.in.c, 0, 0), z(c.in.z, 0, 0),
+        up(c.up, 0, 0);
+    StridedFloats a(c.in.a, 0, 0), d(c.in.d, 0, 0), bias(c.in.bias, 0, 0), state(c.in.start, 0, 0), y(c.up, 0, 0);
+    StridedFloats gb(c.in.b, 0, 0), gc(c.in.c, 0, 0), gd(c.in.d, 0, 0);
     const SelectiveScan scan = c.scan<float>(a.data(), d.data(), bias.data());
     const SequenceRows sequence{.first_row = 0, .rows = 50, .state = reinterpret_cast<std::byte*>(state.data())};
     std::vector<float> borders(static_cast<std::size_t>(2 * 16 * 40));
@@ -391,10 +323,10 @@ TEST(ScanSelectiveBackward, BordersAreStatesOnTheWayAndChangeNoResult) {
   on_every_target([&] {
     Random random(6);
     const Case c = random_case({70, 0, 1}, 150, 6, 2, random);
-    Floats x(c.in.x, 0, 0), dt(c.in.dt, 0, 0), b(c.in.b, 0, 0), cc(c.in.c, 0, 0), z(c.in.z, 0, 0);
-    Floats a(c.in.a, 0, 0), d(c.in.d, 0, 0), bias(c.in.bias, 0, 0);
+    StridedFloats x(c.in.x, 0, 0), dt(c.in.dt, 0, 0), b(c.in.b, 0, 0), cc(c.in.c, 0, 0), z(c.in.z, 0, 0);
+    StridedFloats a(c.in.a, 0, 0), d(c.in.d, 0, 0), bias(c.in.bias, 0, 0);
     const SelectiveScan scan = c.scan<float>(a.data(), d.data(), bias.data());
-    const auto run = [&](std::int64_t rows, Floats& state, Floats& y, float* borders) {
+    const auto run = [&](std::int64_t rows, StridedFloats& state, StridedFloats& y, float* borders) {
       std::vector<SequenceRows> sequences = c.sequences;
       sequences[0].rows = rows;
       for (std::size_t i = 0; i < sequences.size(); ++i) {
@@ -404,7 +336,7 @@ TEST(ScanSelectiveBackward, BordersAreStatesOnTheWayAndChangeNoResult) {
     };
     ASSERT_EQ(selective_chunks(c.sequences), 4);
     std::vector<float> borders(4 * 900, std::nanf(""));
-    Floats with(c.in.start, 0, 0), without(c.in.start, 0, 0), y(c.up, 0, 0), plain(c.up, 0, 0);
+    StridedFloats with(c.in.start, 0, 0), without(c.in.start, 0, 0), y(c.up, 0, 0), plain(c.up, 0, 0);
     run(70, with, y, borders.data());
     run(70, without, plain, nullptr);
     tests::expect_same_bits(with.matrix(), without.matrix());
@@ -412,7 +344,7 @@ TEST(ScanSelectiveBackward, BordersAreStatesOnTheWayAndChangeNoResult) {
       for (std::int64_t e = 0; e < 150; ++e) ASSERT_EQ(y.matrix().at(r, e), plain.matrix().at(r, e));
     }
     for (const std::int64_t chunk : {0, 1, 2}) {
-      Floats state(c.in.start, 0, 0);
+      StridedFloats state(c.in.start, 0, 0);
       run(chunk * kSelectiveChunk, state, plain, nullptr);
       for (std::size_t i = 0; i < 900; ++i) {
         ASSERT_EQ(borders[static_cast<std::size_t>(chunk) * 900 + i], state.data()[i]) << "chunk " << chunk;
@@ -449,7 +381,7 @@ GoldenCase read_case(const Golden& golden, std::string_view side, bool softplus)
   c.softplus = softplus;
   std::vector<std::int64_t> last_of;  // the sequence that a batch entry's last state belongs to
   for (std::int64_t n = 0; n < batch; ++n) {
-    for (SequenceRows s : tests::golden_segments(golden, n, length)) {
+    for (SequenceRows s : tests::segments(golden, n, length)) {
       s.first_row += n * length;
       c.sequences.push_back(s);
     }
@@ -518,23 +450,18 @@ GoldenCase read_case(const Golden& golden, std::string_view side, bool softplus)
   return result;
 }
 
-void expect_golden(const Values& actual, const GoldenCase& golden, double tolerance) {
-  const bool constant = golden.c.groups == golden.c.channels();
-  for (const Part& part : kParts) {
-    const WideMatrix& expected = golden.expected.*part.value;
-    const WideMatrix& value = actual.*part.value;
-    SCOPED_TRACE(part.name);
-    // B and C constant over time are equal rows here: their gradient is the sum of the rows'.
-    const bool summed = constant && (part.value == &Values::b || part.value == &Values::c);
-    for (std::int64_t r = 0; r < (summed ? std::min<std::int64_t>(1, expected.rows()) : expected.rows()); ++r) {
-      for (std::int64_t i = 0; i < expected.columns(); ++i) {
-        double v = value.at(r, i);
-        for (std::int64_t row = 1; summed && row < value.rows(); ++row) v += value.at(row, i);
-        ASSERT_LE(std::fabs(v - expected.at(r, i)), tolerance * expected.largest())
-            << v << " versus " << expected.at(r, i) << " at " << r << ", " << i;
+void expect_golden(Values actual, const GoldenCase& golden, double tolerance) {
+  // B and C constant over time are equal rows here: their gradient is the sum of the rows'.
+  if (golden.c.groups == golden.c.channels()) {
+    for (WideMatrix* m : {&actual.b, &actual.c}) {
+      for (std::int64_t i = 0; i < m->columns(); ++i) {
+        double sum = 0.0;
+        for (std::int64_t r = 0; r < m->rows(); ++r) sum += m->at(r, i);
+        for (std::int64_t r = 0; r < m->rows(); ++r) m->at(r, i) = sum;
       }
     }
   }
+  tests::expect_relative(kParts, actual, golden.expected, tolerance);
 }
 
 class GoldenSelectiveBackward : public ::testing::TestWithParam<const char*> {};
@@ -542,7 +469,7 @@ class GoldenSelectiveBackward : public ::testing::TestWithParam<const char*> {};
 TEST_P(GoldenSelectiveBackward, OracleAndKernelAgree) {
   KRAIT_REQUIRE_SHARED_DATA(path);
   const std::string_view name = GetParam();
-  const Golden golden(path, GetParam());
+  const Golden golden(tests::file_of(path, GetParam()));
   const GoldenCase g = read_case(golden, "", name.find("plain") == std::string_view::npos);
   expect_golden(oracle(g.c, false), g, tests::kOracleTolerance);
   ThreadPool pool(2);
@@ -557,7 +484,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, GoldenSelectiveBackward,
 // the gradients of what they share add up.
 TEST(GoldenSelectiveBothWaysBackward, BidirectionalIsTwoScansOneOverRowsBackwards) {
   KRAIT_REQUIRE_SHARED_DATA(path);
-  const Golden golden(path, "sel_bidirectional");
+  const Golden golden(tests::file_of(path, "sel_bidirectional"));
   const GoldenCase forward = read_case(golden, "fwd", true), natural = read_case(golden, "bwd", true);
   // The other one's rows from the last: batch entries come in the other order too.
   const auto turned = [](const Values& v) {

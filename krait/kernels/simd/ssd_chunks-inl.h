@@ -17,6 +17,7 @@
 #include "krait/kernels/scan_ssd_task.h"
 #include "krait/kernels/simd/exp-inl.h"
 #include "krait/kernels/simd/gemm-inl.h"
+#include "krait/kernels/simd/ssd_decays-inl.h"
 #include "krait/kernels/simd/state-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -50,12 +51,11 @@ void ssd_chunk_products(RowsIn b, RowsIn c, std::int64_t states, float* transpos
 }
 
 // Scratch of one task, carved from one allocation; each piece padded to whole vectors.
-struct SsdScratch {
-  float *dt, *high, *low, *from_start, *to_end;  // [Q]: cum in two floats, exp(cum_i), exp(cum_Q - cum_j)
-  float* weights;                                // [kGemmRows, Q]
-  float *x_dt, *x_end, *y;                       // [Q, P]: X', X'', diag(exp(cum)) (C S)
-  float* state;                                  // [N, P], where the stored one cannot be worked on
-  std::int64_t q, p;                             // Q and P rounded up
+struct SsdScratch : SsdDecays {
+  float* weights;           // [kGemmRows, Q]
+  float *x_dt, *x_end, *y;  // [Q, P]: X', X'', diag(exp(cum)) (C S)
+  float* state;             // [N, P], where the stored one cannot be worked on
+  std::int64_t q, p;        // Q and P rounded up
 };
 
 HWY_INLINE SsdScratch carve_ssd_scratch(const SsdScan& scan, float* from) {
@@ -71,44 +71,6 @@ HWY_INLINE SsdScratch carve_ssd_scratch(const SsdScan& scan, float* from) {
   s.y = take(s.q * s.p);
   s.state = take(scan.states * s.p);
   return s;
-}
-
-// dt, cum and its exponentials of a chunk; returns exp(cum_Q).
-HWY_NOINLINE float ssd_chunk_decays(const SsdTask& task, std::int64_t head, std::int64_t first, std::int64_t rows,
-                                    const SsdScratch& s) {
-  const F32 d;
-  const SsdScan& scan = *task.scan;
-  const float bias = scan.dt_bias == nullptr ? 0.0F : scan.dt_bias[head];
-  constexpr auto lanes = static_cast<std::int64_t>(kLanes);
-  const std::int64_t padded = (rows + lanes - 1) / lanes * lanes;
-  for (std::int64_t i = 0; i < rows; ++i) s.dt[i] = task.dt.row(first + i)[head] + bias;
-  std::fill(s.dt + rows, s.dt + padded, 0.0F);
-  for (std::int64_t i = 0; i < padded; i += lanes) {
-    const VecF32 v = softplus_f32(hn::LoadU(d, s.dt + i));
-    hn::StoreU(at_most(hn::Set(d, scan.dt_high), at_least(hn::Set(d, scan.dt_low), v)), d, s.dt + i);
-  }
-  // A running sum whose differences are exponentiated: in double, then as the float nearest to it and the rest.
-  const double a = double{scan.a[head]} * 1.4426950408889634;
-  double total = 0.0;
-  for (std::int64_t i = 0; i < rows; ++i) {
-    total += s.dt[i] * a;
-    s.high[i] = static_cast<float>(total);
-    s.low[i] = static_cast<float>(total - s.high[i]);
-  }
-  std::fill(s.high + rows, s.high + padded, 0.0F);
-  std::fill(s.low + rows, s.low + padded, 0.0F);
-  const auto total_high = static_cast<float>(total);
-  const VecF32 high = hn::Set(d, total_high), low = hn::Set(d, static_cast<float>(total - total_high));
-  for (std::int64_t i = 0; i < padded; i += lanes) {
-    const VecF32 cum = hn::LoadU(d, s.high + i);
-    VecF32 power[2] = {cum, hn::Add(hn::Sub(high, cum), hn::Sub(low, hn::LoadU(d, s.low + i)))};
-    exp2_f32(power);
-    hn::StoreU(power[0], d, s.from_start + i);
-    hn::StoreU(power[1], d, s.to_end + i);
-  }
-  VecF32 carried[1] = {high};
-  exp2_f32(carried);
-  return hn::GetLane(carried[0]);
 }
 
 // X' and X'' of one head, columns past P zero.
@@ -256,7 +218,13 @@ void ssd_chunks(const SsdTask& task, float* scratch) {
       const std::int64_t rows = std::min(scan.chunk, task.rows - done);
       const std::int64_t first = task.first_row + done;
       const float* cb = task.cb + chunk * s.q * s.q;
-      const float carried = ssd_chunk_decays(task, head, first, rows, s);
+      if (task.borders != nullptr) {
+        float* to = task.borders + (done / scan.chunk * scan.heads + head) * scan.states * scan.head_width;
+        for (std::int64_t n = 0; n < scan.states; ++n) {
+          std::copy_n(state + n * s.p, scan.head_width, to + n * scan.head_width);
+        }
+      }
+      const float carried = ssd_chunk_decays(scan, task.dt, head, first, rows, s);
       for_gemm_rows(rows, [&](auto block_rows, std::int64_t i) {
         for_gemm_columns(s.p, [&](auto vectors, std::int64_t p) {
           ssd_chunk_carried<decltype(block_rows)::value, decltype(vectors)::value>(task, head, first, i, p, state, s);
