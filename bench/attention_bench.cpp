@@ -6,9 +6,7 @@
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
-#include <ctime>
 #include <vector>
 
 #include "bench/bench_pool.h"
@@ -22,6 +20,7 @@ namespace {
 using namespace krait;
 using namespace krait::kernels;
 using bench::pool;
+using bench::seconds_of;
 
 constexpr std::int64_t kKeyHeads = 8;
 // Of all layers together, at least.
@@ -62,21 +61,6 @@ class LayeredPages {
   AlignedBuffer buffer_;
   std::vector<std::byte*> pages_;
 };
-
-template <class Work>
-double seconds_of(Work&& work) {
-  const auto now = [] {
-    if (pool().size() > 1) {
-      return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-    }
-    timespec time = {};
-    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-    return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
-  };
-  const double start = now();
-  work();
-  return now() - start;
-}
 
 void AttentionDecode(benchmark::State& state) {
   const std::int64_t tokens = state.range(0), width = state.range(1), group = state.range(2);
