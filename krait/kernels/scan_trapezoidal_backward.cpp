@@ -31,15 +31,31 @@ constexpr std::int64_t kBlocks = 8, kParts = 4;
 // Rows of the last stage that make a task, with sums of their own.
 constexpr std::int64_t kStageRows = 64;
 
-class FloatRows {
+// Rows of a call's working memory: one buffer of the calling thread that grows to the largest request and is then
+// reused, since pages of new memory cost more than what is done with them.
+class CallRows {
  public:
-  FloatRows(std::int64_t rows, std::int64_t columns)
-      : rows_(rows), columns_(columns), buffer_(static_cast<std::size_t>(rows * columns) * sizeof(float)) {}
-  RowsOut rows() { return {buffer_.as<float>().data(), rows_, columns_}; }
+  RowsOut take(std::int64_t rows, std::int64_t columns) {
+    taken_.emplace_back(nullptr, rows, columns);
+    floats_ += rows * columns;
+    return taken_.back();
+  }
+  // Once all sizes are known: where each of them stands, in the order they were taken.
+  std::span<RowsOut> place() {
+    thread_local AlignedBuffer buffer;
+    const auto bytes = static_cast<std::size_t>(floats_) * sizeof(float);
+    if (buffer.size() < bytes) buffer = AlignedBuffer(bytes);
+    float* at = buffer.as<float>().data();
+    for (RowsOut& rows : taken_) {
+      rows.data = at;
+      at += rows.rows * rows.columns;
+    }
+    return taken_;
+  }
 
  private:
-  std::int64_t rows_, columns_;
-  AlignedBuffer buffer_;  // zero at first
+  std::vector<RowsOut> taken_;
+  std::int64_t floats_ = 0;
 };
 
 void check(const TrapezoidalScan& scan, const TrapezoidalInputs& in, RowsIn d_y, const TrapezoidalGradients& g) {
@@ -69,17 +85,17 @@ void pass_state_gradient(const TrapezoidalScan& scan, const TrapezoidalBackwardS
 }
 
 // to[i] += what the parts have in `column` + i; to may be null.
-void add_parameters(std::vector<FloatRows>& parts, std::int64_t head, std::int64_t column, std::int64_t count,
+void add_parameters(std::span<const RowsOut> parts, std::int64_t head, std::int64_t column, std::int64_t count,
                     float* to) {
   if (to == nullptr) return;
   for (std::int64_t i = 0; i < count; ++i) {
     double sum = 0.0;
-    for (FloatRows& part : parts) sum += part.rows().row(head)[column + i];
+    for (const RowsOut& part : parts) sum += part.row(head)[column + i];
     to[i] += static_cast<float>(sum);
   }
 }
 
-void add_head_parameters(const TrapezoidalScan& scan, std::vector<FloatRows>& parts, const TrapezoidalGradients& g) {
+void add_head_parameters(const TrapezoidalScan& scan, std::span<const RowsOut> parts, const TrapezoidalGradients& g) {
   const TrapezoidalParameterColumns columns(scan);
   const std::int64_t keys = scan.rank * scan.states, width = scan.head_width, padded = trapezoidal_padded(width);
   const auto of_head = [](float* all, std::int64_t at) { return all == nullptr ? nullptr : all + at; };
@@ -95,8 +111,8 @@ void add_head_parameters(const TrapezoidalScan& scan, std::vector<FloatRows>& pa
     add_parameters(parts, h, columns.norm, width, of_head(g.norm, h * width));
     if (g.d == nullptr) continue;
     double sum = 0.0;
-    for (FloatRows& part : parts) {
-      for (std::int64_t p = 0; p < width; ++p) sum += part.rows().row(h)[columns.d + p];
+    for (const RowsOut& part : parts) {
+      for (std::int64_t p = 0; p < width; ++p) sum += part.row(h)[columns.d + p];
     }
     g.d[h] += static_cast<float>(sum);
   }
@@ -134,23 +150,29 @@ void trapezoidal_scan_backward(ThreadPool& pool, const TrapezoidalScan& scan, co
   }
   if (stage_rows.empty()) return;
 
-  FloatRows prepared(d_y.rows, TrapezoidalColumns(scan).count);
-  trapezoidal_prepare_rows(pool, scan, in, prepared.rows());
-
   const std::int64_t group_heads = scan.heads / scan.groups;
-  const std::int64_t per_block = (group_heads + std::max<std::int64_t>(1, kBlocks / scan.groups) - 1) /
-                                 std::max<std::int64_t>(1, kBlocks / scan.groups);
+  const std::int64_t group_blocks = std::max<std::int64_t>(1, kBlocks / scan.groups);
+  const std::int64_t per_block = (group_heads + group_blocks - 1) / group_blocks;
   const std::int64_t blocks = (group_heads + per_block - 1) / per_block;  // of a group
-  std::vector<FloatRows> shared, parameters;
-  std::vector<RowsOut> shared_rows;
-  for (std::int64_t i = 0; i < scan.groups * blocks; ++i) {
-    shared_rows.push_back(shared.emplace_back(d_y.rows, TrapezoidalSharedColumns(scan).count).rows());
-  }
   const auto count = static_cast<std::int64_t>(sequences.size());
   const std::int64_t parts = std::min(count, kParts);
-  for (std::int64_t i = 0; i < parts; ++i) parameters.emplace_back(scan.heads, TrapezoidalParameterColumns(scan).count);
-  FloatRows sizes(d_y.rows, TrapezoidalSizeColumns(scan).count);
-  const auto scratch = static_cast<std::size_t>(HWY_DYNAMIC_DISPATCH(trapezoidal_backward_scratch)(scan));
+  const std::int64_t heads = trapezoidal_padded(scan.heads), states = trapezoidal_padded(scan.states);
+  CallRows memory;
+  memory.take(d_y.rows, TrapezoidalColumns(scan).count);
+  memory.take(d_y.rows, TrapezoidalSizeColumns(scan).count);
+  memory.take(static_cast<std::int64_t>(stage_rows.size()), heads + 2 * states);
+  for (std::int64_t i = 0; i < parts; ++i) memory.take(scan.heads, TrapezoidalParameterColumns(scan).count);
+  for (std::int64_t i = 0; i < scan.groups * blocks; ++i) {
+    memory.take(d_y.rows, TrapezoidalSharedColumns(scan).count);
+  }
+  const std::span<const RowsOut> placed = memory.place();
+  const RowsOut prepared = placed[0], sizes = placed[1], sums = placed[2];
+  const std::span<const RowsOut> parameters = placed.subspan(3, static_cast<std::size_t>(parts));
+  const std::span<const RowsOut> shared = placed.subspan(3 + static_cast<std::size_t>(parts));
+  for (const RowsOut& part : parameters) std::fill_n(part.data, part.rows * part.columns, 0.0F);
+
+  trapezoidal_prepare_rows(pool, scan, in, prepared);
+  const auto scratch = static_cast<std::size_t>(HWY_DYNAMIC_DISPATCH(trapezoidal_backward_scratch)(scan, per_block));
   pool.parallel_for(scan.groups * blocks * parts, 1, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t i = first; i < last; ++i) {
       const std::int64_t part = i % parts, block = i / parts, group = block / blocks;
@@ -160,33 +182,31 @@ void trapezoidal_scan_backward(ThreadPool& pool, const TrapezoidalScan& scan, co
       ({.scan = &scan,
         .in = &in,
         .gradients = &gradients,
-        .prepared = prepared.rows(),
+        .prepared = prepared,
         .d_y = d_y,
         .saved = saved,
         .sequences = sequences.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)),
         .first_chunks = first_chunks.data() + begin,
         .first_head = head,
         .heads = std::min(per_block, (group + 1) * group_heads - head),
-        .shared = shared_rows[static_cast<std::size_t>(block)],
-        .sizes = sizes.rows(),
-        .parameters = parameters[static_cast<std::size_t>(part)].rows()},
+        .shared = shared[static_cast<std::size_t>(block)],
+        .sizes = sizes,
+        .parameters = parameters[static_cast<std::size_t>(part)]},
        thread_scratch(scratch).data());
     }
   });
 
-  const std::int64_t heads = trapezoidal_padded(scan.heads), states = trapezoidal_padded(scan.states);
-  FloatRows sums(static_cast<std::int64_t>(stage_rows.size()), heads + 2 * states);
-  pool.parallel_for(sums.rows().rows, 1, [&](std::int64_t first, std::int64_t last) {
+  pool.parallel_for(sums.rows, 1, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t i = first; i < last; ++i) {
-      float* const sum = sums.rows().row(i);
+      float* const sum = sums.row(i);
       HWY_DYNAMIC_DISPATCH(trapezoidal_rows_backward)
       ({.scan = &scan,
         .in = &in,
         .gradients = &gradients,
-        .prepared = prepared.rows(),
-        .shared = shared_rows.data(),
+        .prepared = prepared,
+        .shared = shared.data(),
         .blocks = blocks,
-        .sizes = sizes.rows(),
+        .sizes = sizes,
         .first = stage_rows[static_cast<std::size_t>(i)].first,
         .end = stage_rows[static_cast<std::size_t>(i)].second,
         .dt_bias = sum,
@@ -195,9 +215,9 @@ void trapezoidal_scan_backward(ThreadPool& pool, const TrapezoidalScan& scan, co
     }
   });
   add_head_parameters(scan, parameters, gradients);
-  add_column_sums(sums.rows(), 0, scan.heads, gradients.dt_bias);
-  add_column_sums(sums.rows(), heads, scan.states, gradients.b_norm);
-  add_column_sums(sums.rows(), heads + states, scan.states, gradients.c_norm);
+  add_column_sums(sums, 0, scan.heads, gradients.dt_bias);
+  add_column_sums(sums, heads, scan.states, gradients.b_norm);
+  add_column_sums(sums, heads + states, scan.states, gradients.c_norm);
 }
 
 }  // namespace krait::kernels

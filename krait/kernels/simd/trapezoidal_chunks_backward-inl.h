@@ -50,8 +50,10 @@ struct TrapezoidalBackwardScratch {
   TrapezoidalRotation rotation(std::int64_t t) const { return {cosines + t * angles, sines + t * angles}; }
 };
 
-// from: null to learn how much there has to be.
-HWY_INLINE TrapezoidalBackwardScratch carve_trapezoidal_backward_scratch(const TrapezoidalScan& scan, float* from) {
+// ds and d_theta are those of the first of `heads`, the others behind them. from: null to learn how much there has to
+// be.
+HWY_INLINE TrapezoidalBackwardScratch carve_trapezoidal_backward_scratch(const TrapezoidalScan& scan,
+                                                                         std::int64_t heads, float* from) {
   TrapezoidalBackwardScratch s{};
   const auto take = [&](std::int64_t count) {
     const std::int64_t at = std::exchange(s.floats, s.floats + trapezoidal_padded(count));
@@ -64,7 +66,8 @@ HWY_INLINE TrapezoidalBackwardScratch carve_trapezoidal_backward_scratch(const T
   s.angles = trapezoidal_padded(scan.angles);
   for (double** piece : {&s.d_cum, &s.d_carry, &s.d_gamma}) *piece = reinterpret_cast<double*>(take(2 * rows));
   for (float** piece : s.sizes.all()) *piece = take(rows);
-  for (float** piece : {&s.theta, &s.d_theta}) *piece = take(s.angles);
+  s.theta = take(s.angles);
+  s.d_theta = take(heads * s.angles);
   for (float** piece : {&s.cosines, &s.sines}) *piece = take(rows * s.angles);
   for (float** piece : {&s.factor, &s.weight}) *piece = take(rows * s.m);
   for (float** piece : {&s.q, &s.k, &s.dq, &s.dk}) *piece = take(s.m * s.n);
@@ -73,14 +76,15 @@ HWY_INLINE TrapezoidalBackwardScratch carve_trapezoidal_backward_scratch(const T
   s.value_t = take(width * s.m);
   for (float** piece : {&s.a, &s.w, &s.da}) *piece = take(s.m * s.m);
   s.both = take(s.m);
-  for (float** piece : {&s.s, &s.ds}) *piece = take(states * s.p);
+  s.s = take(states * s.p);
+  s.ds = take(heads * states * s.p);
   for (float** piece : {&s.s_t, &s.ds_t}) *piece = take(width * s.n);
   s.sums = take(TrapezoidalParameterColumns(scan).count);
   return s;
 }
 
-std::int64_t trapezoidal_backward_scratch(const TrapezoidalScan& scan) {
-  return carve_trapezoidal_backward_scratch(scan, nullptr).floats;
+std::int64_t trapezoidal_backward_scratch(const TrapezoidalScan& scan, std::int64_t heads) {
+  return carve_trapezoidal_backward_scratch(scan, heads, nullptr).floats;
 }
 
 // F and F o c of a chunk's rows, each entry for all R columns of its row.
@@ -509,35 +513,63 @@ HWY_NOINLINE void trapezoidal_pending_backward(const TrapezoidalBackwardTask& ta
   *d_shift = static_cast<float>(sum);
 }
 
+// D and d_theta of a head from what is asked of the state after the last row.
+HWY_NOINLINE void trapezoidal_final_gradient(const TrapezoidalScan& scan, std::int64_t head,
+                                             const TrapezoidalBackwardSequence& sequence,
+                                             const TrapezoidalBackwardScratch& s) {
+  const std::int64_t states = scan.states, width = scan.head_width;
+  std::fill_n(s.ds, states * s.p, 0.0F);
+  std::fill_n(s.d_theta, scan.angles, 0.0F);
+  if (sequence.final_gradient == nullptr) return;
+  const float* const from = reinterpret_cast<const float*>(sequence.final_gradient) + head * states * width;
+  for (std::int64_t n = 0; n < states; ++n) std::copy_n(from + n * width, width, s.ds + n * s.p);
+  const float* const angle = reinterpret_cast<const float*>(sequence.final_gradient + scan.angle_offset);
+  std::copy_n(angle + head * scan.angles, scan.angles, s.d_theta);
+}
+
+// And what is left of them at the first row is what the state before it is told.
+HWY_NOINLINE void trapezoidal_initial_gradient(const TrapezoidalScan& scan, std::int64_t head,
+                                               const TrapezoidalBackwardSequence& sequence,
+                                               const TrapezoidalBackwardScratch& s) {
+  if (sequence.initial_gradient == nullptr) return;
+  const std::int64_t states = scan.states, width = scan.head_width;
+  float* const to = reinterpret_cast<float*>(sequence.initial_gradient) + head * states * width;
+  for (std::int64_t n = 0; n < states; ++n) std::copy_n(s.ds + n * s.p, width, to + n * width);
+  float* const angle = reinterpret_cast<float*>(sequence.initial_gradient + scan.angle_offset);
+  std::copy_n(s.d_theta, scan.angles, angle + head * scan.angles);
+}
+
+// All heads of a chunk before the chunk before it: what they share of its rows is still in the cache.
 void trapezoidal_heads_backward(const TrapezoidalBackwardTask& task, float* scratch) {
   const TrapezoidalScan& scan = *task.scan;
-  const TrapezoidalBackwardScratch s = carve_trapezoidal_backward_scratch(scan, scratch);
+  const TrapezoidalBackwardScratch all = carve_trapezoidal_backward_scratch(scan, task.heads, scratch);
   // Columns of padding are computed with and not used, but must be numbers.
-  std::fill_n(scratch, s.floats, 0.0F);
-  const std::int64_t states = scan.states, width = scan.head_width, chunk = scan.chunk_rows();
-  for (std::int64_t head = task.first_head; head < task.first_head + task.heads; ++head) {
-    for (std::size_t i = 0; i < task.sequences.size(); ++i) {
-      const TrapezoidalBackwardSequence& sequence = task.sequences[i];
-      if (sequence.rows == 0) continue;
-      std::fill_n(s.ds, states * s.p, 0.0F);
-      std::fill_n(s.d_theta, scan.angles, 0.0F);
-      if (sequence.final_gradient != nullptr) {
-        const float* const final_s = reinterpret_cast<const float*>(sequence.final_gradient) + head * states * width;
-        for (std::int64_t n = 0; n < states; ++n) std::copy_n(final_s + n * width, width, s.ds + n * s.p);
-        const float* const angle = reinterpret_cast<const float*>(sequence.final_gradient + scan.angle_offset);
-        std::copy_n(angle + head * scan.angles, scan.angles, s.d_theta);
-      }
-      for (std::int64_t done = (sequence.rows - 1) / chunk * chunk; done >= 0; done -= chunk) {
+  std::fill_n(scratch, all.floats, 0.0F);
+  const std::int64_t chunk = scan.chunk_rows();
+  const auto for_heads = [&](auto&& body) {
+    for (std::int64_t i = 0; i < task.heads; ++i) {
+      TrapezoidalBackwardScratch s = all;
+      s.ds += i * scan.states * s.p;
+      s.d_theta += i * s.angles;
+      body(task.first_head + i, s);
+    }
+  };
+  for (std::size_t i = 0; i < task.sequences.size(); ++i) {
+    const TrapezoidalBackwardSequence& sequence = task.sequences[i];
+    if (sequence.rows == 0) continue;
+    for_heads([&](std::int64_t head, const TrapezoidalBackwardScratch& s) {
+      trapezoidal_final_gradient(scan, head, sequence, s);
+    });
+    for (std::int64_t done = (sequence.rows - 1) / chunk * chunk; done >= 0; done -= chunk) {
+      for_heads([&](std::int64_t head, const TrapezoidalBackwardScratch& s) {
         trapezoidal_chunk_backward(task, head, i, done / chunk, sequence.first_row + done,
                                    std::min(chunk, sequence.rows - done), s);
-      }
-      trapezoidal_pending_backward(task, head, sequence, s);
-      if (sequence.initial_gradient == nullptr) continue;
-      float* const initial_s = reinterpret_cast<float*>(sequence.initial_gradient) + head * states * width;
-      for (std::int64_t n = 0; n < states; ++n) std::copy_n(s.ds + n * s.p, width, initial_s + n * width);
-      float* const angle = reinterpret_cast<float*>(sequence.initial_gradient + scan.angle_offset);
-      std::copy_n(s.d_theta, scan.angles, angle + head * scan.angles);
+      });
     }
+    for_heads([&](std::int64_t head, const TrapezoidalBackwardScratch& s) {
+      trapezoidal_pending_backward(task, head, sequence, s);
+      trapezoidal_initial_gradient(scan, head, sequence, s);
+    });
   }
 }
 
