@@ -1,4 +1,5 @@
-// The pool of the kernels' micro-benchmarks, and their clock; KRAIT_BENCH_THREADS sets the size.
+// The pool of the kernels' micro-benchmarks, KRAIT_BENCH_THREADS sets its size; and how work on it is timed: by the
+// clock, or one thread by its processor time, which other processes on the machine do not lengthen.
 #pragma once
 
 #include <chrono>
@@ -15,7 +16,6 @@ inline ThreadPool& pool() {
   return one;
 }
 
-// Of one thread the processor time, which other processes on the machine do not lengthen.
 template <class Work>
 double seconds_of(Work&& work) {
   const auto now = [] {

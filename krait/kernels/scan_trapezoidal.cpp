@@ -37,7 +37,9 @@ struct Part {
   std::int64_t first_chunk;  // of the sequence, among the saved ones
 };
 
-void check(const TrapezoidalScan& scan, const TrapezoidalInputs& in, RowsIn y) {
+}  // namespace
+
+void trapezoidal_check(const TrapezoidalScan& scan, const TrapezoidalInputs& in, RowsIn y) {
   KRAIT_CHECK(scan.groups > 0 && scan.heads % scan.groups == 0, "{} heads in {} groups", scan.heads, scan.groups);
   KRAIT_CHECK(scan.rank > 0 && scan.chunk > 0, "rank {}, chunk {}", scan.rank, scan.chunk);
   KRAIT_CHECK(scan.states % 2 == 0 && 2 * scan.angles <= scan.states, "{} angles of {} states", scan.angles,
@@ -49,11 +51,18 @@ void check(const TrapezoidalScan& scan, const TrapezoidalInputs& in, RowsIn y) {
   KRAIT_CHECK_EQ(in.angle.columns, scan.angles);
 }
 
-}  // namespace
+void trapezoidal_prepare_rows(ThreadPool& pool, const TrapezoidalScan& scan, const TrapezoidalInputs& in,
+                              RowsOut prepared) {
+  pool.parallel_for(prepared.rows, 8, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t row = first; row < last; ++row) {
+      HWY_DYNAMIC_DISPATCH(trapezoidal_prepare)(scan, in, row, prepared.row(row));
+    }
+  });
+}
 
 void trapezoidal_scan(ThreadPool& pool, const TrapezoidalScan& scan, const TrapezoidalInputs& in,
                       std::span<const SequenceRows> sequences, RowsOut y, const TrapezoidalSaved* saved) {
-  check(scan, in, y);
+  trapezoidal_check(scan, in, y);
   const TrapezoidalColumns columns(scan);
   thread_local AlignedBuffer buffer;
   const auto bytes = static_cast<std::size_t>(y.rows * columns.count) * sizeof(float);
@@ -74,11 +83,7 @@ void trapezoidal_scan(ThreadPool& pool, const TrapezoidalScan& scan, const Trape
     }
     first_chunk += saved_chunks(sequence.rows, scan.chunk_rows());
   }
-  pool.parallel_for(y.rows, 8, [&](std::int64_t first, std::int64_t last) {
-    for (std::int64_t row = first; row < last; ++row) {
-      HWY_DYNAMIC_DISPATCH(trapezoidal_prepare)(scan, in, row, prepared.row(row));
-    }
-  });
+  trapezoidal_prepare_rows(pool, scan, in, prepared);
   const std::int64_t chunk_floats = HWY_DYNAMIC_DISPATCH(trapezoidal_chunks_scratch)(scan);
   const std::int64_t step_floats =
       5 * trapezoidal_padded(scan.rank * scan.states) + 3 * scan.rank * state_blocks(scan.head_width) * kStateBlock;

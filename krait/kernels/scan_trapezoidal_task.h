@@ -32,6 +32,12 @@ struct TrapezoidalColumns {
   }
 };
 
+// Sizes that do not fit are an error of ours. y: or its gradient.
+void trapezoidal_check(const TrapezoidalScan& scan, const TrapezoidalInputs& in, RowsIn y);
+// prepared [M, columns]
+void trapezoidal_prepare_rows(ThreadPool& pool, const TrapezoidalScan& scan, const TrapezoidalInputs& in,
+                              RowsOut prepared);
+
 struct TrapezoidalTask {
   const TrapezoidalScan* scan = nullptr;
   const TrapezoidalInputs* in = nullptr;

@@ -182,6 +182,168 @@ struct Case {
   }
 };
 
+// Both kernels in f32, forward for what it saves, on matrices with strides and off any alignment. What backward gives
+// goes where Case::backward puts it.
+void run_kernel(Case& c, ThreadPool& pool, std::int64_t chunk) {
+  TrapezoidalScan scan = scan_of<float>(c.sizes);
+  scan.chunk = chunk;
+  scan.epsilon = static_cast<float>(c.scan.epsilon);
+  scan.decay_floor = static_cast<float>(c.scan.decay_floor);
+  std::vector<Matrix> in, gradients;
+  for (std::size_t i = 0; i < c.in.size(); ++i) {
+    const auto row_input = static_cast<std::int64_t>(i < kRowInputs);
+    in.push_back(tests::narrowed(c.in[i], row_input * (static_cast<std::int64_t>(i) % 4), row_input));
+    gradients.emplace_back(in[i].rows(), in[i].columns(), row_input * (static_cast<std::int64_t>(i) % 3), row_input);
+    // Parameters are added to.
+    if (row_input == 0) gradients[i].fill([] { return 1.0; });
+  }
+  set_parameters(scan, in);
+  const Matrix d_y = tests::narrowed(c.d_y, 1, 1);
+  std::vector<std::vector<float>> states, initial, d_final, d_initial;
+  for (std::size_t i = 0; i < c.initial.size(); ++i) {
+    initial.push_back(c.initial[i].packed<float>());
+    d_final.push_back(c.d_final[i].packed<float>());
+  }
+  states = d_initial = initial;
+  const auto bytes = [](std::vector<float>& v) { return reinterpret_cast<std::byte*>(v.data()); };
+  std::vector<SequenceRows> sequences;
+  std::vector<TrapezoidalBackwardSequence> backward;
+  std::int64_t row = 0;
+  for (std::size_t i = 0; i < states.size(); ++i) {
+    const std::int64_t length = c.sizes.lengths[i];
+    sequences.push_back({.first_row = row, .rows = length, .state = bytes(states[i])});
+    backward.push_back({.first_row = row,
+                        .rows = length,
+                        .initial = bytes(initial[i]),
+                        .final_gradient = bytes(d_final[i]),
+                        .initial_gradient = bytes(d_initial[i])});
+    row += length;
+  }
+  const std::int64_t chunks = saved_chunks_of(sequences, scan.chunk_rows());
+  Matrix saved_s(chunks, scan.heads * scan.states * scan.head_width), saved_angle(chunks, scan.heads * scan.angles);
+  const TrapezoidalSaved saved = {.s = saved_s.data(), .angle = saved_angle.data()};
+  Matrix y(row, d_y.columns());
+  trapezoidal_scan(pool, scan, inputs_of<float>(in), sequences, y.out(), &saved);
+  trapezoidal_scan_backward(pool, scan, inputs_of<float>(in), saved, d_y.in(), backward,
+                            gradients_of<float>(gradients));
+  c.gradients.clear();
+  for (std::size_t i = 0; i < gradients.size(); ++i) {
+    gradients[i].check_gaps();
+    c.gradients.emplace_back(gradients[i]);
+    if (i < kRowInputs) continue;
+    for (double& v : c.gradients[i].values()) v -= 1.0;
+  }
+  c.d_initial.clear();
+  for (const std::vector<float>& back : d_initial) c.d_initial.emplace_back(c.sizes).unpack(back);
+}
+
+// Roundings that a term goes through: the norm of k, of q and of y, sums over N, P, R and a chunk, each forward and
+// back; the decays and sizes of each row it passes, and the angles, which gather a rounding of 4 a row. Terms are not
+// much larger than the largest element.
+double tolerance_of(const Case& c) {
+  const auto rows = static_cast<double>(*std::max_element(c.sizes.lengths.begin(), c.sizes.lengths.end()));
+  return kRounding * (2.0 * static_cast<double>((c.sizes.states + c.sizes.width) * c.sizes.rank) + 25.0 * rows + 200.0);
+}
+
+void expect_matches_reference(Case& c, ThreadPool& pool, std::int64_t chunk) {
+  c.backward();
+  Case actual = c;
+  run_kernel(actual, pool, chunk);
+  const double bound = tolerance_of(c);
+  for (std::size_t i = 0; i < kNames.size(); ++i) {
+    // That a parameter's was 1 larger is a rounding more.
+    const double offset = i < kRowInputs ? 0.0 : kRounding / std::max(c.gradients[i].largest(), 1e-30);
+    expect_within(actual.gradients[i], c.gradients[i], bound + offset, kNames[i]);
+  }
+  for (std::size_t i = 0; i < c.initial.size(); ++i) {
+    for (std::size_t j = 0; j < 4; ++j) {
+      expect_within(actual.d_initial[i].parts[j], c.d_initial[i].parts[j], bound, "state " + std::to_string(j));
+    }
+  }
+}
+
+TEST(ScanTrapezoidalBackward, KernelMatchesReferenceAtEveryWidthAndRank) {
+  ThreadPool pool(2);
+  tests::on_every_target([&] {
+    Random random(2);
+    for (const std::int64_t width : {1, 3, 8, 16, 17, 34, 66}) {
+      for (const std::int64_t rank : {1, 2, 3, 4}) {
+        SCOPED_TRACE(::testing::Message() << "P " << width << ", R " << rank);
+        Case c({{13}, 2, width, 10, 1, rank, 4, rank > 1}, random);
+        expect_matches_reference(c, pool, 16);
+      }
+    }
+  });
+}
+
+TEST(ScanTrapezoidalBackward, KernelMatchesReferenceAtEveryStateSizePairingAndNorm) {
+  ThreadPool pool(2);
+  tests::on_every_target([&] {
+    Random random(3);
+    for (const std::int64_t states : {2, 6, 32, 66}) {
+      for (const bool halves : {false, true}) {
+        for (const bool norm : {false, true}) {
+          SCOPED_TRACE(::testing::Message() << "N " << states << ", halves " << halves << ", norm " << norm);
+          Case c({{21, 2}, 6, 8, states, 3, halves ? 2 : 1, halves ? states / 4 : states / 2, halves, norm}, random);
+          expect_matches_reference(c, pool, 16);
+        }
+      }
+    }
+  });
+}
+
+TEST(ScanTrapezoidalBackward, KernelMatchesReferenceAtEveryLengthAndChunk) {
+  ThreadPool pool(2);
+  tests::on_every_target([&] {
+    Random random(4);
+    for (const std::int64_t rank : {1, 3}) {
+      for (const std::int64_t chunk : {1, 5, 16, 64}) {
+        const std::int64_t rows = std::max<std::int64_t>(1, chunk / rank);
+        for (const std::int64_t length : {std::int64_t{0}, std::int64_t{1}, rows - 1, rows, rows + 1, 3 * rows + 2}) {
+          SCOPED_TRACE(::testing::Message() << "R " << rank << ", chunk " << chunk << ", " << length << " rows");
+          Case c({{length, 3}, 11, 6, 8, 1, rank, 3, rank > 1}, random);
+          expect_matches_reference(c, pool, chunk);
+        }
+      }
+    }
+  });
+}
+
+TEST(ScanTrapezoidalBackward, FastDecayStaysFinite) {
+  ThreadPool pool(1);
+  tests::on_every_target([&] {
+    Random random(5);
+    Case c({{90}, 2, 16, 8, 1, 1, 2}, random);
+    for (double& v : c.in[4].values()) v = static_cast<float>(15.0 + v);
+    for (double& v : c.in[5].values()) v = static_cast<float>(10.0 + v);
+    expect_matches_reference(c, pool, 64);
+  });
+}
+
+TEST(ScanTrapezoidalBackward, ThreadsDoNotMatter) {
+  tests::on_every_target([&] {
+    Random random(6);
+    Case c({{20, 1, 0, 9, 3, 30}, 10, 12, 8, 2, 2, 3, true, true}, random);
+    Case first = c;
+    for (const int threads : {1, 2, 3}) {
+      ThreadPool pool(threads);
+      run_kernel(c, pool, 16);
+      if (threads == 1) {
+        first = c;
+        continue;
+      }
+      for (std::size_t i = 0; i < kNames.size(); ++i) {
+        EXPECT_EQ(c.gradients[i].values(), first.gradients[i].values()) << kNames[i];
+      }
+      for (std::size_t i = 0; i < c.initial.size(); ++i) {
+        for (std::size_t j = 0; j < 4; ++j) {
+          EXPECT_EQ(c.d_initial[i].parts[j].values(), first.d_initial[i].parts[j].values());
+        }
+      }
+    }
+  });
+}
+
 TEST(ScanTrapezoidalBackward, ReferenceIsTheDerivativeOfTheReference) {
   Random random(1);
   for (const Sizes& sizes : {Sizes{{4, 0, 3, 1}, 2, 3, 4, 1, 1, 2}, Sizes{{5}, 4, 2, 6, 2, 1, 2, false, true},
@@ -447,6 +609,12 @@ TEST_P(GoldenTrapezoidalScan, GradientsAgree) {
   KRAIT_REQUIRE_SHARED_DATA(path);
   const Golden golden(path, GetParam());
   check_scan_golden(golden, [](Case& c) { c.backward(); }, 1e-9);
+  ThreadPool pool(2);
+  tests::on_every_target([&] {
+    for (const std::int64_t chunk : {16, 64}) {
+      check_scan_golden(golden, [&](Case& c) { run_kernel(c, pool, chunk); }, 1e-5);
+    }
+  });
 }
 INSTANTIATE_TEST_SUITE_P(Cases, GoldenTrapezoidalScan,
                          ::testing::Values("m3_siso_scan_L17_initial", "m3_siso_scan_L21", "m3_mimo_scan_L13_initial",
@@ -457,6 +625,12 @@ TEST_P(GoldenTrapezoidalBlock, GradientsAgree) {
   KRAIT_REQUIRE_SHARED_DATA(path);
   const Golden golden(path, GetParam());
   check_block_golden(golden, [](Case& c) { c.backward(); }, 1e-9);
+  ThreadPool pool(2);
+  tests::on_every_target([&] {
+    for (const std::int64_t chunk : {16, 64}) {
+      check_block_golden(golden, [&](Case& c) { run_kernel(c, pool, chunk); }, 2e-5);
+    }
+  });
 }
 INSTANTIATE_TEST_SUITE_P(Cases, GoldenTrapezoidalBlock,
                          ::testing::Values("m3_block_siso", "m3_block_siso_outnorm", "m3_block_siso_rope1_G2",

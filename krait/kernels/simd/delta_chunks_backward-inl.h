@@ -77,29 +77,6 @@ std::int64_t delta_backward_scratch(const DeltaScan& scan) {
   return carve_delta_backward_scratch(scan, nullptr).floats;
 }
 
-// sum_i left[i] right[i] of whole vectors.
-HWY_INLINE float dot_padded(const float* left, const float* right, std::int64_t count) {
-  constexpr auto lanes = static_cast<std::int64_t>(kLanes);
-  const F32 d;
-  VecF32 sum[2] = {hn::Zero(d), hn::Zero(d)};
-  std::int64_t i = 0;
-  for (; i + 2 * lanes <= count; i += 2 * lanes) {
-    sum[0] = hn::MulAdd(hn::LoadU(d, left + i), hn::LoadU(d, right + i), sum[0]);
-    sum[1] = hn::MulAdd(hn::LoadU(d, left + i + lanes), hn::LoadU(d, right + i + lanes), sum[1]);
-  }
-  for (; i < count; i += lanes) sum[0] = hn::MulAdd(hn::LoadU(d, left + i), hn::LoadU(d, right + i), sum[0]);
-  return sum_lanes(hn::Add(sum[0], sum[1]));
-}
-
-// to = by from, of whole vectors.
-HWY_INLINE void scale_padded(const float* from, float by, std::int64_t count, float* to) {
-  const F32 d;
-  const VecF32 factor = hn::Set(d, by);
-  for (std::int64_t i = 0; i < count; i += static_cast<std::int64_t>(kLanes)) {
-    hn::StoreU(hn::Mul(factor, hn::LoadU(d, from + i)), d, to + i);
-  }
-}
-
 // c_t, exp(c_t), e_t and F; returns exp(c_T).
 HWY_NOINLINE float delta_chunk_sizes(const DeltaBackwardTask& task, std::int64_t head, std::int64_t first,
                                      std::int64_t rows, const DeltaBackwardScratch& s) {

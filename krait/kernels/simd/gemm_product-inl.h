@@ -35,7 +35,7 @@ struct GemmProduct {
   std::int64_t unit = 1;  // so many rows and columns belong together: none of them lies before or after another
 };
 
-HWY_NOINLINE void gemm_product(const GemmProduct& g) {
+static HWY_NOINLINE void gemm_product(const GemmProduct& g) {
   constexpr auto lanes = static_cast<std::int64_t>(kLanes);
   const F32 d;
   for_gemm_rows(g.rows, [&](auto block_rows, std::int64_t i) {
@@ -70,8 +70,8 @@ HWY_NOINLINE void gemm_product(const GemmProduct& g) {
 }
 
 // to [columns, rows] = from [rows, columns]^T, four by four.
-HWY_NOINLINE void gemm_transpose(const float* from, std::int64_t stride, std::int64_t rows, std::int64_t columns,
-                                 float* to, std::int64_t to_stride) {
+static HWY_NOINLINE void gemm_transpose(const float* from, std::int64_t stride, std::int64_t rows, std::int64_t columns,
+                                        float* to, std::int64_t to_stride) {
   const hn::FixedTag<float, 4> d;
   const hn::Repartition<double, decltype(d)> d64;
   const std::int64_t whole_rows = rows / 4 * 4, whole_columns = columns / 4 * 4;

@@ -17,25 +17,26 @@
 
 #include "krait/kernels/simd/gemm-inl.h"
 #include "krait/kernels/simd/state-inl.h"
+#include "krait/kernels/simd/trapezoidal_rotation-inl.h"
 #include "krait/kernels/simd/trapezoidal_rows-inl.h"
+#include "krait/kernels/simd/trapezoidal_sizes-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace krait::kernels::HWY_NAMESPACE {
 
 // Scratch of one task, carved from one allocation. M: rows of a chunk times R; M, P and T padded to whole vectors.
 struct TrapezoidalScratch {
-  TrapezoidalRotation rotation;       // [angles], of N floats each
-  float *high, *low, *carry, *gamma;  // [T]: cum in two floats, c_t, gamma_t
-  float *from_start, *to_end;         // [T]: exp(cum_t), c_t exp(cum_T - cum_t)
-  float* key;                         // [N]: one k before it is transposed
-  float* query;                       // [M, N]
-  float* keys;                        // [N, M]
-  float* value;                       // [M, P]
-  float* ended;                       // [M, P]: v times to_end
-  float* y;                           // [M, P]
-  float* weights;                     // [kGemmRows, M]
-  float* state;                       // [N, P]
-  std::int64_t m, p;                  // M and P padded
+  TrapezoidalRotation rotation;  // [angles], of N floats each
+  TrapezoidalSizes sizes;
+  float* key;         // [N]: one k before it is transposed
+  float* query;       // [M, N]
+  float* keys;        // [N, M]
+  float* value;       // [M, P]
+  float* ended;       // [M, P]: v times to_end
+  float* y;           // [M, P]
+  float* weights;     // [kGemmRows, M]
+  float* state;       // [N, P]
+  std::int64_t m, p;  // M and P padded
 };
 
 HWY_INLINE TrapezoidalScratch carve_trapezoidal_scratch(const TrapezoidalScan& scan, float* from) {
@@ -45,44 +46,13 @@ HWY_INLINE TrapezoidalScratch carve_trapezoidal_scratch(const TrapezoidalScan& s
   s.m = trapezoidal_padded(rows * scan.rank);
   s.p = trapezoidal_padded(scan.head_width);
   for (float** piece : {&s.rotation.cosines, &s.rotation.sines, &s.key}) *piece = take(states);
-  for (float** piece : {&s.high, &s.low, &s.carry, &s.gamma, &s.from_start, &s.to_end}) *piece = take(rows);
+  for (float** piece : s.sizes.all()) *piece = take(rows);
   s.query = take(s.m * states);
   s.keys = take(states * s.m);
   for (float** piece : {&s.value, &s.ended, &s.y}) *piece = take(s.m * s.p);
   s.weights = take(kGemmRows * s.m);
   s.state = take(states * s.p);
   return s;
-}
-
-// Sizes of a chunk's rows; returns exp(cum_T).
-HWY_NOINLINE float trapezoidal_chunk_sizes(const TrapezoidalTask& task, std::int64_t head, std::int64_t first,
-                                           std::int64_t rows, const TrapezoidalScratch& s) {
-  const F32 d;
-  const TrapezoidalColumns columns(*task.scan);
-  // A running sum whose differences are exponentiated: in double, then as the float nearest to it and the rest.
-  double total = 0.0;
-  for (std::int64_t t = 0; t < rows; ++t) {
-    const float* row = task.prepared.row(first + t);
-    total += row[columns.log_decay + head];
-    s.high[t] = static_cast<float>(total);
-    s.low[t] = static_cast<float>(total - s.high[t]);
-    s.gamma[t] = row[columns.gamma + head];
-    s.carry[t] = s.gamma[t];
-    if (t > 0) s.carry[t - 1] += row[columns.shift + head];
-  }
-  const auto total_high = static_cast<float>(total);
-  const VecF32 high = hn::Set(d, total_high), low = hn::Set(d, static_cast<float>(total - total_high));
-  for_vectors(rows, [&](auto whole, std::int64_t t, std::size_t part) {
-    constexpr bool kWhole = decltype(whole)::value;
-    const VecF32 cum = load<kWhole>(s.high + t, part);
-    VecF32 power[2] = {cum, hn::Add(hn::Sub(high, cum), hn::Sub(low, load<kWhole>(s.low + t, part)))};
-    exp2_f32(power);
-    store<kWhole>(power[0], s.from_start + t, part);
-    store<kWhole>(hn::Mul(power[1], load<kWhole>(s.carry + t, part)), s.to_end + t, part);
-  });
-  VecF32 carried[1] = {high};
-  exp2_f32(carried);
-  return hn::GetLane(carried[0]);
 }
 
 // q, k (transposed), v and v to the chunk's end of all m; leaves the last row's k and x in the state.
@@ -98,7 +68,7 @@ HWY_NOINLINE void trapezoidal_chunk_inputs(const TrapezoidalTask& task, std::int
     const float* row = task.prepared.row(first + t);
     trapezoidal_turn(scan, row + columns.turn, row[columns.dt + head], task.head_angles(head), s.rotation);
     const float* x = task.in->x.row(first + t) + head * width;
-    const VecF32 end = hn::Set(d, s.to_end[t]);
+    const VecF32 end = hn::Set(d, s.sizes.to_end[t]);
     for (std::int64_t r = 0; r < rank; ++r) {
       const std::int64_t m = t * rank + r;
       const std::int64_t shared = (r * scan.groups + task.group(head)) * states, own = (head * rank + r) * states;
@@ -179,21 +149,21 @@ HWY_NOINLINE void trapezoidal_chunk_weights(const TrapezoidalScan& scan, std::in
   for (std::int64_t r = 0; r < kRows; ++r) {
     const std::int64_t t = (m + r) / scan.rank;
     float* const weights = s.weights + r * s.m;
-    const VecF32 high = hn::Set(d, s.high[t]), low = hn::Set(d, s.low[t]);
+    const VecF32 high = hn::Set(d, s.sizes.high[t]), low = hn::Set(d, s.sizes.low[t]);
     for (std::int64_t from = 0; from < t; from += 64) {
       const std::int64_t count = std::min<std::int64_t>(64, t - from);
       for_vectors(count, [&](auto whole, std::int64_t i, std::size_t part) {
         constexpr bool kWhole = decltype(whole)::value;
-        VecF32 w[1] = {hn::Add(hn::Sub(high, load<kWhole>(s.high + from + i, part)),
-                               hn::Sub(low, load<kWhole>(s.low + from + i, part)))};
+        VecF32 w[1] = {hn::Add(hn::Sub(high, load<kWhole>(s.sizes.high + from + i, part)),
+                               hn::Sub(low, load<kWhole>(s.sizes.low + from + i, part)))};
         exp2_f32(w);
-        store<kWhole>(hn::Mul(w[0], load<kWhole>(s.carry + from + i, part)), factor + i, part);
+        store<kWhole>(hn::Mul(w[0], load<kWhole>(s.sizes.carry + from + i, part)), factor + i, part);
       });
       for (std::int64_t i = 0; i < count; ++i) {
         for (std::int64_t k = 0; k < scan.rank; ++k) weights[(from + i) * scan.rank + k] *= factor[i];
       }
     }
-    for (std::int64_t k = 0; k < scan.rank; ++k) weights[t * scan.rank + k] *= s.gamma[t];
+    for (std::int64_t k = 0; k < scan.rank; ++k) weights[t * scan.rank + k] *= s.sizes.gamma[t];
     std::fill(weights + (t + 1) * scan.rank, weights + std::max(end, (t + 1) * scan.rank), 0.0F);
   }
 }
@@ -218,7 +188,7 @@ HWY_NOINLINE void trapezoidal_chunk_rows_of_y(const TrapezoidalScan& scan, std::
                     .b = state + p,
                     .ldb = s.p});
     for (std::int64_t r = 0; r < kRows; ++r) {
-      const VecF32 decay = hn::Set(d, s.from_start[(m + r) / scan.rank]);
+      const VecF32 decay = hn::Set(d, s.sizes.from_start[(m + r) / scan.rank]);
       for (std::int64_t v = 0; v < kVectors; ++v) sum.v[r][v] = hn::Mul(decay, sum.v[r][v]);
     }
     sum.accumulate({.k = end, .a = s.weights, .a_row = s.m, .a_column = 1, .b = s.value + p, .ldb = s.p});
@@ -265,6 +235,7 @@ void trapezoidal_chunks(const TrapezoidalTask& task, float* scratch) {
   const TrapezoidalScratch s = carve_trapezoidal_scratch(scan, scratch);
   // Columns past P and products past M are computed and not used, but must be numbers.
   std::fill(scratch, scratch + trapezoidal_chunks_scratch(scan), 0.0F);
+  const TrapezoidalColumns columns(scan);
   const std::int64_t chunk = scan.chunk_rows();
   for (std::int64_t head = task.first_head; head < task.first_head + task.heads; ++head) {
     std::byte* const stored = task.head_state(head);
@@ -281,7 +252,7 @@ void trapezoidal_chunks(const TrapezoidalTask& task, float* scratch) {
       const std::int64_t first = task.first_row + done;
       trapezoidal_chunk_pending(task, head, first, s, state);
       if (task.saved.s != nullptr) trapezoidal_chunk_save(task, head, done / chunk, s, state);
-      const float carried = trapezoidal_chunk_sizes(task, head, first, rows, s);
+      const float carried = trapezoidal_chunk_sizes(task.prepared, columns, head, first, rows, rows, s.sizes);
       trapezoidal_chunk_inputs(task, head, first, rows, s);
       for_gemm_rows(count, [&](auto block_rows, std::int64_t m) {
         trapezoidal_chunk_rows_of_y<decltype(block_rows)::value>(scan, m, count, state, s);

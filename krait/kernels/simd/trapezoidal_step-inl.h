@@ -13,6 +13,7 @@
 
 #include "hwy/cache_control.h"
 #include "krait/kernels/simd/state-inl.h"
+#include "krait/kernels/simd/trapezoidal_rotation-inl.h"
 #include "krait/kernels/simd/trapezoidal_rows-inl.h"
 
 HWY_BEFORE_NAMESPACE();
