@@ -13,8 +13,8 @@ inline Expected in_double(const Matrix& from) {
   return result;
 }
 
-// gradient is the derivative of loss(), which reads `values`, by each of them. Central differences are off by h^2 of the
-// third derivative and by a rounding over h, each some 1e-10 of numbers of size 1.
+// gradient is the derivative of loss(), which reads `values`, by each of them. Central differences are off by h^2 of
+// the third derivative and by a rounding over h, each some 1e-10 of numbers of size 1.
 template <class Loss>
 void expect_derivative(Expected& values, const Expected& gradient, Loss&& loss) {
   constexpr double kStep = 1e-5;
