@@ -20,14 +20,62 @@ float innovation(const float* predicted, const float* actual, std::int64_t count
   return static_cast<float>(lengths > 0.0 ? 1.0 - product / lengths : 1.0);
 }
 
-// The token to go: of the smallest scores the youngest.
-std::int64_t least(const EideticState& state, std::int64_t size) {
-  std::int64_t found = 0;
-  for (std::int64_t slot = 1; slot < size; ++slot) {
-    const float score = state.scores[slot], smallest = state.scores[found];
-    if (score < smallest || (score == smallest && state.positions[slot] > state.positions[found])) found = slot;
+// Which token is in which slot of a store, and what it scored.
+class Admission {
+ public:
+  Admission(std::int64_t size, float* scores, std::int64_t* positions)
+      : size_(size), scores_(scores), positions_(positions) {}
+
+  // A token leaves the window: the slot it takes, or -1. Until the store is full it takes every one, in order.
+  std::int64_t slot_of(std::int64_t token, float score) {
+    std::int64_t slot = token;
+    if (token >= size_) {
+      if (smallest_ < 0) smallest_ = least();
+      if (!(score > scores_[smallest_])) return -1;
+      slot = smallest_;
+    }
+    scores_[slot] = score;
+    positions_[slot] = token;
+    smallest_ = -1;
+    return slot;
   }
-  return found;
+
+ private:
+  // The token to go: of the smallest scores the youngest.
+  std::int64_t least() const {
+    std::int64_t found = 0;
+    for (std::int64_t slot = 1; slot < size_; ++slot) {
+      const float score = scores_[slot], smallest = scores_[found];
+      if (score < smallest || (score == smallest && positions_[slot] > positions_[found])) found = slot;
+    }
+    return found;
+  }
+
+  std::int64_t size_;
+  float* scores_;
+  std::int64_t* positions_;
+  std::int64_t smallest_ = -1;  // -1: not known
+};
+
+std::vector<ChosenToken> lifetimes_of(std::int64_t size, std::int64_t window, RowsIn innovations,
+                                      const SequenceRows& sequence) {
+  std::vector<ChosenToken> result;
+  const std::int64_t candidates = std::max<std::int64_t>(0, sequence.rows - window);
+  const auto slots = static_cast<std::size_t>(std::min(size, candidates));
+  std::vector<float> scores(slots);
+  std::vector<std::int64_t> positions(slots);
+  std::vector<std::size_t> entries(slots);  // of the result
+  Admission admission(size, scores.data(), positions.data());
+  for (std::int64_t token = 0; token < candidates; ++token) {
+    const std::int64_t slot = admission.slot_of(token, innovations.row(sequence.first_row + token)[0]);
+    if (slot < 0) continue;
+    const std::int64_t row = token + window;
+    std::size_t& entry = entries[static_cast<std::size_t>(slot)];
+    if (slot != token) result[entry].end = row;
+    entry = result.size();
+    result.push_back({token, row, sequence.rows});
+  }
+  return result;
 }
 
 // Rows of a cut in which the token of a slot is seen.
@@ -62,6 +110,23 @@ void innovations(ThreadPool& pool, RowsIn predicted, RowsIn actual, std::span<co
       if (sequence.rows > 0) std::copy_n(before, columns, sequence.state_f32());
     }
   });
+}
+
+std::vector<std::vector<ChosenToken>> eidetic_lifetimes(ThreadPool& pool, std::int64_t size, std::int64_t window,
+                                                        RowsIn innovations, std::span<const SequenceRows> sequences) {
+  KRAIT_CHECK(size > 0 && window > 0, "a store of {} beside a window of {}", size, window);
+  KRAIT_CHECK_EQ(innovations.columns, 1);
+  std::vector<std::vector<ChosenToken>> result(sequences.size());
+  pool.parallel_for(static_cast<std::int64_t>(sequences.size()), 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const SequenceRows& sequence = sequences[static_cast<std::size_t>(i)];
+      KRAIT_CHECK(
+          sequence.first_row >= 0 && sequence.rows >= 0 && sequence.first_row + sequence.rows <= innovations.rows,
+          "rows {} + {} of {}", sequence.first_row, sequence.rows, innovations.rows);
+      result[static_cast<std::size_t>(i)] = lifetimes_of(size, window, innovations, sequence);
+    }
+  });
+  return result;
 }
 
 EideticReading::EideticReading(ThreadPool& pool, const EideticStore& store, std::vector<EideticState> states,
@@ -103,18 +168,17 @@ void EideticReading::advance(std::size_t index, KvSequence& share) {
   for (std::int64_t slot = 0; slot < filled(share.position); ++slot) Lifetime(aside.lifetimes, slot).set(0.0F, kEnd);
 
   const auto page_of = [&](std::int64_t slot) { return state.pages + slot / kKvPageTokens * page_bytes; };
-  std::int64_t put_aside = 0, smallest = -1;
+  Admission admission(size, state.scores, state.positions);
+  std::int64_t put_aside = 0;
   for (std::int64_t row = 0; row < share.rows; ++row) {
     const std::int64_t token = share.position + row, leaves = token - window;
     float& pending = state.pending[token % window];
     const float score = pending;
     pending = innovations_.row(share.first_row + row)[0];
     if (leaves < 0) continue;
-    std::int64_t slot = leaves;
+    const std::int64_t slot = admission.slot_of(leaves, score);
+    if (slot < 0) continue;
     if (leaves >= size) {
-      if (smallest < 0) smallest = least(state, size);
-      if (!(score > state.scores[smallest])) continue;
-      slot = smallest;
       const Lifetime old(aside.lifetimes, slot);
       if (*old.first < static_cast<float>(row)) {
         if (aside.page.size() == 0) aside.page = AlignedBuffer(static_cast<std::size_t>(page_bytes));
@@ -126,9 +190,6 @@ void EideticReading::advance(std::size_t index, KvSequence& share) {
     copy_token(store_.kv, rings_[index].page(leaves / kKvPageTokens, page_bytes), leaves % kKvPageTokens, page_of(slot),
                slot % kKvPageTokens);
     Lifetime(aside.lifetimes, slot).set(static_cast<float>(row), kEnd);
-    state.scores[slot] = score;
-    state.positions[slot] = leaves;
-    smallest = -1;
   }
   if (put_aside > 0) aside.pages.push_back(aside.page.data());
   share.ring = nullptr;

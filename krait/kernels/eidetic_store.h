@@ -15,6 +15,7 @@
 #include "krait/core/thread_pool.h"
 #include "krait/kernels/kv_page.h"
 #include "krait/kernels/rows.h"
+#include "krait/kernels/sequence_attention.h"
 
 namespace krait::kernels {
 
@@ -36,6 +37,15 @@ struct EideticState {
   std::int64_t* positions = nullptr;  // [E]
   float* pending = nullptr;           // [w]: e of the tokens in the window, token j at j % w
 };
+
+// For whole sequences, in training: which tokens the store of each sequence shows to which of its rows, as
+// SequenceSource::chosen takes it. Every token that was ever kept stands in the list once, in the order of the text,
+// from the row at which it leaves the window to the one at which a better one takes its place. innovations [M, 1] of
+// all rows; sequences begin with their first row. The same tokens as EideticReading chooses, by the same code. The
+// choice has no gradient and gives innovations none: gradients flow through the keys and values of chosen tokens
+// (docs/decisions/0016-choices-have-no-gradient.md).
+std::vector<std::vector<ChosenToken>> eidetic_lifetimes(ThreadPool& pool, std::int64_t size, std::int64_t window,
+                                                        RowsIn innovations, std::span<const SequenceRows> sequences);
 
 // What a call of attention reads of the stores, for AttentionSource::choose. While rows of one cut run together, a
 // token that leaves the store halfway is kept aside for the rows before.

@@ -5,6 +5,7 @@
 
 #include "krait/kernels/hax_sequence_backward.h"
 #include "krait/kernels/reference/hax_sequence.h"
+#include "tests/kernels/derivative_testing.h"
 #include "tests/kernels/hax_testing.h"
 
 namespace krait::kernels {
@@ -50,27 +51,20 @@ struct Batch {
       : c(of),
         sequences(std::move(rows)),
         tokens(choose(pool, c, sequences)),
-        q(in_double(c.q)),
-        k(in_double(c.k)),
-        v(in_double(c.v)),
-        scale(in_double(c.scale)),
+        q(tests::in_double(c.q)),
+        k(tests::in_double(c.k)),
+        v(tests::in_double(c.v)),
+        scale(tests::in_double(c.scale)),
         upstream_double(0, 0),
         upstream(c.v.rows(), c.v.columns(), 1, 1) {
     upstream.fill_normal(random);
-    upstream_double = in_double(upstream);
+    upstream_double = tests::in_double(upstream);
   }
   HaxReads<float> reads() const {
     return {.q = c.q.in(), .k = c.k.in(), .v = c.v.in(), .output_scale = c.scale.data(), .tokens = tokens.in()};
   }
   HaxReads<double> reads_double() {
     return {.q = q.out(), .k = k.out(), .v = v.out(), .output_scale = scale.out().data, .tokens = tokens.in()};
-  }
-  static Expected in_double(const Matrix& from) {
-    Expected result(from.rows(), from.columns());
-    for (std::int64_t r = 0; r < from.rows(); ++r) {
-      for (std::int64_t i = 0; i < from.columns(); ++i) result.out().row(r)[i] = double{from.at(r, i)};
-    }
-    return result;
   }
 };
 
@@ -127,7 +121,7 @@ TEST(HaxSequence, ForwardMatchesBothOraclesAndInference) {
           y.fill_normal(random);
           Matrix inferred = y;
           const Expected bound = bound_of(c, y);
-          Expected expected = Batch::in_double(y), other = expected;
+          Expected expected = tests::in_double(y), other = expected;
           reference::hax_sequence(batch.reads_double(), batch.sequences, expected.out());
           reference::hax_attention(c.hax, c.inputs(), other.out());
           hax_sequence(pool, batch.reads(), batch.sequences, y.out());
@@ -158,7 +152,6 @@ struct OracleGradients {
   }
 };
 
-// Central differences: h^2 of the third derivative and a rounding over h, each some 1e-10 of numbers of size 1.
 TEST(HaxSequence, OracleGradientsAreTheDerivative) {
   Random random(63);
   ThreadPool pool(1);
@@ -168,32 +161,13 @@ TEST(HaxSequence, OracleGradientsAreTheDerivative) {
     const auto loss = [&] {
       Expected y(17, 5);
       reference::hax_sequence(batch.reads_double(), batch.sequences, y.out());
-      double sum = 0.0;
-      for (std::int64_t r = 0; r < 17; ++r) {
-        for (std::int64_t e = 0; e < 5; ++e) sum += y.at(r, e) * double{batch.upstream.at(r, e)};
-      }
-      return sum;
+      return tests::weighted_sum(y, batch.upstream);
     };
     const OracleGradients gradients(batch);
-    const auto check = [&](Expected& values, const Expected& gradient, std::int64_t rows, std::int64_t columns) {
-      constexpr double kStep = 1e-5;
-      for (std::int64_t r = 0; r < rows; ++r) {
-        for (std::int64_t i = 0; i < columns; ++i) {
-          double& value = values.out().row(r)[i];
-          const double before = value;
-          value = before + kStep;
-          const double above = loss();
-          value = before - kStep;
-          const double below = loss();
-          value = before;
-          ASSERT_NEAR((above - below) / (2.0 * kStep), gradient.at(r, i), 1e-8) << "row " << r << ", column " << i;
-        }
-      }
-    };
-    check(batch.q, gradients.q, 17, 3);
-    check(batch.k, gradients.k, 17, 3);
-    check(batch.v, gradients.v, 17, 5);
-    check(batch.scale, gradients.scale, 1, 5);
+    tests::expect_derivative(batch.q, gradients.q, loss);
+    tests::expect_derivative(batch.k, gradients.k, loss);
+    tests::expect_derivative(batch.v, gradients.v, loss);
+    tests::expect_derivative(batch.scale, gradients.scale, loss);
   }
 }
 

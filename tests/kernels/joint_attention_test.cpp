@@ -6,6 +6,7 @@
 
 #include "krait/kernels/eidetic_store.h"
 #include "krait/kernels/reference/attention.h"
+#include "krait/kernels/sequence_attention.h"
 #include "tests/kernels/attention_testing.h"
 
 namespace krait::kernels {
@@ -281,6 +282,75 @@ TEST(JointAttention, NeighboursAndThreadsChangeNoBit) {
       for (std::int64_t column = 0; column < 96; ++column) ASSERT_EQ(alone.at(r, column), together.at(r, column)) << i;
     }
   }
+}
+
+// Innovations with many equals among them: after every token the store of inference holds what the lists of training
+// show to its row.
+TEST(JointAttention, TrainingSeesWhatTheStoreKeeps) {
+  Random random(20);
+  ThreadPool pool(2);
+  for (const auto& [size, window, rows] :
+       {std::array<std::int64_t, 3>{5, 4, 150}, {1, 1, 90}, {70, 3, 200}, {64, 65, 140}, {9, 30, 20}, {300, 2, 100}}) {
+    Matrix scores(rows + 3, 1, 1);
+    scores.fill([&] { return std::round(3.0 * random.normal()) / 3.0; });
+    // A short sequence and a row of nobody stand before it.
+    const std::array<SequenceRows, 2> sequences = {{{0, 2}, {3, rows}}};
+    const auto lifetimes = eidetic_lifetimes(pool, size, window, scores.in(), sequences);
+    const KvShape kv = {.key_heads = 1, .key_width = 2, .value_heads = 1, .value_width = 2};
+    const EideticStore store = {.kv = kv, .size = size, .window = window};
+    Store kept(store);
+    Cache ring(kv, 0, window + 1);
+    for (std::int64_t row = 0; row < rows; ++row) {
+      const KvSequence at = ring.sequence(3 + row, 1, row);
+      EideticReading reading(pool, store, {kept.state()}, {&at, 1}, scores.in());
+      KvSequence share = {.first_row = 3 + row, .rows = 1, .position = row};
+      reading.choose({&share, 1});
+      const std::int64_t filled = std::clamp<std::int64_t>(row + 1 - window, 0, size);
+      const auto* const first = kept.positions.as<std::int64_t>().data();
+      std::vector<std::int64_t> expected(first, first + filled), actual;
+      for (const ChosenToken& one : lifetimes[1]) {
+        if (one.first <= row && row < one.end) actual.push_back(one.token);
+      }
+      std::ranges::sort(expected);
+      std::ranges::sort(actual);
+      ASSERT_EQ(actual, expected) << "a store of " << size << ", row " << row;
+    }
+    for (const ChosenToken& one : lifetimes[1]) EXPECT_LT(one.first, one.end);
+  }
+}
+
+TEST(JointAttention, WholeSequencesGiveWhatInferenceGives) {
+  on_every_target([] {
+    Random random(21);
+    ThreadPool pool(2);
+    for (const std::int64_t eidetic : {0, 1, 6, 70}) {
+      for (const Attention& attention : {shape(4, 2, 2, 16, 16, DType::kF32, 5), shape(7, 1, 1, 33, 64, DType::kF32, 1),
+                                         shape(8, 4, 2, 12, 24, DType::kF32, 64)}) {
+        const Case c(attention, eidetic, 200, random);
+        Matrix scores(200, 1), out(200, attention.query_heads * attention.kv.value_width);
+        Matrix prediction(1, c.v.columns());
+        const SequenceRows sequence = {0, 200, prediction.bytes()};
+        innovations(pool, c.fading_v.in(), c.v.in(), {&sequence, 1}, scores.out());
+        std::vector<SequenceSource<float>> sources = {
+            {c.q.in(), c.k.in(), c.v.in(), c.w()}, {c.fading_q.in(), c.fading_k.in(), c.fading_v.in(), c.w(), c.w()}};
+        std::vector<std::vector<ChosenToken>> lifetimes;
+        if (eidetic > 0) {
+          lifetimes = eidetic_lifetimes(pool, eidetic, c.w(), scores.in(), {&sequence, 1});
+          sources.push_back({c.q.in(), c.k.in(), c.v.in(), 0, 0, lifetimes});
+        }
+        sequence_attention(pool, attention, sources, {.sequences = {&sequence, 1}}, out.out(), {});
+        const Case::Right right = c.right();
+        expect_right(out, right);
+        const std::array<std::int64_t, 1> whole = {200};
+        const Outcome inferred = c.run(pool, whole);
+        for (std::int64_t r = 0; r < 200; ++r) {
+          for (std::int64_t i = 0; i < out.columns(); ++i) {
+            ASSERT_NEAR(out.at(r, i), inferred.out.at(r, i), 2.0 * right.error * right.magnitude.at(r, i));
+          }
+        }
+      }
+    }
+  });
 }
 
 TEST(Innovations, MatchTheDefinitionInAnyCut) {

@@ -7,6 +7,7 @@
 
 #include "krait/kernels/reference/sequence_attention.h"
 #include "tests/kernels/attention_testing.h"
+#include "tests/kernels/derivative_testing.h"
 
 namespace krait::tests {
 
@@ -21,14 +22,6 @@ struct SourceShape {
   std::int64_t window = 0, delay = 0;
   bool listed = false;  // tokens drawn at random, each for two stretches of rows at most
 };
-
-inline Expected in_double(const Matrix& from) {
-  Expected result(from.rows(), from.columns());
-  for (std::int64_t r = 0; r < from.rows(); ++r) {
-    for (std::int64_t c = 0; c < from.columns(); ++c) result.out().row(r)[c] = double{from.at(r, c)};
-  }
-  return result;
-}
 
 // Sequences of these lengths with two rows between them that belong to none.
 class SequenceCase {

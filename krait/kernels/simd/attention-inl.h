@@ -33,18 +33,12 @@ struct KvI8 {
 template <class Stored, bool kAdd>
 HWY_NOINLINE void page_product(std::int64_t rows, std::int64_t columns, std::int64_t k, const float* a,
                                std::int64_t a_row, const std::byte* b, const std::byte* next, float* c) {
-  const F32 d;
-  constexpr auto lanes = static_cast<std::int64_t>(kLanes);
   for_gemm_columns(columns, [&](auto vectors, std::int64_t column) {
-    constexpr std::int64_t kVectors = decltype(vectors)::value;
     for_gemm_rows(rows, [&](auto block_rows, std::int64_t row) {
-      constexpr std::int64_t kRows = decltype(block_rows)::value;
-      GemmBlock<kRows, kVectors> sum;
+      GemmBlock<decltype(block_rows)::value, decltype(vectors)::value> sum;
       float* const to = c + row * columns + column;
       if constexpr (kAdd) {
-        for (std::int64_t i = 0; i < kRows; ++i) {
-          for (std::int64_t j = 0; j < kVectors; ++j) sum.v[i][j] = hn::LoadU(d, to + i * columns + j * lanes);
-        }
+        sum.load(to, columns);
       } else {
         sum.clear();
       }
@@ -57,9 +51,7 @@ HWY_NOINLINE void page_product(std::int64_t rows, std::int64_t columns, std::int
       } else {
         sum.template accumulate<Stored>(operands, b + offset);
       }
-      for (std::int64_t i = 0; i < kRows; ++i) {
-        for (std::int64_t j = 0; j < kVectors; ++j) hn::StoreU(sum.v[i][j], d, to + i * columns + j * lanes);
-      }
+      sum.store(to, columns);
     });
   });
 }

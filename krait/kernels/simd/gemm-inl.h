@@ -38,6 +38,21 @@ struct GemmBlock {
     }
   }
 
+  HWY_INLINE void load(const float* c, std::int64_t ldc) {
+    for (std::int64_t i = 0; i < kRows; ++i) {
+      for (std::int64_t j = 0; j < kVectors; ++j) {
+        v[i][j] = hn::LoadU(F32(), c + i * ldc + j * static_cast<std::int64_t>(kLanes));
+      }
+    }
+  }
+  HWY_INLINE void store(float* c, std::int64_t ldc) const {
+    for (std::int64_t i = 0; i < kRows; ++i) {
+      for (std::int64_t j = 0; j < kVectors; ++j) {
+        hn::StoreU(v[i][j], F32(), c + i * ldc + j * static_cast<std::int64_t>(kLanes));
+      }
+    }
+  }
+
   HWY_INLINE void accumulate(const GemmOperands& g) {
     accumulate<WeightF32>(g, reinterpret_cast<const std::byte*>(g.b));
   }

@@ -27,18 +27,12 @@ HWY_INLINE std::int64_t whole_vectors(std::int64_t count) {
 template <bool kAdd>
 HWY_NOINLINE void block_product(std::int64_t rows, std::int64_t columns, const GemmOperands& operands, float* c,
                                 std::int64_t ldc) {
-  const F32 d;
-  constexpr auto lanes = static_cast<std::int64_t>(kLanes);
   for_gemm_columns(columns, [&](auto vectors, std::int64_t column) {
-    constexpr std::int64_t kVectors = decltype(vectors)::value;
     for_gemm_rows(rows, [&](auto block_rows, std::int64_t row) {
-      constexpr std::int64_t kRows = decltype(block_rows)::value;
-      GemmBlock<kRows, kVectors> sum;
+      GemmBlock<decltype(block_rows)::value, decltype(vectors)::value> sum;
       float* const to = c + row * ldc + column;
       if constexpr (kAdd) {
-        for (std::int64_t i = 0; i < kRows; ++i) {
-          for (std::int64_t j = 0; j < kVectors; ++j) sum.v[i][j] = hn::LoadU(d, to + i * ldc + j * lanes);
-        }
+        sum.load(to, ldc);
       } else {
         sum.clear();
       }
@@ -46,9 +40,7 @@ HWY_NOINLINE void block_product(std::int64_t rows, std::int64_t columns, const G
       block.a += row * operands.a_row;
       block.b += column;
       sum.accumulate(block);
-      for (std::int64_t i = 0; i < kRows; ++i) {
-        for (std::int64_t j = 0; j < kVectors; ++j) hn::StoreU(sum.v[i][j], d, to + i * ldc + j * lanes);
-      }
+      sum.store(to, ldc);
     });
   });
 }
