@@ -8,7 +8,9 @@
 
 #include "bench/bench_pool.h"
 #include "krait/core/random.h"
+#include "krait/kernels/hippo.h"
 #include "krait/kernels/long_convolution_backward.h"
+#include "krait/kernels/s4_kernel_backward.h"
 #include "krait/kernels/s4d_kernel_backward.h"
 
 namespace {
@@ -113,10 +115,60 @@ void S4dKernelBackward(benchmark::State& state) {
                          .c = gradients.c.data()});
   }
 }
+// S4-LegS.
+struct LessLowRank {
+  std::int64_t channels, states, length;
+  std::vector<float> log_dt, log_decay, frequency, p, b, c, kernel;
+  S4Kernel parameters;
+
+  explicit LessLowRank(const benchmark::State& state)
+      : channels(state.range(0)), states(state.range(1)), length(state.range(2)) {
+    Random random(1);
+    for (std::int64_t h = 0; h < channels; ++h) {
+      log_dt.push_back(static_cast<float>(std::log(1e-3) + random.uniform() * std::log(1e2)));
+    }
+    const DiagonalLessLowRank parts = hippo_diagonal(Hippo::kLegS, 2 * states);
+    for (std::size_t n = 0; n < parts.lambda.size(); ++n) {
+      log_decay.push_back(static_cast<float>(std::log(-parts.lambda[n].real())));
+      frequency.push_back(static_cast<float>(parts.lambda[n].imag()));
+      for (const double v : {parts.p[0][n].real(), parts.p[0][n].imag()}) p.push_back(static_cast<float>(v));
+      for (const double v : {parts.b[n].real(), parts.b[n].imag()}) b.push_back(static_cast<float>(v));
+    }
+    c = normals(2 * channels * states);
+    kernel = normals(channels * length);
+    parameters = {.channels = channels,
+                  .states = states,
+                  .log_dt = log_dt.data(),
+                  .log_decay = log_decay.data(),
+                  .frequency = frequency.data(),
+                  .p = p.data(),
+                  .b = b.data(),
+                  .c = c.data()};
+  }
+};
+
+void S4KernelForward(benchmark::State& state) {
+  LessLowRank s(state);
+  for (auto _ : state) s4_kernel(pool(), s.parameters, {s.kernel.data(), s.channels, s.length});
+}
+void S4KernelBackward(benchmark::State& state) {
+  LessLowRank s(state), gradients(state);
+  for (auto _ : state) {
+    s4_kernel_backward(pool(), s.parameters, {s.kernel.data(), s.channels, s.length},
+                       {.log_dt = gradients.log_dt.data(),
+                        .log_decay = gradients.log_decay.data(),
+                        .frequency = gradients.frequency.data(),
+                        .p = gradients.p.data(),
+                        .b = gradients.b.data(),
+                        .c = gradients.c.data()});
+  }
+}
 void kernel_shapes(benchmark::internal::Benchmark* bench) {
   bench->ArgNames({"H", "M", "L"})->Args({128, 32, 1024})->Args({128, 32, 16384})->UseRealTime();
 }
 BENCHMARK(S4dKernelForward)->Apply(kernel_shapes);
 BENCHMARK(S4dKernelBackward)->Apply(kernel_shapes);
+BENCHMARK(S4KernelForward)->Apply(kernel_shapes);
+BENCHMARK(S4KernelBackward)->Apply(kernel_shapes);
 
 }  // namespace
