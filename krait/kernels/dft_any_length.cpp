@@ -4,15 +4,12 @@
 #include <numbers>
 
 #include "krait/core/check.h"
+#include "krait/kernels/complex_pairs.h"
 
 namespace krait::kernels {
 namespace {
 
 using Complex = std::complex<double>;
-
-Complex product_of(Complex a, Complex b) {  // without the care for infinities that operator* takes
-  return {a.real() * b.real() - a.imag() * b.imag(), a.real() * b.imag() + a.imag() * b.real()};
-}
 
 }  // namespace
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "krait/core/check.h"
+#include "krait/kernels/complex_pairs.h"
 #include "krait/kernels/s4_states.h"
 
 namespace krait::kernels {
@@ -14,10 +15,6 @@ using Complex = std::complex<double>;
 using Matrix = std::vector<Complex>;  // [n, n], row-major
 
 std::size_t at(std::int64_t index) { return static_cast<std::size_t>(index); }
-
-Complex product_of(Complex a, Complex b) {  // without the care for infinities that operator* takes
-  return {a.real() * b.real() - a.imag() * b.imag(), a.real() * b.imag() + a.imag() * b.real()};
-}
 
 // Solves a x = right for `columns` right-hand sides [n, columns] in place: Gauss with the largest pivot of a column.
 void solve(Matrix a, std::int64_t n, std::int64_t columns, std::vector<Complex>& right) {

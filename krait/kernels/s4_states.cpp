@@ -4,21 +4,13 @@
 #include <cmath>
 
 #include "krait/core/check.h"
+#include "krait/kernels/complex_pairs.h"
 
 namespace krait::kernels {
 namespace {
 
 using Complex = std::complex<double>;
 
-template <class T>
-Complex complex_at(const T* pairs, std::int64_t index) {
-  return {static_cast<double>(pairs[2 * index]), static_cast<double>(pairs[2 * index + 1])};
-}
-template <class T>
-void add_complex(T* pairs, std::int64_t index, Complex value) {
-  pairs[2 * index] += static_cast<T>(value.real());
-  pairs[2 * index + 1] += static_cast<T>(value.imag());
-}
 std::size_t at(std::int64_t index) { return static_cast<std::size_t>(index); }
 
 // W = 1 + c q(P*, P), inverted by its adjugate.
