@@ -8,8 +8,11 @@
 
 #include "bench/bench_pool.h"
 #include "krait/core/random.h"
+#include "krait/kernels/hippo.h"
 #include "krait/kernels/long_convolution_backward.h"
+#include "krait/kernels/s4_kernel_backward.h"
 #include "krait/kernels/s4d_kernel_backward.h"
+#include "krait/kernels/scan_diagonal_backward.h"
 
 namespace {
 
@@ -21,6 +24,14 @@ std::vector<float> normals(std::int64_t count, double scale = 1.0) {
   Random random(static_cast<std::uint64_t>(count));
   std::vector<float> values(static_cast<std::size_t>(count));
   for (float& v : values) v = static_cast<float>(scale * random.normal());
+  return values;
+}
+
+// dt between 1e-3 and 1e-1.
+std::vector<float> log_steps(std::int64_t channels) {
+  Random random(1);
+  std::vector<float> values(static_cast<std::size_t>(channels));
+  for (float& v : values) v = static_cast<float>(std::log(1e-3) + random.uniform() * std::log(1e2));
   return values;
 }
 
@@ -77,11 +88,7 @@ struct Diagonal {
   S4dKernel parameters;
 
   explicit Diagonal(const benchmark::State& state)
-      : channels(state.range(0)), states(state.range(1)), length(state.range(2)) {
-    Random random(1);
-    for (std::int64_t h = 0; h < channels; ++h) {
-      log_dt.push_back(static_cast<float>(std::log(1e-3) + random.uniform() * std::log(1e2)));
-    }
+      : channels(state.range(0)), states(state.range(1)), length(state.range(2)), log_dt(log_steps(channels)) {
     for (std::int64_t n = 0; n < states; ++n) {
       log_decay.push_back(std::log(0.5F));
       frequency.push_back(std::numbers::pi_v<float> * static_cast<float>(n));
@@ -113,10 +120,97 @@ void S4dKernelBackward(benchmark::State& state) {
                          .c = gradients.c.data()});
   }
 }
+// S4-LegS.
+struct LessLowRank {
+  std::int64_t channels, states, length;
+  std::vector<float> log_dt, log_decay, frequency, p, b, c, kernel;
+  S4Kernel parameters;
+
+  explicit LessLowRank(const benchmark::State& state)
+      : channels(state.range(0)), states(state.range(1)), length(state.range(2)), log_dt(log_steps(channels)) {
+    const DiagonalLessLowRank parts = hippo_diagonal(Hippo::kLegS, 2 * states);
+    for (std::size_t n = 0; n < parts.lambda.size(); ++n) {
+      log_decay.push_back(static_cast<float>(std::log(-parts.lambda[n].real())));
+      frequency.push_back(static_cast<float>(parts.lambda[n].imag()));
+      for (const double v : {parts.p[0][n].real(), parts.p[0][n].imag()}) p.push_back(static_cast<float>(v));
+      for (const double v : {parts.b[n].real(), parts.b[n].imag()}) b.push_back(static_cast<float>(v));
+    }
+    c = normals(2 * channels * states);
+    kernel = normals(channels * length);
+    parameters = {.channels = channels,
+                  .states = states,
+                  .log_dt = log_dt.data(),
+                  .log_decay = log_decay.data(),
+                  .frequency = frequency.data(),
+                  .p = p.data(),
+                  .b = b.data(),
+                  .c = c.data()};
+  }
+};
+
+void S4KernelForward(benchmark::State& state) {
+  LessLowRank s(state);
+  for (auto _ : state) s4_kernel(pool(), s.parameters, {s.kernel.data(), s.channels, s.length});
+}
+void S4KernelBackward(benchmark::State& state) {
+  LessLowRank s(state), gradients(state);
+  for (auto _ : state) {
+    s4_kernel_backward(pool(), s.parameters, {s.kernel.data(), s.channels, s.length},
+                       {.log_dt = gradients.log_dt.data(),
+                        .log_decay = gradients.log_decay.data(),
+                        .frequency = gradients.frequency.data(),
+                        .p = gradients.p.data(),
+                        .b = gradients.b.data(),
+                        .c = gradients.c.data()});
+  }
+}
 void kernel_shapes(benchmark::internal::Benchmark* bench) {
   bench->ArgNames({"H", "M", "L"})->Args({128, 32, 1024})->Args({128, 32, 16384})->UseRealTime();
 }
 BENCHMARK(S4dKernelForward)->Apply(kernel_shapes);
 BENCHMARK(S4dKernelBackward)->Apply(kernel_shapes);
+BENCHMARK(S4KernelForward)->Apply(kernel_shapes);
+BENCHMARK(S4KernelBackward)->Apply(kernel_shapes);
+
+// S5's scan, of complex numbers: B sequences, N states.
+struct Scan {
+  std::int64_t rows, width;
+  std::vector<float> u, h, up, a, da;
+  std::vector<SequenceRows> sequences;
+  DiagonalScan scan;
+
+  explicit Scan(const benchmark::State& state)
+      : rows(state.range(0) * state.range(1)),
+        width(2 * state.range(2)),
+        u(normals(rows * width)),
+        h(u),
+        up(u),
+        a(static_cast<std::size_t>(width), 0.7F),
+        da(a) {
+    for (std::int64_t i = 0; i < state.range(0); ++i) {
+      sequences.push_back({.first_row = i * state.range(1), .rows = state.range(1), .state = nullptr});
+    }
+    scan = {.states = state.range(2), .a = a.data(), .a_rows = {}};
+  }
+};
+
+void DiagonalScanForward(benchmark::State& state) {
+  Scan s(state);
+  for (auto _ : state) {
+    diagonal_scan(pool(), s.scan, {s.u.data(), s.rows, s.width}, s.sequences, {s.h.data(), s.rows, s.width});
+  }
+}
+void DiagonalScanBackward(benchmark::State& state) {
+  Scan s(state);
+  for (auto _ : state) {
+    diagonal_scan_backward(pool(), s.scan, {s.h.data(), s.rows, s.width}, {s.up.data(), s.rows, s.width}, s.sequences,
+                           {}, {.u = {s.u.data(), s.rows, s.width}, .a = s.da.data(), .a_rows = {}});
+  }
+}
+void scan_shapes(benchmark::internal::Benchmark* bench) {
+  bench->ArgNames({"B", "T", "N"})->Args({4, 1024, 128})->UseRealTime();
+}
+BENCHMARK(DiagonalScanForward)->Apply(scan_shapes);
+BENCHMARK(DiagonalScanBackward)->Apply(scan_shapes);
 
 }  // namespace

@@ -3,21 +3,13 @@
 #include <cmath>
 
 #include "krait/core/check.h"
+#include "krait/kernels/complex_pairs.h"
 
 namespace krait::kernels {
 namespace {
 
 using Complex = std::complex<double>;
 
-template <class T>
-Complex complex_at(const T* pairs, std::int64_t index) {
-  return {static_cast<double>(pairs[2 * index]), static_cast<double>(pairs[2 * index + 1])};
-}
-template <class T>
-void add_complex(T* pairs, std::int64_t index, Complex value) {
-  pairs[2 * index] += static_cast<T>(value.real());
-  pairs[2 * index + 1] += static_cast<T>(value.imag());
-}
 template <class T>
 Complex input_of(const S4dKernelOf<T>& p, std::int64_t h, std::int64_t n) {
   return p.b == nullptr ? Complex(1.0) : complex_at(p.b, h % p.sets * p.states + n);

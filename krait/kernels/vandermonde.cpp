@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "krait/core/check.h"
+#include "krait/kernels/complex_pairs.h"
 #include "krait/kernels/simd/highway_config.h"
 
 // Shared by all targets; this file is compiled once for each.
@@ -100,10 +101,6 @@ namespace {
 
 HWY_EXPORT(take_powers);
 HWY_EXPORT(multiply_powers);
-
-Complex product_of(Complex a, Complex b) {  // without the care for infinities that operator* takes
-  return {a.real() * b.real() - a.imag() * b.imag(), a.real() * b.imag() + a.imag() * b.real()};
-}
 
 // moments[r, n] = sum_b z^(J b) partial[r, b][n].
 void add_blocks(const PowerShape& shape, const Complex* strides, std::int64_t rows, const float* partial,

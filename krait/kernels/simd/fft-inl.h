@@ -12,16 +12,13 @@
 #endif
 
 #include "krait/kernels/fft_plan.h"
-#include "krait/kernels/simd/load_store-inl.h"
+#include "krait/kernels/simd/complex-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace krait::kernels::HWY_NAMESPACE {
 
 inline constexpr auto kPoint = static_cast<std::int64_t>(2 * kLanes);  // floats
 
-struct ComplexF32 {
-  VecF32 re, im;
-};
 HWY_INLINE ComplexF32 load_complex(const float* from) {
   return {hn::Load(F32(), from), hn::Load(F32(), from + kLanes)};
 }
@@ -29,19 +26,6 @@ HWY_INLINE void store_complex(ComplexF32 v, float* to) {
   hn::Store(v.re, F32(), to);
   hn::Store(v.im, F32(), to + kLanes);
 }
-// One complex number in all lanes.
-HWY_INLINE ComplexF32 set_complex(float re, float im) { return {hn::Set(F32(), re), hn::Set(F32(), im)}; }
-HWY_INLINE ComplexF32 operator+(ComplexF32 a, ComplexF32 b) { return {hn::Add(a.re, b.re), hn::Add(a.im, b.im)}; }
-HWY_INLINE ComplexF32 operator-(ComplexF32 a, ComplexF32 b) { return {hn::Sub(a.re, b.re), hn::Sub(a.im, b.im)}; }
-HWY_INLINE ComplexF32 operator*(VecF32 a, ComplexF32 b) { return {hn::Mul(a, b.re), hn::Mul(a, b.im)}; }
-HWY_INLINE ComplexF32 operator*(ComplexF32 a, ComplexF32 b) {
-  return {hn::NegMulAdd(a.im, b.im, hn::Mul(a.re, b.re)), hn::MulAdd(a.im, b.re, hn::Mul(a.re, b.im))};
-}
-// conj(a) b
-HWY_INLINE ComplexF32 conjugate_times(ComplexF32 a, ComplexF32 b) {
-  return {hn::MulAdd(a.im, b.im, hn::Mul(a.re, b.re)), hn::NegMulAdd(a.im, b.re, hn::Mul(a.re, b.im))};
-}
-HWY_INLINE ComplexF32 conjugate(ComplexF32 a) { return {a.re, hn::Neg(a.im)}; }
 
 // a_p <- sum_q a_q w^(pq), w = e^(-2 pi i / radix), or its conjugate in the inverse.
 template <bool kInverse>
