@@ -7,18 +7,18 @@
 namespace krait::nn {
 
 struct ScanResult {
-  Tensor y;      // as x
-  Tensor state;  // after the last row of each segment, [S, …]
+  Tensor y = {};      // as x
+  Tensor state = {};  // after the last row of each segment, [S, …]
 };
 
 struct SelectiveScanInputs {
-  Tensor x, dt;    // [..., E]; dt as projected, before its bias and the softplus
-  Tensor a;        // [E, N], negative: -exp(A_log)
-  Tensor b, c;     // [..., G*N]
-  Tensor d;        // [E] or undefined, as are all that follow
-  Tensor z;        // [..., E]: y is multiplied by silu(z)
-  Tensor dt_bias;  // [E]
-  Tensor state;    // [S, E, N], before each segment
+  Tensor x = {}, dt = {};  // [..., E]; dt as projected, before its bias and the softplus
+  Tensor a = {};           // [E, N], negative: -exp(A_log)
+  Tensor b = {}, c = {};   // [..., G*N]
+  Tensor d = {};           // [E] or undefined, as are all that follow
+  Tensor z = {};           // [..., E]: y is multiplied by silu(z)
+  Tensor dt_bias = {};     // [E]
+  Tensor state = {};       // [S, E, N], before each segment
   bool dt_softplus = true;
 };
 
