@@ -10,6 +10,7 @@
 namespace krait::kernels {
 namespace {
 
+using reference::Terms;
 using tests::cut;
 using tests::draw;
 using tests::Golden;
@@ -101,14 +102,14 @@ double loss(const Case& c) {
   return sum;
 }
 
-Values oracle(const Case& c, bool magnitude) {
+Values oracle(const Case& c, Terms terms = Terms::kSigned) {
   const auto scan = c.scan(c.in.a.data(), c.in.d.data(), c.in.bias.data());
   Values g = tests::zeros_like(kParts, c.in);
   const auto size = static_cast<std::size_t>(c.states * c.channels());
   for (std::size_t i = 0; i < c.sequences.size(); ++i) {
     const SequenceRows& s = c.sequences[i];
-    const auto run = magnitude ? reference::selective_scan_backward_magnitude : reference::selective_scan_backward;
-    run(scan,
+    reference::selective_scan_backward(
+        scan,
         {.x = cut(c.in.x.in(), s),
          .dt = cut(c.in.dt.in(), s),
          .b = cut(c.in.b.in(), s),
@@ -123,7 +124,8 @@ Values oracle(const Case& c, bool magnitude) {
          .z = cut(g.z.out(), s),
          .a = g.a.data(),
          .d = g.d.data(),
-         .dt_bias = g.bias.data()});
+         .dt_bias = g.bias.data()},
+        terms);
   }
   return g;
 }
@@ -186,7 +188,7 @@ Values kernel(ThreadPool& pool, const Case& c, bool reversed = false, std::vecto
 // roundings a row, and 10 for what half the decay absorbs; dt, the gate, their slopes and the products some 50 more.
 // Sums run over the states, the channels of a group or all rows of the case, one rounding for each term at most.
 void expect_matches_oracle(ThreadPool& pool, const Case& c) {
-  const Values expected = oracle(c, false), magnitude = oracle(c, true), actual = kernel(pool, c);
+  const Values expected = oracle(c), magnitude = oracle(c, Terms::kMagnitude), actual = kernel(pool, c);
   std::int64_t longest = 0;
   for (const SequenceRows& s : c.sequences) longest = std::max(longest, s.rows);
   const double factor = kRounding * static_cast<double>(5 * longest + c.states + c.channels() + c.in.x.rows() + 60);
@@ -206,7 +208,7 @@ TEST(ScanSelectiveBackward, OracleMatchesCentralDifferences) {
       c.in.bias = WideMatrix();
     }
     SCOPED_TRACE(::testing::Message() << "variant " << variant);
-    tests::expect_central_differences(kParts, c, oracle(c, false), loss);
+    tests::expect_central_differences(kParts, c, oracle(c), loss);
   }
 }
 
@@ -471,7 +473,7 @@ TEST_P(GoldenSelectiveBackward, OracleAndKernelAgree) {
   const std::string_view name = GetParam();
   const Golden golden(tests::file_of(path, GetParam()));
   const GoldenCase g = read_case(golden, "", name.find("plain") == std::string_view::npos);
-  expect_golden(oracle(g.c, false), g, tests::kOracleTolerance);
+  expect_golden(oracle(g.c), g, tests::kOracleTolerance);
   ThreadPool pool(2);
   on_every_target([&] { expect_golden(kernel(pool, g.c), g, tests::kKernelTolerance); });
 }
@@ -515,7 +517,7 @@ TEST(GoldenSelectiveBothWaysBackward, BidirectionalIsTwoScansOneOverRowsBackward
     expect_golden(first, forward, tolerance);
     expect_golden(second, natural, tolerance);
   };
-  check(oracle(forward.c, false), oracle(backward, false), tests::kOracleTolerance);
+  check(oracle(forward.c), oracle(backward), tests::kOracleTolerance);
   ThreadPool pool(2);
   on_every_target([&] { check(kernel(pool, forward.c), kernel(pool, backward, true), tests::kKernelTolerance); });
 }

@@ -10,6 +10,7 @@
 namespace krait::kernels {
 namespace {
 
+using reference::Terms;
 using tests::cut;
 using tests::draw;
 using tests::Golden;
@@ -129,7 +130,7 @@ WideMatrix through_the_gate(const Case& c, const WideMatrix& y, WideMatrix& to_z
   return up;
 }
 
-Values oracle(const Case& c, bool magnitude) {
+Values oracle(const Case& c, Terms terms = Terms::kSigned) {
   const auto scan = c.scan(c.in.a.data(), c.in.d.data(), c.in.bias.data());
   Values g = tests::zeros_like(kParts, c.in);
   WideMatrix last;
@@ -137,8 +138,8 @@ Values oracle(const Case& c, bool magnitude) {
   const auto size = static_cast<std::size_t>(c.state_size());
   for (std::size_t i = 0; i < c.sequences.size(); ++i) {
     const SequenceRows& s = c.sequences[i];
-    const auto run = magnitude ? reference::ssd_scan_backward_magnitude : reference::ssd_scan_backward;
-    run(scan,
+    reference::ssd_scan_backward(
+        scan,
         {.x = cut(c.in.x.in(), s), .dt = cut(c.in.dt.in(), s), .b = cut(c.in.b.in(), s), .c = cut(c.in.c.in(), s)},
         std::span(c.in.start.values()).subspan(i * size, size), cut(up.in(), s),
         {.final_state = c.up_last.data() + i * size, .initial_state = g.start.data() + i * size},
@@ -148,7 +149,8 @@ Values oracle(const Case& c, bool magnitude) {
          .c = cut(g.c.out(), s),
          .a = g.a.data(),
          .d = g.d.data(),
-         .dt_bias = g.bias.data()});
+         .dt_bias = g.bias.data()},
+        terms);
   }
   return g;
 }
@@ -211,7 +213,7 @@ void expect_matches_oracle(ThreadPool& pool, const Case& c) {
   std::int64_t longest = 0;
   for (const SequenceRows& s : c.sequences) longest = std::max(longest, s.rows);
   const double factor = kRounding * static_cast<double>(5 * longest + c.states + c.in.x.columns() + c.in.x.rows() + 60);
-  tests::expect_within(kParts, kernel(pool, c), oracle(c, false), oracle(c, true), factor);
+  tests::expect_within(kParts, kernel(pool, c), oracle(c), oracle(c, Terms::kMagnitude), factor);
 }
 
 // Limits of dt that no row is nearer to than `gap`: beyond a limit the derivative is another.
@@ -245,7 +247,7 @@ TEST(ScanSsdBackward, OracleMatchesCentralDifferences) {
     if (variant & 4) c.in.bias = WideMatrix();
     if (variant & 8) limit_steps(c, 0.05, 0.2, 0.01);
     if (variant == 15) c.in.d = WideMatrix();
-    tests::expect_central_differences(kParts, c, oracle(c, false), loss);
+    tests::expect_central_differences(kParts, c, oracle(c), loss);
   }
 }
 
@@ -366,7 +368,7 @@ TEST(ScanSsdBackward, WithoutStatesAndUnwantedParametersAddUp) {
     EXPECT_EQ(gc.widened().values(), expected.c.values());
     for (std::int64_t h = 0; h < 4; ++h) {  // two sums, of one sequence each, are added one after the other
       ASSERT_NEAR(gd.widened().at(0, h), c.in.d.at(0, h) + expected.d.at(0, h),
-                  4 * kRounding * (std::fabs(c.in.d.at(0, h)) + 2 * oracle(c, true).d.at(0, h)));
+                  4 * kRounding * (std::fabs(c.in.d.at(0, h)) + 2 * oracle(c, Terms::kMagnitude).d.at(0, h)));
     }
   });
 }
@@ -482,7 +484,7 @@ TEST_P(GoldenSsdBackward, OracleAndKernelAgree) {
   KRAIT_REQUIRE_SHARED_DATA(path);
   const Golden golden(tests::file_of(path, GetParam()));
   GoldenCase g = read_case(golden, std::string_view(GetParam()).find("dtlimit") != std::string_view::npos);
-  tests::expect_relative(kParts, oracle(g.c, false), g.expected, tests::kOracleTolerance);
+  tests::expect_relative(kParts, oracle(g.c), g.expected, tests::kOracleTolerance);
   ThreadPool pool(2);
   on_every_target([&] {
     for (const std::int64_t chunk : {1, 16, 64}) {
