@@ -2,6 +2,8 @@
 // the oracle and the same numbers.
 #include "krait/kernels/scan_selective_backward.h"
 
+#include <numeric>
+
 #include "krait/kernels/reference/scan_selective_backward.h"
 #include "tests/kernels/golden_tensors.h"
 #include "tests/kernels/scan_backward_testing.h"
@@ -60,11 +62,8 @@ struct Case {
 Case random_case(const std::vector<std::int64_t>& lengths, std::int64_t channels, std::int64_t states,
                  std::int64_t groups, Random& random) {
   Case c{.in = {}, .up = {}, .up_last = {}, .sequences = {}, .states = states, .groups = groups};
-  std::int64_t rows = 0;
-  for (const std::int64_t length : lengths) {
-    c.sequences.push_back({.first_row = rows, .rows = length, .state = nullptr});
-    rows += length;
-  }
+  c.sequences = tests::in_a_row(lengths);
+  const std::int64_t rows = std::accumulate(lengths.begin(), lengths.end(), std::int64_t{0});
   const auto count = static_cast<std::int64_t>(lengths.size());
   for (WideMatrix* m : {&c.in.x, &c.in.dt, &c.in.z, &c.up}) {
     *m = WideMatrix(rows, channels);
@@ -96,10 +95,7 @@ double loss(const Case& c) {
     reference::selective_scan(scan, cut(c.in.x.in(), s), cut(c.in.dt.in(), s), cut(c.in.b.in(), s), cut(c.in.c.in(), s),
                               cut(c.in.z.in(), s), std::span(last.values()).subspan(i * size, size), cut(y.out(), s));
   }
-  double sum = 0.0;
-  for (std::size_t i = 0; i < y.values().size(); ++i) sum += c.up.values()[i] * y.values()[i];
-  for (std::size_t i = 0; i < last.values().size(); ++i) sum += c.up_last.values()[i] * last.values()[i];
-  return sum;
+  return tests::inner_product(c.up, y) + tests::inner_product(c.up_last, last);
 }
 
 Values oracle(const Case& c, Terms terms = Terms::kSigned) {
@@ -152,7 +148,7 @@ Values kernel(ThreadPool& pool, const Case& c, bool reversed = false, std::vecto
   StridedFloats gc(nothing.c, 2, 2, reversed), gz(nothing.z, 3, 1, reversed), ga(nothing.a, 0, 1), gd(nothing.d, 0, 1);
   StridedFloats gbias(nothing.bias, 0, 1), gstart(nothing.start, 0, 1);
   for (std::size_t i = 0; i < sequences.size(); ++i) {
-    sequences[i].state = reinterpret_cast<std::byte*>(state.data() + i * size);
+    sequences[i].state = state.state(i, size);
     ends.push_back({.final_state = last.data() + i * size, .initial_state = gstart.data() + i * size});
   }
   std::vector<float> borders(static_cast<std::size_t>(selective_chunks(sequences)) * size, std::nanf(""));
@@ -265,17 +261,9 @@ TEST(ScanSelectiveBackward, ThreadsAndReversedRowsChangeNoBit) {
   on_every_target([&] {
     Random random(4);
     const Case c = random_case({40, 1, 0, 65, 7}, 600, 16, 2, random);
-    std::vector<Matrix> first;
-    ThreadPool one(1);
-    const Values forwards = kernel(one, c, false, &first);
-    for (const int threads : {2, 3}) {
-      ThreadPool pool(threads);
-      std::vector<Matrix> bits;
-      kernel(pool, c, false, &bits);
-      for (std::size_t i = 0; i < bits.size(); ++i) tests::expect_same_bits(bits[i], first[i]);
-    }
-    const Values backwards = kernel(one, c, true);
-    for (const Part& part : kParts) ASSERT_EQ((forwards.*part.value).values(), (backwards.*part.value).values());
+    tests::expect_threads_and_reversal_change_no_bit(
+        kParts,
+        [&](ThreadPool& pool, bool reversed, std::vector<Matrix>* bits) { return kernel(pool, c, reversed, bits); });
   });
 }
 
@@ -290,7 +278,7 @@ TEST(ScanSelectiveBackward, GradientsMayTakeThePlaceOfInputsAndAddUp) {
     StridedFloats a(c.in.a, 0, 0), d(c.in.d, 0, 0), bias(c.in.bias, 0, 0), state(c.in.start, 0, 0), y(c.up, 0, 0);
     StridedFloats gb(c.in.b, 0, 0), gc(c.in.c, 0, 0), gd(c.in.d, 0, 0);
     const SelectiveScan scan = c.scan<float>(a.data(), d.data(), bias.data());
-    const SequenceRows sequence{.first_row = 0, .rows = 50, .state = reinterpret_cast<std::byte*>(state.data())};
+    const SequenceRows sequence{.first_row = 0, .rows = 50, .state = state.state(0, 0)};
     std::vector<float> borders(static_cast<std::size_t>(2 * 16 * 40));
     selective_scan(pool, scan, x.in(), dt.in(), b.in(), cc.in(), z.in(), {&sequence, 1}, y.out(), borders.data());
     // dz stands in z, dx in dy, d dt in dt; no gradient of a state comes in or is wanted, of A and the bias neither.
@@ -332,7 +320,7 @@ TEST(ScanSelectiveBackward, BordersAreStatesOnTheWayAndChangeNoResult) {
       std::vector<SequenceRows> sequences = c.sequences;
       sequences[0].rows = rows;
       for (std::size_t i = 0; i < sequences.size(); ++i) {
-        sequences[i].state = reinterpret_cast<std::byte*>(state.data() + i * 900);
+        sequences[i].state = state.state(i, 900);
       }
       selective_scan(pool, scan, x.in(), dt.in(), b.in(), cc.in(), z.in(), sequences, y.out(), borders);
     };
@@ -381,14 +369,8 @@ GoldenCase read_case(const Golden& golden, std::string_view side, bool softplus)
   c.states = states;
   c.groups = groups;
   c.softplus = softplus;
-  std::vector<std::int64_t> last_of;  // the sequence that a batch entry's last state belongs to
-  for (std::int64_t n = 0; n < batch; ++n) {
-    for (SequenceRows s : tests::segments(golden, n, length)) {
-      s.first_row += n * length;
-      c.sequences.push_back(s);
-    }
-    last_of.push_back(static_cast<std::int64_t>(c.sequences.size()) - 1);
-  }
+  const tests::BatchSegments batches(golden, batch, length);
+  c.sequences = batches.sequences;
   const auto rows_of = [&](const std::string& key) {
     WideMatrix m(batch * length, channels);
     const Tensor tensor = golden.read(key);
@@ -420,7 +402,7 @@ GoldenCase read_case(const Golden& golden, std::string_view side, bool softplus)
     for (std::int64_t n = 0; n < batch; ++n) {
       for (std::int64_t s = 0; s < states; ++s) {
         for (std::int64_t e = 0; e < channels; ++e) {
-          m.at(last_of[static_cast<std::size_t>(n)] * states + s, e) = tensor.at({n, e, s});
+          m.at(batches.last[static_cast<std::size_t>(n)] * states + s, e) = tensor.at({n, e, s});
         }
       }
     }
