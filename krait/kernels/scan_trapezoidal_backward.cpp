@@ -14,7 +14,7 @@
 #define HWY_TARGET_INCLUDE "krait/kernels/scan_trapezoidal_backward.cpp"
 #include "hwy/foreach_target.h"
 //
-#include "krait/kernels/simd/trapezoidal_chunks_backward-inl.h"
+#include "krait/kernels/simd/trapezoidal_heads_backward-inl.h"
 
 #if HWY_ONCE
 namespace krait::kernels {

@@ -194,6 +194,15 @@ TEST(ScanDeltaBackward, KernelMatchesReferenceAtEveryLengthAndChunk) {
   });
 }
 
+TEST(ScanDeltaBackward, KernelMatchesReferenceAtTrainingSizes) {
+  ThreadPool pool(2);
+  tests::on_every_target([&] {
+    Random random(6);
+    Case c({150, 70}, 1, 2, 128, 128, random);
+    expect_matches_reference(c, pool, 32);
+  });
+}
+
 // One decay wipes everything out: exponents of what lies far apart are far below the smallest float.
 TEST(ScanDeltaBackward, FastDecayStaysFinite) {
   ThreadPool pool(1);
