@@ -1,7 +1,6 @@
 #include "krait/kernels/sequence_attention.h"
 
 #include "krait/core/check.h"
-#include "krait/kernels/attention_task.h"
 #include "krait/kernels/sequence_attention_task.h"
 #include "krait/kernels/simd/highway_config.h"
 
@@ -107,8 +106,7 @@ void sequence_attention(ThreadPool& pool, const Attention& attention, std::span<
   KRAIT_CHECK_EQ(out.columns, attention.query_heads * attention.kv.value_width);
   if (!lse.empty()) check_rows(lse, out.rows, attention.query_heads);
   const std::int64_t heads = attention.kv.key_heads;
-  const std::vector<SequencePart> parts =
-      cut_sequences(sources, sequences, heads, queries_per_block(attention, kAttentionRows));
+  const std::vector<SequencePart> parts = cut_sequences(sources, sequences, heads, queries_per_block(attention));
   const auto tasks = static_cast<std::int64_t>(parts.size()) * heads;
   pool.parallel_for(tasks, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {

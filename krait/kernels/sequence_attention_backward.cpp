@@ -106,8 +106,7 @@ void sequence_attention_backward(ThreadPool& pool, const Attention& attention,
   }
 
   const std::int64_t heads = kv.value_heads, key_columns = attention.streams() * kv.key_width;
-  const std::vector<SequencePart> parts =
-      cut_sequences(sources, sequences, heads, queries_per_block(attention, kBackwardRows));
+  const std::vector<SequencePart> parts = cut_sequences(sources, sequences, heads, queries_per_block(attention));
   // Where every sequence is one part, its tasks add to the gradients themselves.
   bool whole = true;
   for (const SequencePart& part : parts) whole = whole && part.rows == part.sequence.rows;

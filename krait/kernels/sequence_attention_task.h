@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "krait/kernels/attention_task.h"
 #include "krait/kernels/sequence_attention.h"
 
 namespace krait::kernels {
@@ -63,9 +64,9 @@ struct SequencePart {
   std::vector<SourceView> views;     // one for each source
 };
 
-// Rows of one head that are multiplied together: so many queries of all query heads of a key head.
-inline std::int64_t queries_per_block(const Attention& attention, std::int64_t rows) {
-  return std::max<std::int64_t>(1, rows / attention.queries_per_key());
+// Rows that are multiplied together: so many queries of all query heads of a key head, in both passes.
+inline std::int64_t queries_per_block(const Attention& attention) {
+  return std::max<std::int64_t>(1, kAttentionRows / attention.queries_per_key());
 }
 
 // Parts of all sequences, whole blocks of `block` queries each: as many for a sequence as make, with `heads` tasks for
@@ -83,9 +84,6 @@ struct SequenceAttentionTask {
   std::int64_t key_head = 0;
   RowsOut out, lse;
 };
-
-// Rows of a block in the backward pass: twice as many, since the products with P^T and dS^T run over them.
-inline constexpr std::int64_t kBackwardRows = 96;
 
 // Where a task adds its gradients of keys and values: rows of tokens first_token and later, the columns of the task's
 // heads. Null: nobody wants them.

@@ -126,7 +126,7 @@ TEST(SequenceAttentionBackward, MatchesTheOracleAtEveryLength) {
   on_every_target([] {
     ThreadPool pool(2);
     Random random(52);
-    for (const std::int64_t length : {0, 1, 2, 15, 16, 17, 63, 64, 65, 95, 96, 97, 129, 200}) {
+    for (const std::int64_t length : {0, 1, 2, 15, 16, 17, 47, 48, 49, 63, 64, 65, 129, 200}) {
       SCOPED_TRACE(length);
       const std::array<std::int64_t, 2> lengths = {length, 20};
       for (const SourceShape source : {SourceShape{}, SourceShape{.window = 1}, SourceShape{.window = 37}}) {

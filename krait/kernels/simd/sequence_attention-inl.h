@@ -14,7 +14,6 @@
 #include <utility>
 #include <vector>
 
-#include "krait/kernels/attention_task.h"
 #include "krait/kernels/scratch.h"
 #include "krait/kernels/simd/sequence_tiles-inl.h"
 
@@ -92,8 +91,7 @@ void attend_part(const SequenceAttentionTask& task) {
   const Attention& attention = *task.attention;
   const SequencePart& part = *task.part;
   const KvShape& kv = attention.kv;
-  const std::int64_t queries = queries_per_block(attention, kAttentionRows),
-                     rows = queries * attention.queries_per_key();
+  const std::int64_t queries = queries_per_block(attention), rows = queries * attention.queries_per_key();
   const std::int64_t width = whole_vectors(kv.value_width), tile_floats = kTileTokens * (kv.key_width + width + 2);
   std::int64_t floats = rows * (kv.key_width + kTileTokens + width + 2);
   for (const SourceView& view : part.views) floats += view.tiles * tile_floats;

@@ -160,7 +160,7 @@ HWY_INLINE void backward_tile(const SequenceBackwardTask& task, const SourceView
   const SequencePart& part = *task.part;
   const KvShape& kv = attention.kv;
   const std::int64_t group = attention.queries_per_key(), streams = attention.streams();
-  const std::int64_t queries = queries_per_block(attention, kBackwardRows);
+  const std::int64_t queries = queries_per_block(attention);
   pack_transposed(view, part.sequence, view.source->v, task.value_head * kv.value_width, kv.value_width, index,
                   tile.values_transposed);
   if (view.listed) pack_lifetimes(view, index, tile.lifetimes);
@@ -207,7 +207,7 @@ void attend_part_backward(const SequenceBackwardTask& task) {
   const std::int64_t group = attention.queries_per_key(), streams = attention.streams();
   const std::int64_t key_width = whole_vectors(kv.key_width), value_width = whole_vectors(kv.value_width);
   const std::int64_t all = streams * part.rows * group;
-  const std::int64_t block = queries_per_block(attention, kBackwardRows) * group;
+  const std::int64_t block = queries_per_block(attention) * group;
   const std::int64_t floats = all * (2 * key_width + value_width + 2) + 2 * kTileTokens * (block + 1) +
                               kTileTokens * (kv.key_width + 2 * key_width + kv.value_width + value_width);
   float* next = thread_scratch(static_cast<std::size_t>(floats)).data();
