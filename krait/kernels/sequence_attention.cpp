@@ -50,6 +50,13 @@ void check_chosen(const SequenceRows& sequence, const std::vector<ChosenToken>& 
 
 }  // namespace
 
+SequencePart part_of(std::span<const SequenceSource<float>> sources, const AttentionSequences& sequences,
+                     std::size_t index, std::int64_t first, std::int64_t rows) {
+  SequencePart part{sequences.sequences[index], index, first, rows, {}};
+  for (const SequenceSource<float>& source : sources) part.views.push_back(view_of(source, sequences, part));
+  return part;
+}
+
 std::vector<SequencePart> cut_sequences(std::span<const SequenceSource<float>> sources,
                                         const AttentionSequences& sequences, std::int64_t heads, std::int64_t block) {
   std::vector<SequencePart> parts;
@@ -60,9 +67,7 @@ std::vector<SequencePart> cut_sequences(std::span<const SequenceSource<float>> s
         std::clamp<std::int64_t>(kTasksPerSequence / heads, 1, std::max<std::int64_t>(1, blocks));
     const std::int64_t rows = (blocks + pieces - 1) / pieces * block;
     for (std::int64_t first = 0; first < sequence.rows; first += rows) {
-      SequencePart part{sequence, index, first, std::min(rows, sequence.rows - first), {}};
-      for (const SequenceSource<float>& source : sources) part.views.push_back(view_of(source, sequences, part));
-      parts.push_back(std::move(part));
+      parts.push_back(part_of(sources, sequences, index, first, std::min(rows, sequence.rows - first)));
     }
   }
   return parts;

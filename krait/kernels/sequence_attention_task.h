@@ -69,6 +69,10 @@ inline std::int64_t queries_per_block(const Attention& attention) {
   return std::max<std::int64_t>(1, kAttentionRows / attention.queries_per_key());
 }
 
+// Rows [first, first + rows) of sequence `index`.
+SequencePart part_of(std::span<const SequenceSource<float>> sources, const AttentionSequences& sequences,
+                     std::size_t index, std::int64_t first, std::int64_t rows);
+
 // Parts of all sequences, whole blocks of `block` queries each: as many for a sequence as make, with `heads` tasks for
 // each part, enough tasks for the threads of a machine.
 std::vector<SequencePart> cut_sequences(std::span<const SequenceSource<float>> sources,
