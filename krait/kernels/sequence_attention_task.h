@@ -15,6 +15,8 @@ inline constexpr std::int64_t kTileTokens = kKvPageTokens;
 // Tokens [from, to) of a sequence, or slots of a tile.
 struct TokenRange {
   std::int64_t from = 0, to = 0;
+  bool empty() const { return from >= to; }
+  std::int64_t count() const { return to - from; }
 };
 
 // What the rows of a part see of one source.
@@ -33,20 +35,25 @@ struct SourceView {
             std::max<std::int64_t>(0, last + 1)};
   }
 
-  // Slots [0, n) of a tile hold all that rows [first, first + count) see of it; 0: they see nothing.
-  std::int64_t slots_in_view(std::int64_t tile, std::int64_t first, std::int64_t count) const {
+  // Slots of a tile that hold all that rows [first, first + count) see of it; none: they see nothing. They begin with a
+  // whole vector.
+  TokenRange slots_in_view(std::int64_t tile, std::int64_t first, std::int64_t count) const {
+    constexpr std::int64_t kWidestVector = 16;
     const std::int64_t begin = (first_tile + tile) * kTileTokens;
+    TokenRange slots{kTileTokens, 0};
     if (listed) {
-      std::int64_t slots = 0;
       const auto end = std::min(begin + kTileTokens, static_cast<std::int64_t>(chosen.size()));
       for (std::int64_t i = begin; i < end; ++i) {
         const ChosenToken& one = chosen[static_cast<std::size_t>(i)];
-        if (one.first < first + count && first < one.end) slots = i + 1 - begin;
+        if (one.first >= first + count || first >= one.end) continue;
+        slots = {std::min(slots.from, i - begin), i + 1 - begin};
       }
-      return slots;
+    } else {
+      slots = {std::max<std::int64_t>(0, in_view(first).from - begin),
+               std::min(in_view(first + count - 1).to - begin, kTileTokens)};
     }
-    const std::int64_t end = in_view(first + count - 1).to;
-    return in_view(first).from >= begin + kTileTokens ? 0 : std::clamp<std::int64_t>(end - begin, 0, kTileTokens);
+    slots.from -= slots.from % kWidestVector;
+    return slots;
   }
 
   // The token in a slot; -1 where there is none.
