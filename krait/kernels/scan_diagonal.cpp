@@ -22,7 +22,7 @@ void diagonal_scan_task(const DiagonalScan& scan, RowsIn u, const SequenceRows& 
   for_complex_rows(scan.states, begin, end,
                    [&]<std::size_t kCount, bool kWhole>(ComplexRow<kCount, kWhole> at) HWY_ATTR {
                      ComplexF32 state[kCount], decay[kCount], input[kCount];
-                     for (ComplexF32& v : state) v = {hn::Zero(F32()), hn::Zero(F32())};
+                     for (std::size_t i = 0; i < kCount; ++i) state[i] = decay[i] = {hn::Zero(F32()), hn::Zero(F32())};
                      if (sequence.state != nullptr) at.load_to(sequence.state_f32(), state);
                      if (scan.a != nullptr) at.load_to(scan.a, decay);
                      for (std::int64_t t = sequence.first_row; t < sequence.first_row + sequence.rows; ++t) {

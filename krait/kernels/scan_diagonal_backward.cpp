@@ -45,7 +45,8 @@ void diagonal_scan_backward_task(const DiagonalBackward& task, std::int64_t begi
                    [&]<std::size_t kCount, bool kWhole>(ComplexRow<kCount, kWhole> at) HWY_ATTR {
                      const ComplexF32 zero = {hn::Zero(F32()), hn::Zero(F32())};
                      ComplexF32 carried[kCount], decay[kCount], g[kCount], before[kCount], sum[kCount], total[kCount];
-                     for (std::size_t i = 0; i < kCount; ++i) carried[i] = before[i] = sum[i] = total[i] = zero;
+                     for (std::size_t i = 0; i < kCount; ++i)
+                       carried[i] = decay[i] = before[i] = sum[i] = total[i] = zero;
                      if (task.state.final_state != nullptr) at.load_to(task.state.final_state, carried);
                      if (scan.a != nullptr) at.load_to(scan.a, decay);
                      for (std::int64_t t = first + task.sequence.rows - 1; t >= first; --t) {
