@@ -1,8 +1,6 @@
 #include "krait/train/checkpoint_writer.h"
 
 #include <fcntl.h>
-#include <pthread.h>
-#include <signal.h>
 #include <sys/file.h>
 #include <unistd.h>
 
@@ -21,6 +19,7 @@
 #include "krait/formats/atomic_file.h"
 #include "krait/train/checkpoint_image.h"
 #include "krait/train/direct_file.h"
+#include "krait/train/quiet_thread.h"
 
 namespace krait::train {
 namespace {
@@ -222,12 +221,7 @@ Result<std::unique_ptr<CheckpointWriter>> CheckpointWriter::open(CheckpointOptio
 }
 
 CheckpointWriter::CheckpointWriter(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {
-  // Signals find the program's own threads; a file that passes the limit on its size is an error here, not SIGXFSZ.
-  sigset_t all, before;
-  ::sigfillset(&all);
-  ::pthread_sigmask(SIG_SETMASK, &all, &before);
-  parts_->thread = std::thread([parts = parts_.get()] { parts->run(); });
-  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  parts_->thread = quiet_thread([parts = parts_.get()] { parts->run(); });
 }
 
 CheckpointWriter::~CheckpointWriter() {

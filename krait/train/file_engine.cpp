@@ -17,7 +17,7 @@ bool stop_direct(int descriptor) {
   return flags >= 0 && ::fcntl(descriptor, F_SETFL, flags & ~O_DIRECT) == 0;
 }
 
-void advance(FilePiece& piece, std::size_t bytes) {
+void shorten(FilePiece& piece, std::size_t bytes) {
   piece.offset += bytes;
   piece.data += bytes;
   piece.bytes -= bytes;
@@ -76,7 +76,7 @@ void FileEngine::fill() {
     Slot& slot = slots_[index];
     slot = {unfilled_.front(), progress.rest, false};
     slot.piece.bytes = std::min(kPieceBytes, progress.rest.bytes);
-    advance(progress.rest, slot.piece.bytes);
+    shorten(progress.rest, slot.piece.bytes);
     ++progress.under_way;
     queue_->submit(index, slot.piece);
   }
@@ -89,7 +89,7 @@ void FileEngine::take_note(Slot& slot, std::size_t index, std::int64_t result) {
   const bool unaligned =
       result == -EINVAL && !std::exchange(slot.tried_again, true) && stop_direct(slot.piece.descriptor);
   if (again || unaligned || (result > 0 && static_cast<std::size_t>(result) < slot.piece.bytes)) {
-    if (result > 0) advance(slot.piece, static_cast<std::size_t>(result));
+    if (result > 0) shorten(slot.piece, static_cast<std::size_t>(result));
     queue_->submit(index, slot.piece);
     return;
   }
@@ -115,11 +115,13 @@ bool FileEngine::finished(Transfer transfer) {
   return found->second.complete();
 }
 
+void FileEngine::advance() {
+  take_finished(true);
+  fill();
+}
+
 int FileEngine::wait(Transfer transfer) {
-  while (!finished(transfer)) {
-    take_finished(true);
-    fill();
-  }
+  while (!finished(transfer)) advance();
   const int error = transfers_.at(transfer).error;
   std::erase(unfilled_, transfer);
   transfers_.erase(transfer);

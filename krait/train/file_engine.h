@@ -49,6 +49,8 @@ class FileEngine {
   // The errno of the first piece that failed, or 0; ENODATA where a file ends before a read does. Each transfer is
   // waited for once.
   int wait(Transfer transfer);
+  // Waits for one piece of whatever transfers there are, and puts others in. Returns at once where none is under way.
+  void advance();
   // Forgets all transfers, once no piece of them is under way.
   void abandon();
 

@@ -1,6 +1,4 @@
 // The queue over threads that call pread and pwrite.
-#include <pthread.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -11,6 +9,7 @@
 #include <vector>
 
 #include "krait/train/file_piece_queue.h"
+#include "krait/train/quiet_thread.h"
 
 namespace krait::train {
 namespace {
@@ -21,12 +20,7 @@ constexpr int kThreads = 2;
 class ThreadQueue final : public FilePieceQueue {
  public:
   ThreadQueue() {
-    // Signals are the program's business and must find its own threads.
-    sigset_t all, before;
-    ::sigfillset(&all);
-    ::pthread_sigmask(SIG_SETMASK, &all, &before);
-    for (int i = 0; i < kThreads; ++i) threads_.emplace_back([this] { work(); });
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    for (int i = 0; i < kThreads; ++i) threads_.push_back(quiet_thread([this] { work(); }));
   }
 
   ~ThreadQueue() override {

@@ -48,7 +48,8 @@ Result<PoolBlock> SizeClassPool::take(std::size_t bytes) {
   // The smallest that fits.
   auto best = free_.end();
   for (auto it = free_.begin(); it != free_.end(); ++it) {
-    const bool fits = it->size() >= wanted && it->size() - wanted <= it->size() / 16;
+    const std::size_t waste = fit_ == Fit::kNear ? it->size() / 16 : 0;
+    const bool fits = it->size() >= wanted && it->size() - wanted <= waste;
     if (fits && (best == free_.end() || it->size() < best->size())) best = it;
   }
   std::span<std::byte> memory;

@@ -3,7 +3,8 @@
 // Liang et al. 2025, arXiv 2505.23254, finds 73 % of the memory), and so does rounding up to powers of two. Here
 //
 //   a class is a size in whole pages of 4096 bytes, which is also how blocks are aligned;
-//   a block that was given back serves for its own class, and for smaller ones that would waste up to 1/16 of it;
+//   a block that was given back serves for its own class and, where the pool is not exact, for smaller ones that would
+//   waste up to 1/16 of it;
 //   when the limit would be passed, blocks that nobody uses go back to the system, the longest unused first.
 #pragma once
 
@@ -66,8 +67,13 @@ class SizeClassPool {
     std::uint64_t peak_reserved = 0;
   };
 
+  enum class Fit : std::uint8_t {
+    kNear,   // for sizes that change a little from one time to the next
+    kExact,  // what is held is what was asked for in whole pages, so that a sum of sizes says what fits into the limit
+  };
+
   // Never has more than `limit` bytes of the system.
-  explicit SizeClassPool(std::uint64_t limit = kNoLimit) : limit_(limit) {}
+  explicit SizeClassPool(std::uint64_t limit = kNoLimit, Fit fit = Fit::kNear) : limit_(limit), fit_(fit) {}
   ~SizeClassPool();
   SizeClassPool(const SizeClassPool&) = delete;
   SizeClassPool& operator=(const SizeClassPool&) = delete;
@@ -89,6 +95,7 @@ class SizeClassPool {
   void drop_oldest();
 
   const std::uint64_t limit_;
+  const Fit fit_;
   mutable std::mutex mutex_;              // of all below
   std::list<std::span<std::byte>> free_;  // the longest unused first
   Use use_;

@@ -58,6 +58,17 @@ TEST(SizeClassPool, ABlockServesItsClassAndThoseJustBelow) {
   EXPECT_EQ(pool.use().reserved, (32 + 29) * kPage) << "three pages are more";
 }
 
+TEST(SizeClassPool, AnExactOneFitsWhatTheSumSays) {
+  SizeClassPool pool(62 * kPage, SizeClassPool::Fit::kExact);
+  {
+    KRAIT_ASSERT_VALUE(const PoolBlock block, pool.take(32 * kPage));
+  }
+  KRAIT_ASSERT_VALUE(const PoolBlock smaller, pool.take(30 * kPage));
+  EXPECT_EQ(pool.use().held, 30 * kPage);
+  KRAIT_ASSERT_VALUE(const PoolBlock larger, pool.take(32 * kPage));
+  EXPECT_EQ(pool.use().held, 62 * kPage);
+}
+
 TEST(SizeClassPool, TheLimitHoldsAndUnusedBlocksGiveWay) {
   SizeClassPool pool(10 * kPage);
   {
