@@ -15,6 +15,8 @@ pkg_check_modules(HWY REQUIRED IMPORTED_TARGET libhwy)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(SENTENCEPIECE REQUIRED IMPORTED_TARGET sentencepiece)
 pkg_check_modules(ROCKSDB REQUIRED IMPORTED_TARGET rocksdb)
+# Training: without it threads write its files.
+pkg_check_modules(URING IMPORTED_TARGET liburing)
 if(KRAIT_BUILD_TESTS)
   find_package(GTest REQUIRED)
 endif()
