@@ -8,7 +8,9 @@
 #include <initializer_list>
 #include <span>
 #include <string_view>
+#include <unordered_set>
 #include <utility>
+#include <vector>
 
 #include "krait/core/check.h"
 #include "krait/core/random.h"
@@ -57,6 +59,20 @@ void shuffle_first(Random& random, std::span<T> items, std::size_t count) {
 template <class T>
 void shuffle(Random& random, std::span<T> items) {
   shuffle_first(random, items, items.size());
+}
+
+// `count` different numbers below `bound`, in uniform order (Floyd's sampling: Bentley and Floyd 1987).
+inline std::vector<std::int64_t> distinct_below(Random& random, std::int64_t bound, std::int64_t count) {
+  KRAIT_CHECK(count <= bound, "{} different numbers below {}", count, bound);
+  std::unordered_set<std::int64_t> chosen;
+  std::vector<std::int64_t> numbers;
+  for (std::int64_t last = bound - count; last < bound; ++last) {
+    const std::int64_t drawn = between(random, 0, last);
+    numbers.push_back(chosen.insert(drawn).second ? drawn : last);
+    chosen.insert(numbers.back());
+  }
+  shuffle(random, std::span(numbers));
+  return numbers;
 }
 
 }  // namespace krait::train
