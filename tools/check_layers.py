@@ -41,7 +41,7 @@ TESTS_MAY_ADD = {
     "nn": ["models"],
     "zoo": ["models"],
     "train": ["models"],
-    "fuzz": ["formats", "models", "runtime", "server", "fleet"],
+    "fuzz": ["formats", "models", "runtime", "server", "fleet", "train"],
     "support": ["core", "formats", "kernels", "models", "runtime"],
 }
 
@@ -70,7 +70,7 @@ WALLS = [
     ("CLI/*", ["krait/cli/*"]),
     # bench: traces of requests are lines of JSON, and so is what the study prints for scripts.
     ("nlohmann/*", ["krait/formats/*.cpp", "krait/formats/json_schema_*.h", "krait/cli/*.cpp", "krait/server/*.cpp",
-                    "krait/load/*.cpp", "krait/fleet/*.cpp", "tests/*", "bench/*.cpp"]),
+                    "krait/load/*.cpp", "krait/fleet/*.cpp", "krait/train/*.cpp", "tests/*", "bench/*.cpp"]),
     ("unicode/*", ["krait/formats/*.cpp"]),
     # tests/runtime: constraints' regular expressions are compared with PCRE2's.
     ("pcre2.h", ["krait/formats/*.cpp", "tests/runtime/*.cpp"]),
