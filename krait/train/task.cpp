@@ -1,8 +1,7 @@
 #include "krait/train/task.h"
 
-#include <algorithm>
-
 #include "krait/core/check.h"
+#include "krait/train/parameter_values.h"
 #include "krait/train/task_list.h"
 
 namespace krait::train {
@@ -13,45 +12,14 @@ constexpr const TaskKind* kKinds[] = {
     &kPhoneBook,        &kParity,         &kModularArithmetic, &kListOps,
 };
 
-template <class Named>
-std::string names_of(const Named& all) {
-  std::string names;
-  for (const auto& one : all) {
-    if (!names.empty()) names += ", ";
-    names += one;
-  }
-  return names;
-}
-
 }  // namespace
 
 std::span<const TaskKind* const> task_kinds() { return kKinds; }
 
 Result<std::unique_ptr<Task>> make_task(std::string_view name, const TaskValues& values) {
-  const auto found = std::ranges::find(kKinds, name, &TaskKind::name);
-  if (found == std::end(kKinds)) {
-    std::vector<std::string> names;
-    for (const TaskKind* kind : kKinds) names.emplace_back(kind->name);
-    return fail(ErrorCode::kInvalidArgument, "[task] there is no task '{}'; there are {}", name, names_of(names));
-  }
-  const TaskKind& kind = **found;
-  TaskValues all;
-  for (const TaskParameter& parameter : kind.parameters) {
-    const auto given = values.find(parameter.name);
-    const std::int64_t value = given == values.end() ? parameter.value : given->second;
-    if (value < parameter.low || value > parameter.high) {
-      return fail(ErrorCode::kInvalidArgument, "[task] {} of {} ({}) is {}, not from {} to {}", parameter.name, name,
-                  parameter.meaning, value, parameter.low, parameter.high);
-    }
-    all.emplace(parameter.name, value);
-  }
-  for (const auto& [key, value] : values) {
-    if (all.contains(key)) continue;
-    std::vector<std::string> names;
-    for (const TaskParameter& parameter : kind.parameters) names.emplace_back(parameter.name);
-    return fail(ErrorCode::kInvalidArgument, "[task] {} has no parameter '{}'; it has {}", name, key, names_of(names));
-  }
-  return kind.make(all);
+  KRAIT_ASSIGN(const TaskKind* kind, find_kind("task", task_kinds(), name));
+  KRAIT_ASSIGN(const TaskValues all, complete_values("task", kind->name, kind->parameters, values));
+  return kind->make(all);
 }
 
 Batch task_batch(const Task& task, std::uint64_t seed, std::uint64_t first, std::int64_t count) {

@@ -32,6 +32,7 @@ struct TaskParameter {
   std::int64_t value;  // unless it is given
   std::int64_t low, high;
   std::string_view meaning;
+  static constexpr bool whole = true;
 };
 using TaskValues = std::map<std::string, std::int64_t, std::less<>>;
 
