@@ -53,7 +53,7 @@ Result<CheckpointImage> CheckpointImage::take(std::int64_t step, std::span<const
                      {"step", fmt::format("{}", step)}};
   for (const auto& tensor : image.tensors_) image.metadata_[checksum_key(tensor.name)] = checksum_text(0);
   KRAIT_ASSIGN(image.layout_, formats::lay_out_safetensors(image.tensors_, image.metadata_, origin));
-  KRAIT_ASSIGN(image.block_, memory.take(image.layout_.bytes));
+  KRAIT_ASSIGN(image.block_, memory.take((image.layout_.bytes + kGrain - 1) / kGrain * kGrain));
 
   std::byte* first = image.block_.bytes().data();
   std::memset(first + image.bytes(), 0, image.pages().size() - image.bytes());

@@ -19,6 +19,9 @@ namespace krait::train {
 
 class CheckpointImage {
  public:
+  // Memory is taken in multiples of it, so that a blob or a header that grows a little finds what the last one left.
+  static constexpr std::uint64_t kGrain = 64 << 10;
+
   // Copies the states on all threads. The errors of save() in checkpoint_writer.h.
   static Result<CheckpointImage> take(std::int64_t step, std::span<const StateProvider* const> providers,
                                       ThreadPool& threads, SizeClassPool& memory);
@@ -28,8 +31,9 @@ class CheckpointImage {
   void complete(const std::function<void()>& now_and_then);
 
   std::uint64_t header_bytes() const { return layout_.header.size(); }
-  std::uint64_t bytes() const { return layout_.bytes; }                // of the file
-  std::span<const std::byte> pages() const { return block_.pages(); }  // up to the end of the last page
+  std::uint64_t bytes() const { return layout_.bytes; }  // of the file
+  // Up to the end of the last page.
+  std::span<const std::byte> pages() const { return block_.bytes().first(SizeClassPool::class_bytes(bytes())); }
   std::span<const std::byte> header() const { return block_.bytes().first(header_bytes()); }
 
  private:

@@ -233,6 +233,15 @@ CheckpointWriter::~CheckpointWriter() {
   parts_->thread.join();
 }
 
+Result<void> CheckpointWriter::prepare(std::span<const StateProvider* const> providers) {
+  std::vector<CheckpointImage> images;  // whose memory stays with the pool
+  for (int i = 0; i < parts_->options.snapshots; ++i) {
+    KRAIT_ASSIGN(auto image, CheckpointImage::take(0, providers, parts_->threads, parts_->memory));
+    images.push_back(std::move(image));
+  }
+  return {};
+}
+
 Result<SaveOutcome> CheckpointWriter::save(std::int64_t step, std::span<const StateProvider* const> providers) {
   if (step < 0) return fail(ErrorCode::kInvalidArgument, "[checkpoint] step {} is negative", step);
   Parts& parts = *parts_;

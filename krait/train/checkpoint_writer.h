@@ -63,6 +63,10 @@ class CheckpointWriter {
   CheckpointWriter(const CheckpointWriter&) = delete;
   CheckpointWriter& operator=(const CheckpointWriter&) = delete;
 
+  // Takes the memory of all snapshots, which takes the system several times as long as to copy into it, before there
+  // are steps to wait. The errors of save().
+  Result<void> prepare(std::span<const StateProvider* const> providers);
+
   // When it returns the providers' bytes may change. kInvalidArgument for states that make no file, such as a name
   // given twice; kResourceExhausted when the pool has no memory for the snapshot.
   Result<SaveOutcome> save(std::int64_t step, std::span<const StateProvider* const> providers);

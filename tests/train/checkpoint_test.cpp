@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "krait/formats/safetensors.h"
+#include "krait/train/checkpoint_image.h"
 #include "krait/train/checkpoint_reader.h"
 #include "krait/train/checkpoint_writer.h"
 #include "tests/formats/error_expectation.h"
@@ -137,12 +138,16 @@ TEST_F(CheckpointTest, MemoryIsForAsManySnapshotsAsWereAllowed) {
     SizeClassPool memory;
     CheckpointOptions options{.folder = folder(), .snapshots = snapshots};
     KRAIT_ASSERT_VALUE(const auto writer, CheckpointWriter::open(options, threads_, memory));
+    ASSERT_TRUE(writer->prepare(state_->providers()).has_value());
+    const std::uint64_t prepared = memory.use().reserved;
     std::uint64_t bytes = 0;
     for (std::int64_t step = 1; step <= 6; ++step) {
+      state_->set(step);  // with a blob of another length
       ASSERT_TRUE(writer->save(step, state_->providers()).has_value());
     }
     for (const auto& report : writer->finish()) bytes = std::max(bytes, report.bytes);
-    EXPECT_LE(memory.use().peak_reserved, static_cast<std::uint64_t>(snapshots) * SizeClassPool::class_bytes(bytes));
+    EXPECT_EQ(memory.use().peak_reserved, prepared);
+    EXPECT_LE(prepared, static_cast<std::uint64_t>(snapshots) * (bytes + CheckpointImage::kGrain));
     EXPECT_EQ(memory.use().held, 0U);
   }
 }
@@ -279,9 +284,9 @@ TEST_F(CheckpointTest, AFileThatMayNotGrowIsAnErrorAndLeavesNothing) {
 }
 
 TEST_F(CheckpointTest, TooLittleMemoryIsAnErrorOfTheSave) {
-  SizeClassPool small(SizeClassPool::kPage);
+  SizeClassPool small(CheckpointImage::kGrain - 1);
   KRAIT_ASSERT_VALUE(const auto writer, CheckpointWriter::open({.folder = folder()}, threads_, small));
-  expect_error(writer->save(1, state_->providers()), ErrorCode::kResourceExhausted, {"[memory]", "4096"});
+  expect_error(writer->save(1, state_->providers()), ErrorCode::kResourceExhausted, {"[memory]", "65536"});
   EXPECT_TRUE(writer->finish().empty());
 }
 
