@@ -57,6 +57,7 @@ void delta_scan_backward(ThreadPool& pool, const DeltaScan& scan, const DeltaSca
     }
     first_chunk += saved_chunks(sequence.rows, scan.chunk);
   }
+  KRAIT_CHECK(saved != nullptr || first_chunk == 0, "{} chunks and nothing saved", first_chunk);
   const std::int64_t state_values = scan.value_heads * scan.key_width * scan.value_width;
   std::vector<double> da(sequences.size() * static_cast<std::size_t>(scan.value_heads));
   const auto scratch = static_cast<std::size_t>(HWY_DYNAMIC_DISPATCH(delta_backward_scratch)(scan));
