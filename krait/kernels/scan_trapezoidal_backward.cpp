@@ -149,6 +149,9 @@ void trapezoidal_scan_backward(ThreadPool& pool, const TrapezoidalScan& scan, co
     if (sequence.rows == 0) pass_state_gradient(scan, sequence);
   }
   if (stage_rows.empty()) return;
+  KRAIT_CHECK(saved.s != nullptr || scan.heads * scan.states * scan.head_width == 0, "{} chunks and no S saved",
+              chunks);
+  KRAIT_CHECK(saved.angle != nullptr || scan.heads * scan.angles == 0, "{} chunks and no theta saved", chunks);
 
   const std::int64_t group_heads = scan.heads / scan.groups;
   const std::int64_t group_blocks = std::max<std::int64_t>(1, kBlocks / scan.groups);
