@@ -1,5 +1,8 @@
-// Cases of ../shared/golden/ops (README there): tensors of float64 results by the authors' code, read whole.
+// The cases of ../shared/golden/ops as tests read them (README there): tensors widened to double, segments of packed
+// rows, and the tolerances that collection states, relative to the largest element of a tensor.
 #pragma once
+
+#include <gtest/gtest.h>
 
 #include <cmath>
 #include <cstring>
@@ -12,12 +15,14 @@
 #include <vector>
 
 #include "krait/formats/safetensors.h"
-#include "tests/kernels/kernel_testing.h"
-#include "tests/support/shared_data.h"
+#include "krait/kernels/rows.h"
 
 namespace krait::tests {
 
-struct GoldenTensor {
+inline constexpr double kOracleTolerance = 1e-9;
+inline constexpr double kKernelTolerance = 1e-5;
+
+struct Tensor {
   Shape shape;
   std::vector<double> values;
   double largest = 0.0;
@@ -32,18 +37,18 @@ struct GoldenTensor {
   }
 };
 
-class GoldenCase {
+class Golden {
  public:
-  explicit GoldenCase(const std::filesystem::path& path) {
+  explicit Golden(const std::filesystem::path& path) {
     auto opened = formats::open_safetensors(path, formats::Config());
     if (!opened) throw std::runtime_error(opened.error().message);
     source_ = std::move(*opened);
   }
   bool has(std::string_view name) const { return source_->find(name) != nullptr; }
-  GoldenTensor read(std::string_view name) const {
+  Tensor read(std::string_view name) const {
     const auto view = source_->view(name);
     if (!view) throw std::runtime_error(view.error().message);
-    GoldenTensor tensor{.shape = view->shape, .values = {}};
+    Tensor tensor{.shape = view->shape, .values = {}};
     const auto append = [&]<class T>(T) {
       for (std::size_t i = 0; i < view->bytes.size(); i += sizeof(T)) {
         T value;
@@ -62,30 +67,24 @@ class GoldenCase {
   std::unique_ptr<formats::WeightSource> source_;
 };
 
-template <class Value>
-Matrix matrix_of(std::int64_t rows, std::int64_t columns, Value&& value) {
-  Matrix result(rows, columns);
-  for (std::int64_t r = 0; r < rows; ++r) {
-    for (std::int64_t c = 0; c < columns; ++c) result.at(r, c) = static_cast<float>(value(r, c));
-  }
-  return result;
+inline std::filesystem::path file_of(const std::filesystem::path& shared, const char* name) {
+  return shared / "golden" / "ops" / (std::string(name) + ".safetensors");
+}
+
+inline void expect_element(double actual, double expected, double tolerance, double largest) {
+  ASSERT_LE(std::fabs(actual - expected), tolerance * largest) << actual << " versus " << expected;
 }
 
 // The rows of one batch entry, cut where seq_idx changes: one range per segment.
-inline std::vector<kernels::SequenceRows> golden_segments(const GoldenCase& golden, std::int64_t batch,
-                                                          std::int64_t length) {
+inline std::vector<kernels::SequenceRows> segments(const Golden& golden, std::int64_t batch, std::int64_t length) {
   std::vector<kernels::SequenceRows> result;
   if (!golden.has("in.seq_idx")) return {{.first_row = 0, .rows = length, .state = nullptr}};
-  const GoldenTensor index = golden.read("in.seq_idx");
+  const Tensor index = golden.read("in.seq_idx");
   for (std::int64_t t = 0; t < length; ++t) {
     if (t == 0 || index.at({batch, t}) != index.at({batch, t - 1})) result.push_back({.first_row = t, .rows = 0});
     result.back().rows++;
   }
   return result;
-}
-
-inline std::filesystem::path golden_file(const std::filesystem::path& shared, std::string_view name) {
-  return shared / "golden" / "ops" / (std::string(name) + ".safetensors");
 }
 
 }  // namespace krait::tests
