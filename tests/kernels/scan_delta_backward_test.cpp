@@ -2,7 +2,7 @@
 
 #include "krait/kernels/reference/scan_delta_backward.h"
 #include "krait/kernels/saved_chunks.h"
-#include "tests/kernels/golden_case.h"
+#include "tests/kernels/golden_tensors.h"
 #include "tests/kernels/gradient_testing.h"
 #include "tests/support/shared_data.h"
 
@@ -11,12 +11,12 @@ namespace {
 
 using tests::Doubles;
 using tests::expect_within;
-using Golden = tests::GoldenCase;
+using tests::Golden;
 using tests::HowCalled;
 using tests::kRounding;
 using tests::Matrix;
 using tests::RowsMatrix;
-using Tensor = tests::GoldenTensor;
+using tests::Tensor;
 
 // Inputs, what is asked of the outputs, and the gradients, in double.
 struct Case {
@@ -331,7 +331,7 @@ class GoldenDeltaBackward : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(GoldenDeltaBackward, GradientsAgree) {
   KRAIT_REQUIRE_SHARED_DATA(path);
-  const Golden golden(path, GetParam());
+  const Golden golden(tests::file_of(path, GetParam()));
   const bool norm = std::string_view(GetParam()) != "gdr_L16_nonorm";
   const Tensor q = golden.read("in.q"), v = golden.read("in.v"), g = golden.read("in.g");
   const std::int64_t keys = q.size(3), values = v.size(3), heads = v.size(2), length = q.size(1);

@@ -5,7 +5,7 @@
 
 #include "krait/kernels/reference/scan_trapezoidal_backward.h"
 #include "krait/kernels/saved_chunks.h"
-#include "tests/kernels/golden_case.h"
+#include "tests/kernels/golden_tensors.h"
 #include "tests/kernels/gradient_testing.h"
 #include "tests/support/shared_data.h"
 
@@ -14,12 +14,12 @@ namespace {
 
 using tests::Doubles;
 using tests::expect_within;
-using Golden = tests::GoldenCase;
+using tests::Golden;
 using tests::HowCalled;
 using tests::kRounding;
 using tests::Matrix;
 using tests::RowsMatrix;
-using Tensor = tests::GoldenTensor;
+using tests::Tensor;
 
 struct Sizes {
   std::vector<std::int64_t> lengths;  // of sequences, one after the other
@@ -646,7 +646,7 @@ void check_block_golden(const Golden& golden, const Run& run, double tolerance) 
 class GoldenTrapezoidalScan : public ::testing::TestWithParam<const char*> {};
 TEST_P(GoldenTrapezoidalScan, GradientsAgree) {
   KRAIT_REQUIRE_SHARED_DATA(path);
-  const Golden golden(path, GetParam());
+  const Golden golden(tests::file_of(path, GetParam()));
   check_scan_golden(golden, [](Case& c) { c.backward(); }, 1e-9);
   ThreadPool pool(2);
   tests::on_every_target([&] {
@@ -662,7 +662,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, GoldenTrapezoidalScan,
 class GoldenTrapezoidalBlock : public ::testing::TestWithParam<const char*> {};
 TEST_P(GoldenTrapezoidalBlock, GradientsAgree) {
   KRAIT_REQUIRE_SHARED_DATA(path);
-  const Golden golden(path, GetParam());
+  const Golden golden(tests::file_of(path, GetParam()));
   check_block_golden(golden, [](Case& c) { c.backward(); }, 1e-9);
   ThreadPool pool(2);
   tests::on_every_target([&] {
