@@ -104,7 +104,6 @@ HWY_NOINLINE void prepare_rows(const SelectiveBackwardTask& task, std::int64_t f
       VecF32 dt = load<kWhole>(task.in->dt.row(row) + e, count), slope = hn::Set(d, 1.0F);
       if (task.scan->dt_bias != nullptr) dt = hn::Add(dt, load<kWhole>(task.scan->dt_bias + e, count));
       if (task.scan->dt_softplus) dt = softplus_and_slope(dt, slope);
-      if (!kWhole) dt = hn::IfThenElseZero(hn::FirstN(d, count), dt);
       VecF32 dy = load<kWhole>(task.dy.row(row) + e, count);
       if (!task.in->z.empty()) {
         const VecF32 z = load<kWhole>(task.in->z.row(row) + e, count), sigmoid = sigmoid_f32(z);
