@@ -42,6 +42,8 @@ void check_rows(RowsIn rows, std::int64_t count, std::int64_t columns) {
 }
 
 void check_chosen(const SequenceRows& sequence, const std::vector<ChosenToken>& chosen) {
+  // Rows are compared as floats.
+  KRAIT_CHECK(sequence.rows <= (std::int64_t{1} << 24), "a sequence of {} rows with chosen tokens", sequence.rows);
   for (const ChosenToken& one : chosen) {
     KRAIT_CHECK(one.token >= 0 && one.token < sequence.rows && one.first >= 0 && one.first <= one.end,
                 "token {} for rows {} to {} of a sequence of {}", one.token, one.first, one.end, sequence.rows);
