@@ -48,7 +48,8 @@ class RunView {
     seconds_ += step.seconds;
     ++taken_;
     tokens_ += step.tokens;
-    if (!step.taken) note(fmt::format("step {}: a gradient was not finite; parameters are left as they were", step.step));
+    if (!step.taken)
+      note(fmt::format("step {}: a gradient was not finite; parameters are left as they were", step.step));
     const auto now = std::chrono::steady_clock::now();
     if (quiet_ || now < next_) return;
     next_ = now + (live_ ? std::chrono::milliseconds(500) : std::chrono::milliseconds(10000));
@@ -139,7 +140,8 @@ void add_train(CLI::App& program, int& status) {
   command->add_flag("--resume", options->resume, "Go on from the newest checkpoint, to the bit as without the stop");
   command->add_option("--threads", options->threads, "Threads; one for each core unless given")
       ->check(CLI::Range(1, 4096));
-  command->add_option("--export", options->export_folder, "Folder of the model at the end; model/ in the run's folder unless given");
+  command->add_option("--export", options->export_folder,
+                      "Folder of the model at the end; model/ in the run's folder unless given");
   command->add_flag("--json", options->json, "One line of JSON at the end, for scripts");
   command->add_flag("-q,--quiet", options->quiet, "Nothing on stderr but errors");
   command->footer(

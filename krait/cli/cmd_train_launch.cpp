@@ -3,11 +3,13 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
 
 #include "krait/cli/command.h"
+#include "krait/kernels/simd_target.h"
 
 namespace krait::cli {
 namespace {
@@ -23,9 +25,11 @@ int launch(const std::vector<std::string>& arguments) {
   }
   // libtorch's small products go through the system's BLAS. OpenBLAS 0.3.21 does not know processors that came after it
   // and falls back to kernels for SSE3, a fifth of their speed; its kernels for AVX-512 or AVX2 run on them.
-  if (__builtin_cpu_supports("avx512f")) {
+  const std::vector<std::string> targets = kernels::supported_targets();
+  const auto has = [&](std::string_view name) { return std::ranges::find(targets, name) != targets.end(); };
+  if (has("AVX3")) {
     setenv("OPENBLAS_CORETYPE", "SkylakeX", 0);
-  } else if (__builtin_cpu_supports("avx2")) {
+  } else if (has("AVX2")) {
     setenv("OPENBLAS_CORETYPE", "Haswell", 0);
   }
   std::vector<char*> words = {const_cast<char*>("krait-train"), const_cast<char*>("train")};

@@ -34,6 +34,7 @@ void add_state(CLI::App& program, int& status);
 void add_inspect(CLI::App& program, int& status);
 void add_logits(CLI::App& program, int& status);
 void add_tokenize(CLI::App& program, int& status);
+void add_train(CLI::App& program, int& status);
 void add_train_tokenizer(CLI::App& program, int& status);
 void add_quantize(CLI::App& program, int& status);
 void add_convert(CLI::App& program, int& status);

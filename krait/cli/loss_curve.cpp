@@ -54,7 +54,9 @@ std::string LossCurve::draw(int columns, int rows) const {
   std::string out;
   for (int row = 0; row < rows; ++row) {
     const bool top = row == 0, bottom = row == rows - 1;
-    out += top ? fmt::format("{:>7.3f} ", high) : bottom ? fmt::format("{:>7.3f} ", low) : std::string(kLabelColumns, ' ');
+    out += top      ? fmt::format("{:>7.3f} ", high)
+           : bottom ? fmt::format("{:>7.3f} ", low)
+                    : std::string(kLabelColumns, ' ');
     for (int column = 0; column < columns - kLabelColumns; ++column) {
       out += utf8(0x2800 + cells[static_cast<std::size_t>(row * (columns - kLabelColumns) + column)]);
     }

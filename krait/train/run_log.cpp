@@ -36,13 +36,9 @@ Result<RunLog> RunLog::open(const std::filesystem::path& folder, std::int64_t fi
 }
 
 void RunLog::add(const StepReport& step) {
-  const Json line{{"step", step.step},
-                  {"loss", step.loss},
-                  {"rate", step.rate},
-                  {"gradient_norm", step.gradient_norm},
-                  {"taken", step.taken},
-                  {"tokens", step.tokens},
-                  {"seconds", step.seconds}};
+  const Json line{
+      {"step", step.step},   {"loss", step.loss},     {"rate", step.rate},      {"gradient_norm", step.gradient_norm},
+      {"taken", step.taken}, {"tokens", step.tokens}, {"seconds", step.seconds}};
   waiting_ += line.dump() + "\n";
   const double now = wall_seconds();
   events_.scalar("train/loss", step.step, step.loss, now);

@@ -72,8 +72,7 @@ Result<void> TrainingRun::Parts::open_corpus() {
 }
 
 Result<void> TrainingRun::Parts::go_on() {
-  KRAIT_ASSIGN(const NewestCheckpoint newest,
-               open_newest_checkpoint(config.checkpoint.folder, nn::ComputePool()));
+  KRAIT_ASSIGN(const NewestCheckpoint newest, open_newest_checkpoint(config.checkpoint.folder, nn::ComputePool()));
   for (const Error& error : newest.passed_over) {
     if (observer.note) observer.note(error.message);
   }
@@ -105,7 +104,8 @@ Result<EvaluationReport> TrainingRun::Parts::evaluate() {
   if (task != nullptr) {
     const std::int64_t batches = config.evaluate_batches > 0 ? config.evaluate_batches : kTaskBatches;
     const std::int64_t batch = config.data.loader.batch;
-    const TaskScore score = evaluate_task(*model, *task, config.data.loader.seed ^ kEvaluationSeed, batches * batch, batch);
+    const TaskScore score =
+        evaluate_task(*model, *task, config.data.loader.seed ^ kEvaluationSeed, batches * batch, batch);
     report.accuracy = score.accuracy();
     report.exact_match = score.exact_match();
     wrong = 1.0 - report.accuracy;
@@ -174,6 +174,16 @@ Result<RunResult> TrainingRun::run() {
   if (of.writer != nullptr) KRAIT_TRY(of.heed_reports(of.writer->finish()));
   result.steps = trainer.steps_done();
   return result;
+}
+
+Result<std::filesystem::path> TrainingRun::export_to(std::filesystem::path folder) {
+  const RunConfig& config = parts_->config;
+  if (folder.empty()) folder = config.folder / "model";
+  parts_->trainer->optimiser().swap_average();
+  const auto done = export_model(*parts_->model, config.model, config.exported, config.data.tokenizer, folder);
+  parts_->trainer->optimiser().swap_average();
+  if (!done) return std::unexpected(done.error());
+  return folder;
 }
 
 }  // namespace krait::train

@@ -18,8 +18,8 @@ namespace krait::train {
 struct EvaluationReport {
   std::int64_t step = 0;
   bool is_task = false;
-  double loss = 0.0;             // nats a token, of text
-  double accuracy = 0.0;         // of a task
+  double loss = 0.0;      // nats a token, of text
+  double accuracy = 0.0;  // of a task
   double exact_match = 0.0;
   bool is_best = false;
 };
@@ -46,6 +46,9 @@ class TrainingRun {
   static Result<std::unique_ptr<TrainingRun>> open(RunConfig config, bool resume, const RunObserver& observer);
   ~TrainingRun();
   Result<RunResult> run();
+  // The model as it is now, averaged where an average is kept; `folder` is model/ of the run's folder where it is
+  // empty.
+  Result<std::filesystem::path> export_to(std::filesystem::path folder);
 
   const RunConfig& config() const;
   Trainer& trainer();
