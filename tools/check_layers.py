@@ -40,7 +40,7 @@ TESTS_MAY_ADD = {
     "kernels": ["formats"],
     "nn": ["models"],
     "zoo": ["models"],
-    "train": ["models"],
+    "train": ["models", "runtime"],
     "fuzz": ["formats", "models", "runtime", "server", "fleet", "train"],
     "support": ["core", "formats", "kernels", "models", "runtime"],
 }
