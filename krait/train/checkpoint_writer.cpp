@@ -35,6 +35,9 @@ Result<void> remove_file(const fs::path& path) {
   return file_failure(errno, "cannot remove", path);
 }
 
+// What cannot be removed now is swept up when the folder is opened next.
+void remove_remains(const fs::path& data) { ::unlink(data.c_str()); }
+
 // A folder that no other writer has.
 class FolderLock {
  public:
@@ -138,8 +141,7 @@ Result<void> CheckpointWriter::Parts::write(Job& job) {
   const CheckpointId& id = job.report.id;
   const auto manifest = write_data(job.image, id);
   if (!manifest) {
-    // What cannot be removed now is swept up when the folder is opened next.
-    static_cast<void>(remove_file(options.folder / id.data_name()));
+    remove_remains(options.folder / id.data_name());
     return std::unexpected(manifest.error());
   }
   const fs::path path = options.folder / id.manifest_name();
@@ -147,7 +149,7 @@ Result<void> CheckpointWriter::Parts::write(Job& job) {
   formats::AtomicFile file(path);
   file.write(text.data(), text.size());
   if (auto written = file.commit("checkpoint"); !written) {
-    static_cast<void>(remove_file(options.folder / id.data_name()));
+    remove_remains(options.folder / id.data_name());
     return written;
   }
   return sync_folder(options.folder);

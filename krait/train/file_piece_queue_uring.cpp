@@ -41,7 +41,7 @@ class UringQueue final : public FilePieceQueue {
     } else {
       ::io_uring_prep_read(entry, piece.descriptor, piece.data, bytes, piece.offset);
     }
-    ::io_uring_sqe_set_data(entry, reinterpret_cast<void*>(slot));
+    ::io_uring_sqe_set_data64(entry, slot);
     int submitted = 0;
     do {
       submitted = ::io_uring_submit(&ring_);
@@ -57,7 +57,7 @@ class UringQueue final : public FilePieceQueue {
     } while (status == -EINTR);
     if (status == -EAGAIN && !block) return false;
     KRAIT_CHECK(status == 0, "waiting for the ring: error {}", -status);
-    finished = {reinterpret_cast<std::size_t>(::io_uring_cqe_get_data(entry)), entry->res};
+    finished = {::io_uring_cqe_get_data64(entry), entry->res};
     ::io_uring_cqe_seen(&ring_, entry);
     return true;
   }

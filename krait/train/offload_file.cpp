@@ -256,7 +256,7 @@ void OffloadFile::Parts::end(Extent& extent, int error) {
   }
 }
 
-Result<std::unique_ptr<OffloadFile>> OffloadFile::create(OffloadOptions options) {
+Result<std::unique_ptr<OffloadFile>> OffloadFile::create(const OffloadOptions& options) {
   const auto path = options.folder / fmt::format("krait-offload-{}-{}", ::getpid(), files++);
   KRAIT_ASSIGN(DirectFile file, DirectFile::create(path, options.direct));
   ::unlink(path.c_str());

@@ -40,7 +40,7 @@ class OffloadFile {
  public:
   using Slot = std::uint32_t;
 
-  static Result<std::unique_ptr<OffloadFile>> create(OffloadOptions options);
+  static Result<std::unique_ptr<OffloadFile>> create(const OffloadOptions& options);
   // Drops what is still to be written.
   ~OffloadFile();
   OffloadFile(const OffloadFile&) = delete;

