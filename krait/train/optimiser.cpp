@@ -93,7 +93,7 @@ OptimiserStep Optimiser::step(double rate) {
                              .average = has_average() ? values(slot.average) : std::span<float>()});
     }
   }
-  for (Slot& slot : slots_) slot.parameter.mutable_grad() = {};
+  for (Slot& slot : slots_) slot.parameter.mutable_grad() = at::Tensor();
   return result;
 }
 
