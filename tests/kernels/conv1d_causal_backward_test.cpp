@@ -217,7 +217,7 @@ void expect_matches_oracle(const Case& c, const Gradients& actual) {
   expect(actual.bias, dbias, bias_bound);
 }
 
-// Lengths round a task's 256 rows and a block's 8 steps.
+// Lengths round a task's 256 rows and a block's 4 steps.
 TEST(Conv1dCausalBackward, MatchesOracleAtEveryLengthAndWidth) {
   on_every_target([&] {
     Random random(2);
@@ -266,6 +266,36 @@ TEST(Conv1dCausalBackward, WhatIsAbsentCountsAsZeroAndIsNotWritten) {
     const SequenceRows sequences[] = {{.first_row = 0, .rows = 9}, {.first_row = 9, .rows = 2}};
     conv1d_causal_backward(pool, c.conv(), c.x.in(), c.dy.in(), sequences, {}, {.x = x.out()});
     tests::expect_same_bits(x, all.x);
+  });
+}
+
+// A sequence read from its end is one with its rows the other way round.
+TEST(Conv1dCausalBackward, RowsMayRunBackwards) {
+  on_every_target([&] {
+    Random random(5);
+    const Case c({30}, 18, 4, true, random);
+    const Gradients forwards(c, 1);
+    const auto reversed = [](const Matrix& from) {
+      Matrix result(from.rows(), from.columns());
+      for (std::int64_t r = 0; r < from.rows(); ++r) {
+        for (std::int64_t i = 0; i < from.columns(); ++i) result.at(from.rows() - 1 - r, i) = from.at(r, i);
+      }
+      return result;
+    };
+    const auto backwards = [](auto rows) {
+      auto result = rows;
+      result.data = rows.row(rows.rows - 1);
+      result.stride = -rows.stride;
+      return result;
+    };
+    const Matrix x = reversed(c.x), dy = reversed(c.dy);
+    Matrix dx(30, 18), window = c.windows[0];
+    ThreadPool pool(1);
+    const SequenceRows sequence{.first_row = 0, .rows = 30, .state = window.bytes()};
+    const SequenceGradients states{.final_state = c.last[0].data()};
+    conv1d_causal_backward(pool, c.conv(), backwards(x.in()), backwards(dy.in()), {&sequence, 1}, {&states, 1},
+                           {.x = backwards(dx.out())});
+    tests::expect_same_bits(reversed(dx), forwards.x);
   });
 }
 
