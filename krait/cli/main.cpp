@@ -16,8 +16,9 @@ namespace krait::cli {
 namespace {
 
 constexpr AddCommand kCommands[] = {
-    add_run,  add_read,     add_state,   add_inspect, add_logits, add_tokenize, add_train_tokenizer,
-    add_eval, add_quantize, add_convert, add_serve,   add_load,   add_top,      add_bench};
+    add_run,     add_read, add_state,    add_inspect, add_logits, add_tokenize, add_train_tokenizer,
+    add_prepare, add_eval, add_quantize, add_convert, add_serve,  add_load,     add_top,
+    add_bench};
 
 // Before any command runs and after --help, which a wrong value must not hide.
 void use_target_of_environment() {
