@@ -10,6 +10,7 @@
 #include "krait/cli/command.h"
 #include "krait/cli/open_model.h"
 #include "krait/cli/terminal.h"
+#include "krait/formats/mapped_file.h"
 #include "krait/formats/tokenizer.h"
 #include "krait/train/tokenizer_training.h"
 
@@ -70,9 +71,13 @@ int train_tokenizer(const TrainTokenizerOptions& options) {
   {
     Progress bar("reading", bytes, "bytes");
     for (const std::string& file : options.files) {
-      trainer->read(read_file(file));
-      bar.update(trainer->words().bytes());
-      if (InterruptGuard::interrupted()) return kInterruptedStatus;
+      const auto mapped = value_or_throw(formats::MappedFile::open(file));
+      const std::string_view text(reinterpret_cast<const char*>(mapped.bytes().data()), mapped.bytes().size());
+      const bool whole = trainer->read(text, [&](std::int64_t done) {
+        bar.update(done);
+        return !InterruptGuard::interrupted();
+      });
+      if (!whole) return kInterruptedStatus;
     }
   }
   std::optional<Progress> bar;

@@ -36,6 +36,7 @@ void add_logits(CLI::App& program, int& status);
 void add_tokenize(CLI::App& program, int& status);
 void add_train(CLI::App& program, int& status);
 void add_train_tokenizer(CLI::App& program, int& status);
+void add_prepare(CLI::App& program, int& status);
 void add_quantize(CLI::App& program, int& status);
 void add_convert(CLI::App& program, int& status);
 void add_eval(CLI::App& program, int& status);

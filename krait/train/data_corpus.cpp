@@ -28,7 +28,8 @@ Result<TokenCorpus> TokenCorpus::open(std::span<const fs::path> paths, bool veri
   std::vector<TokenShard> shards;
   for (const fs::path& path : paths) {
     std::vector<fs::path> files = {path};
-    if (fs::is_directory(path)) {
+    std::error_code unknown;  // said by whoever opens it
+    if (fs::is_directory(path, unknown)) {
       KRAIT_ASSIGN(files, shards_in(path));
     }
     for (const fs::path& file : files) {

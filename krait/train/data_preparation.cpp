@@ -9,12 +9,16 @@ namespace {
 
 namespace fs = std::filesystem;
 
-Result<void> check(const PreparationOptions& options, const formats::Tokenizer& tokenizer, const fs::path& folder) {
+Result<formats::TokenId> end_token(const PreparationOptions& options, const formats::Tokenizer& tokenizer) {
+  if (options.end_token.empty() && tokenizer.eos()) return *tokenizer.eos();
+  const std::string name = options.end_token.empty() ? "<|endoftext|>" : options.end_token;
+  if (const auto id = tokenizer.token_to_id(name)) return *id;
+  return fail(ErrorCode::kInvalidArgument, "[data] the tokenizer has no token {} to put after documents", name);
+}
+
+Result<void> check(const PreparationOptions& options, const fs::path& folder) {
   if (!(options.likeness >= 0 && options.likeness <= 1)) {
     return fail(ErrorCode::kInvalidArgument, "[data] a likeness of {} is not from 0 to 1", options.likeness);
-  }
-  if (options.end_tokens && !tokenizer.eos()) {
-    return fail(ErrorCode::kInvalidArgument, "[data] the tokenizer names no end of text to put after documents");
   }
   std::error_code error;
   fs::create_directories(folder, error);
@@ -36,10 +40,14 @@ Result<void> write_shards(std::span<const std::string_view> documents, const Pre
   }
   std::uint64_t total = 0;
   for (const std::string_view document : documents) total += document.size();
+  formats::TokenId end = 0;
+  if (options.end_tokens) {
+    KRAIT_ASSIGN(end, end_token(options, tokenizer));
+  }
   TokenShardWriter shard(tokenizer.size());
   for (std::size_t i = 0; i < documents.size(); ++i) {
     auto ids = tokenizer.encode(documents[i]);
-    if (options.end_tokens) ids.push_back(*tokenizer.eos());
+    if (options.end_tokens) ids.push_back(end);
     KRAIT_TRY(shard.add(ids));
     report.tokens += static_cast<std::int64_t>(ids.size());
     report.text_bytes += documents[i].size();
@@ -61,7 +69,7 @@ Result<void> write_shards(std::span<const std::string_view> documents, const Pre
 Result<PreparationReport> prepare_shards(const PreparationOptions& options, const formats::Tokenizer& tokenizer,
                                          const fs::path& folder, ThreadPool& pool,
                                          const PreparationProgress& progress) {
-  KRAIT_TRY(check(options, tokenizer, folder));
+  KRAIT_TRY(check(options, folder));
   KRAIT_ASSIGN(const TextCollection texts, TextCollection::open(options.text));
   QualityFilter filter(options.quality);
   std::vector<std::string_view> documents;

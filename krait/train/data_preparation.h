@@ -19,8 +19,9 @@ namespace krait::train {
 struct PreparationOptions {
   TextOptions text;
   QualityOptions quality;
-  double likeness = 0.8;                              // documents as alike as this are near duplicates; 0: all are kept
-  bool end_tokens = true;                             // the tokenizer's end of text after each document
+  double likeness = 0.8;   // documents as alike as this are near duplicates; 0: all are kept
+  bool end_tokens = true;  // a token after each document
+  std::string end_token;   // that token; empty: what the tokenizer's files name, else <|endoftext|>
   std::int64_t shard_tokens = std::int64_t{1} << 26;  // a shard is closed when it has so many
   std::string tokenizer_path;                         // for the provenance
 };

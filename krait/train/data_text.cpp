@@ -71,7 +71,8 @@ Result<TextCollection> TextCollection::open(const TextOptions& options) {
   TextCollection collection;
   for (const fs::path& path : options.paths) {
     std::vector<fs::path> files = {path};
-    if (fs::is_directory(path)) {
+    std::error_code unknown;  // said by whoever opens it
+    if (fs::is_directory(path, unknown)) {
       KRAIT_ASSIGN(files, files_under(path));
     }
     for (const fs::path& file : files) KRAIT_TRY(collection.read(file, options));

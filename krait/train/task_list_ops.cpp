@@ -40,21 +40,23 @@ class ListOps final : public Task {
   std::int64_t longest() const override { return longest_; }
 
   Example example(std::uint64_t seed, std::uint64_t index) const override {
-    // make() saw that about one tree in kTries is good; a thousand times as many will do.
-    auto made = try_example(seed, index, 1000 * kTries);
+    // make() found one within kBudget; a thousand times as many tokens will do.
+    auto made = try_example(seed, index, 1000 * kBudget);
     KRAIT_CHECK(made.has_value(), "no tree of {} to {} tokens", shortest_, longest_);
     return *std::move(made);
   }
 
-  static constexpr std::int64_t kTries = 100'000;
+  static constexpr std::int64_t kBudget = 20'000'000;  // tokens: a good part of a second
 
-  std::optional<Example> try_example(std::uint64_t seed, std::uint64_t index, std::int64_t tries) const {
+  // Nothing when trees of `budget` tokens in all were thrown away.
+  std::optional<Example> try_example(std::uint64_t seed, std::uint64_t index, std::int64_t budget) const {
     Random random = random_stream(seed, {stream_name(kListOps.name), index});
     Example example;
-    for (std::int64_t i = 0; i < tries; ++i) {
+    while (budget > 0) {
       example.ids.clear();
       const std::int32_t value = put_node(random, 1, example.ids);
       const auto length = static_cast<std::int64_t>(example.ids.size());
+      budget -= length;
       if (length < shortest_ || length > longest_) continue;
       example.labels.assign(example.ids.size(), kNoLabel);
       example.labels.back() = value;
@@ -93,10 +95,10 @@ class ListOps final : public Task {
 Result<std::unique_ptr<Task>> make(const TaskValues& values) {
   const std::int64_t shortest = values.at("shortest"), longest = values.at("length");
   auto task = std::make_unique<ListOps>(shortest, longest, values.at("depth"), values.at("arguments"));
-  if (shortest > longest || !task->try_example(0, 0, ListOps::kTries)) {
+  if (shortest > longest || !task->try_example(0, 0, ListOps::kBudget)) {
     return fail(ErrorCode::kInvalidArgument,
-                "[task] list_ops: of {} trees up to depth {} with up to {} arguments none has {} to {} tokens",
-                ListOps::kTries, values.at("depth"), values.at("arguments"), shortest, longest);
+                "[task] list_ops: trees up to depth {} with up to {} arguments hardly ever have {} to {} tokens",
+                values.at("depth"), values.at("arguments"), shortest, longest);
   }
   return task;
 }

@@ -41,7 +41,9 @@ class TokenizerTrainer {
   // kInvalidArgument for options that make no tokenizer; each is named.
   static Result<TokenizerTrainer> make(TokenizerTrainingOptions options);
 
-  void read(std::string_view text) { words_.read(text); }
+  bool read(std::string_view text, const WordCounter::ProgressFunction& progress = {}) {
+    return words_.read(text, progress);
+  }
   const WordCounter& words() const { return words_; }
   // `progress` is told how many of how many tokens there are; what it answers says whether to go on (kCancelled when
   // not). A text that has no more pairs gives fewer tokens than were asked for.

@@ -31,16 +31,19 @@ Result<WordCounter> WordCounter::make(std::string_view scheme, std::span<const s
   return counter;
 }
 
-void WordCounter::read(std::string_view text) {
-  bytes_ += static_cast<std::int64_t>(text.size());
-  while (!text.empty()) {
+bool WordCounter::read(std::string_view text, const ProgressFunction& progress) {
+  progress_ = progress ? &progress : nullptr;
+  stopped_ = false;
+  while (!text.empty() && !stopped_) {
     const std::size_t valid = formats::valid_utf8_end(text, 0);
     cut_at_boundaries(text.substr(0, valid));
     text.remove_prefix(valid);
-    if (text.empty()) return;
+    if (text.empty()) break;
     count(text.substr(0, 1));
     text.remove_prefix(1);
   }
+  progress_ = nullptr;
+  return !stopped_;
 }
 
 void WordCounter::cut_at_boundaries(std::string_view text) {
@@ -49,6 +52,8 @@ void WordCounter::cut_at_boundaries(std::string_view text) {
     if (found.kind != formats::SplitRegex::Found::kMatch) break;
     cut(text.substr(0, found.begin), 0);
     text.remove_prefix(found.end);
+    bytes_ += static_cast<std::int64_t>(found.end - found.begin);
+    if (stopped_) return;
   }
   cut(text, 0);
 }
@@ -60,7 +65,7 @@ void WordCounter::cut(std::string_view text, std::size_t pattern) {
     count(text);
     return;
   }
-  for (std::size_t from = 0; from < text.size();) {
+  for (std::size_t from = 0; from < text.size() && !stopped_;) {
     const auto found = patterns_[pattern].find(text, from, true);
     if (found.kind != formats::SplitRegex::Found::kMatch) {
       cut(text.substr(from), pattern + 1);
@@ -73,6 +78,13 @@ void WordCounter::cut(std::string_view text, std::size_t pattern) {
 }
 
 void WordCounter::count(std::string_view word) {
+  constexpr std::int64_t kReport = 1 << 20;
+  bytes_ += static_cast<std::int64_t>(word.size());
+  unreported_ += static_cast<std::int64_t>(word.size());
+  if (progress_ != nullptr && unreported_ >= kReport) {
+    unreported_ = 0;
+    stopped_ = !(*progress_)(bytes_);
+  }
   const auto known = counts_.find(word);
   if (known != counts_.end()) {
     ++known->second;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -22,8 +23,10 @@ class WordCounter {
   // tokens), which are no words. kInvalidArgument for a scheme that is not known.
   static Result<WordCounter> make(std::string_view scheme, std::span<const std::string> boundaries);
 
-  // A whole text; words do not reach into the next. Bytes that are not UTF-8 are words of one byte.
-  void read(std::string_view text);
+  // A whole text; words do not reach into the next. Bytes that are not UTF-8 are words of one byte. `progress` is told
+  // now and then how many bytes of all texts have become words; when it answers no, the rest is left and this is false.
+  using ProgressFunction = std::function<bool(std::int64_t bytes)>;
+  bool read(std::string_view text, const ProgressFunction& progress = {});
 
   using Counts = std::unordered_map<std::string, std::int64_t, formats::StringHash, std::equal_to<>>;
   const Counts& counts() const { return counts_; }
@@ -39,6 +42,9 @@ class WordCounter {
   std::optional<formats::SplitRegex> boundaries_;
   Counts counts_;
   std::int64_t bytes_ = 0;
+  const ProgressFunction* progress_ = nullptr;  // while reading
+  std::int64_t unreported_ = 0;                 // bytes since it was told
+  bool stopped_ = false;
 };
 
 }  // namespace krait::train

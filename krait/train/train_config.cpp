@@ -26,6 +26,7 @@ std::vector<TokenSourceConfig> read_sources(ConfigTable& data, std::string_view 
 void read_data(ConfigTable data, TrainDataConfig& config) {
   data.read("batch", config.loader.batch, 1, 1 << 20);
   data.read("length", config.loader.length, 1, 1 << 24);
+  data.read("piece", config.piece, 1, 1 << 24);
   data.read("seed", config.loader.seed);
   data.read("shuffle", config.loader.shuffle);
   config.sources = read_sources(data, "source");

@@ -52,6 +52,7 @@ struct TrainDataConfig {
   std::vector<TokenSourceConfig> sources;     // [[data.source]]
   std::vector<TokenSourceConfig> validation;  // [[data.validation]], read once without weights
   DataLoaderOptions loader;                   // [data]
+  std::int64_t piece = 512;                   // [data] piece, for objectives other than next_token (objective_loader.h)
   std::string tokenizer;                      // [tokenizer] path
   TokenizerTrainingOptions tokenizer_training;
   std::optional<TaskConfig> task;

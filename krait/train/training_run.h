@@ -36,7 +36,7 @@ struct RunObserver {
 struct RunResult {
   std::int64_t steps = 0;
   bool stopped = false;  // before its last step, by the observer or for want of progress
-  std::optional<EvaluationReport> last_evaluation;
+  std::optional<EvaluationReport> last_evaluation = {};
   std::int64_t parameters = 0;
 };
 

@@ -91,6 +91,9 @@ TEST_F(PreparationTest, RefusesWhatCannotBe) {
   PreparationOptions options = of("Text.");
   options.likeness = 1.5;
   EXPECT_NE(refusal(options).find("1.5"), std::string::npos);
+  PreparationOptions without = of("Text.");
+  without.end_token = "<|nothing|>";
+  EXPECT_NE(refusal(without).find("<|nothing|>"), std::string::npos);
   EXPECT_EQ(refusal(of("Text.")), "");
   EXPECT_NE(refusal(of("Text.")).find("00000.ktok"), std::string::npos) << "shards that are there are not mixed with";
   for (const char* json : {"", "{}", "{\"sources\": 3}", "[]"}) EXPECT_FALSE(Provenance::parse(json, "t")) << json;

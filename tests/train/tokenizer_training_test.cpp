@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -174,6 +175,22 @@ TEST(TokenizerTraining, IsStoppedByItsProgress) {
   const auto trained = trainer->train([](std::int64_t done, std::int64_t) { return done < 300; });
   ASSERT_FALSE(trained);
   EXPECT_EQ(trained.error().code, ErrorCode::kCancelled);
+}
+
+TEST(TokenizerTraining, ReadingTellsHowFarItCame) {
+  auto counter = WordCounter::make("gpt-2", std::vector<std::string>{"<|end|>"});
+  std::string text;
+  while (text.size() < std::size_t{5} << 20) text += "some words and more<|end|>";
+  std::vector<std::int64_t> seen;
+  EXPECT_TRUE(counter->read(text, [&](std::int64_t bytes) {
+    seen.push_back(bytes);
+    return true;
+  }));
+  EXPECT_EQ(counter->bytes(), static_cast<std::int64_t>(text.size())) << "special tokens count as read";
+  EXPECT_GE(seen.size(), 3U);
+  EXPECT_TRUE(std::ranges::is_sorted(seen));
+  EXPECT_FALSE(counter->read(text, [](std::int64_t) { return false; }));
+  EXPECT_LT(counter->bytes(), static_cast<std::int64_t>(2 * text.size()));
 }
 
 TEST(TokenizerTraining, RefusesOptionsByName) {
