@@ -235,6 +235,25 @@ HWY_NOINLINE void recur_backwards(const GroupInputs& in, const FetchedRows& fetc
   }
 }
 
+template <class D>
+HWY_INLINE auto fold_to_four(D, hn::Vec<D> v) {
+  if constexpr (hn::MaxLanes(D()) == 4) {
+    return v;
+  } else {
+    return fold_to_four(hn::Half<D>(), hn::Add(hn::LowerHalf(v), hn::UpperHalf(hn::Half<D>(), v)));
+  }
+}
+
+// The sums of all lanes of four vectors, to four floats; the order is another than that of sum_lanes().
+HWY_INLINE void store_sums_of_lanes(VecF32 v0, VecF32 v1, VecF32 v2, VecF32 v3, float* to) {
+  const hn::FixedTag<float, 4> d;
+  const auto w0 = fold_to_four(F32(), v0), w1 = fold_to_four(F32(), v1);
+  const auto w2 = fold_to_four(F32(), v2), w3 = fold_to_four(F32(), v3);
+  const auto left = hn::Add(hn::InterleaveLower(d, w0, w1), hn::InterleaveUpper(d, w0, w1));
+  const auto right = hn::Add(hn::InterleaveLower(d, w2, w3), hn::InterleaveUpper(d, w2, w3));
+  hn::StoreU(hn::Add(hn::ConcatLowerLower(d, right, left), hn::ConcatUpperUpper(d, right, left)), d, to);
+}
+
 // States n … n + kCount of all strips through the rows of a chunk, and their dB and dC.
 template <std::size_t kCount, bool kFirst>
 HWY_NOINLINE void walk_states(const SelectiveBackwardTask& task, const float* border, std::int64_t first_row,
@@ -273,10 +292,16 @@ HWY_NOINLINE void walk_states(const SelectiveBackwardTask& task, const float* bo
     recur_backwards<kCount, kFirst>(in, second, rows, of_strip, s.rows[strip], s.group, s.sums);
   }
   for (std::int64_t r = 0; r < rows; ++r) {
-    for (std::size_t i = 0; i < kCount; ++i) {
-      task.b.row(first_row + r)[n + static_cast<std::int64_t>(i)] = sum_lanes(hn::Load(d, s.sums[r].b[i]));
-      task.c.row(first_row + r)[n + static_cast<std::int64_t>(i)] = sum_lanes(hn::Load(d, s.sums[r].c[i]));
-    }
+    const auto sum = [&](const float(&lanes)[kStateGroup][kVector], float* to) HWY_ATTR {
+      if constexpr (kCount == 4) {
+        store_sums_of_lanes(hn::Load(d, lanes[0]), hn::Load(d, lanes[1]), hn::Load(d, lanes[2]), hn::Load(d, lanes[3]),
+                            to);
+      } else {
+        for (std::size_t i = 0; i < kCount; ++i) to[i] = sum_lanes(hn::Load(d, lanes[i]));
+      }
+    };
+    sum(s.sums[r].b, task.b.row(first_row + r) + n);
+    sum(s.sums[r].c, task.c.row(first_row + r) + n);
   }
 }
 
