@@ -8,13 +8,20 @@ if(KRAIT_LEARN)
   find_library(KRAIT_TORCH_LIBRARY torch)
   find_library(KRAIT_TORCH_CPU_LIBRARY torch_cpu)
   find_library(KRAIT_C10_LIBRARY c10)
-  if(KRAIT_TORCH_INCLUDE AND KRAIT_TORCH_LIBRARY AND KRAIT_TORCH_CPU_LIBRARY AND KRAIT_C10_LIBRARY)
+  find_library(KRAIT_PROTOBUF_LIBRARY protobuf)
+  if(KRAIT_TORCH_INCLUDE AND KRAIT_TORCH_LIBRARY AND KRAIT_TORCH_CPU_LIBRARY AND KRAIT_C10_LIBRARY
+      AND KRAIT_PROTOBUF_LIBRARY)
     set(KRAIT_HAVE_TORCH ON)
     add_library(krait_torch INTERFACE)
     target_include_directories(krait_torch SYSTEM INTERFACE
       "${KRAIT_TORCH_INCLUDE}" "${KRAIT_TORCH_INCLUDE}/torch/csrc/api/include")
     target_link_libraries(krait_torch INTERFACE
-      "${KRAIT_TORCH_LIBRARY}" "${KRAIT_TORCH_CPU_LIBRARY}" "${KRAIT_C10_LIBRARY}")
+      "${KRAIT_TORCH_LIBRARY}" "${KRAIT_TORCH_CPU_LIBRARY}" "${KRAIT_C10_LIBRARY}"
+      -Wl,--no-as-needed "${KRAIT_PROTOBUF_LIBRARY}" -Wl,--as-needed)
+    # libsentencepiece brings a protobuf of its own under the names of libprotobuf, which libtorch loads: in one process
+    # they crash before main. Who trains reads no SentencePiece models, and so must not load the library either: it is
+    # left out as not needed where libprotobuf comes first (docs/decisions/0019-training-in-a-program-of-its-own.md).
+    target_link_options(krait_torch INTERFACE -Wl,--as-needed)
   else()
     message(STATUS "libtorch is not there: krait train is left out (./dev setup train installs it)")
   endif()
