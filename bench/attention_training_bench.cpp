@@ -1,7 +1,7 @@
-// Attention and HAX over whole sequences, two of 1024 tokens, forward and backward. An iteration runs both, one after
-// the other, and a plain product of matrices in cache beside them, so that what is compared was measured in the same
-// moment. Times are the smallest of all iterations. Operations are those of the tokens in view: 2 products forward, 5
-// backward.
+// Attention, B'MOJO's and HAX over whole sequences, two of 1024 tokens, forward and backward. An iteration runs both,
+// one after the other, and a plain product of matrices in cache beside them, so that what is compared was measured in
+// the same moment. Times are the smallest of all iterations. Operations are those of the tokens in view: 2 products
+// forward, 5 backward.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -12,6 +12,7 @@
 #include "bench/bench_pool.h"
 #include "krait/core/aligned_buffer.h"
 #include "krait/core/random.h"
+#include "krait/kernels/eidetic_store.h"
 #include "krait/kernels/hax_sequence_backward.h"
 #include "krait/kernels/matmul.h"
 #include "krait/kernels/sequence_attention_backward.h"
@@ -118,6 +119,45 @@ BENCHMARK(AttentionTraining)
     ->Args({12, 12, 64, 256})
     ->Unit(benchmark::kMillisecond)
     ->UseManualTime();
+
+// B'MOJO with tied weights: a window of tokens, the window before it of what the recurrence made of them, and a store
+// of 64 tokens. What is shared by sources gets one gradient.
+void BmojoTraining(benchmark::State& state) {
+  const std::int64_t heads = 12, width = 64, window = state.range(0), columns = heads * width;
+  Attention attention;
+  attention.kv = {.key_heads = heads, .key_width = width, .value_heads = heads, .value_width = width};
+  attention.query_heads = heads;
+  attention.scale = 0.125F;
+  Floats q(kRows, columns), k(kRows, columns), v(kRows, columns), fading_k(kRows, columns), fading_v(kRows, columns);
+  Floats out(kRows, columns), lse(kRows, heads), upstream(kRows, columns), innovation(kRows, 1);
+  Floats q_gradient(kRows, columns), k_gradient(kRows, columns), v_gradient(kRows, columns);
+  Floats fading_k_gradient(kRows, columns), fading_v_gradient(kRows, columns);
+  std::vector<SequenceRows> sequences;
+  for (std::int64_t i = 0; i < kSequences; ++i) sequences.push_back({.first_row = i * kTokens, .rows = kTokens});
+  Shortest choice, forward, backward;
+  for (auto _ : state) {
+    std::vector<std::vector<ChosenToken>> chosen;
+    double seconds = choice.run([&] { chosen = eidetic_lifetimes(pool(), 64, window, innovation.rows(), sequences); });
+    const std::vector<SequenceSource<float>> sources = {{q.rows(), k.rows(), v.rows(), window},
+                                                        {q.rows(), fading_k.rows(), fading_v.rows(), window, window},
+                                                        {q.rows(), k.rows(), v.rows(), 0, 0, chosen}};
+    const std::vector<SequenceAttentionGradients<float>> gradients = {
+        {q_gradient.rows(), k_gradient.rows(), v_gradient.rows()},
+        {q_gradient.rows(), fading_k_gradient.rows(), fading_v_gradient.rows()},
+        {q_gradient.rows(), k_gradient.rows(), v_gradient.rows()}};
+    const AttentionSequences all = {.sequences = sequences};
+    seconds += forward.run([&] { sequence_attention(pool(), attention, sources, all, out.rows(), lse.rows()); });
+    seconds += backward.run([&] {
+      sequence_attention_backward(pool(), attention, sources, all, out.rows(), lse.rows(), upstream.rows(), gradients);
+    });
+    state.SetIterationTime(seconds);
+  }
+  state.counters["choice_ms"] = choice.seconds() * 1e3;
+  state.counters["forward_ms"] = forward.seconds() * 1e3;
+  state.counters["backward_ms"] = backward.seconds() * 1e3;
+  state.counters["ratio"] = backward.seconds() / (choice.seconds() + forward.seconds());
+}
+BENCHMARK(BmojoTraining)->ArgName("window")->Arg(128)->Arg(256)->Unit(benchmark::kMillisecond)->UseManualTime();
 
 // The sizes of HAX's published configurations: 64 keys, half of them recent ones of 2^8 buckets.
 void HaxTraining(benchmark::State& state) {

@@ -13,8 +13,15 @@
 #include "bench/bench_pool.h"
 #include "krait/core/aligned_buffer.h"
 #include "krait/core/random.h"
+#include "krait/kernels/activation.h"
+#include "krait/kernels/activation_backward.h"
+#include "krait/kernels/adamw.h"
 #include "krait/kernels/conv1d_causal_backward.h"
 #include "krait/kernels/dense_product.h"
+#include "krait/kernels/layer_norm_backward.h"
+#include "krait/kernels/machine_peak.h"
+#include "krait/kernels/norm_backward.h"
+#include "krait/kernels/token_loss.h"
 
 namespace {
 
@@ -161,5 +168,121 @@ void Conv1dBackward(benchmark::State& state) {
   report_backward(state, take_turns(state, forward, backward));
 }
 BENCHMARK(Conv1dBackward)->ArgName("C")->Arg(1536)->Arg(1792)->UseManualTime();
+
+constexpr std::int64_t kRows = 2048;
+
+void AddRmsNormBackward(benchmark::State& state) {
+  Values residual(kRows, 768), delta(kRows, 768), weight(1, 768), y(kRows, 768), dx(kRows, 768), dweight(1, 768);
+  // The residual must not grow without bound over the runs.
+  std::fill_n(delta.data(), kRows * 768, 1e-9F);
+  const auto forward = [&] { add_rms_norm(pool(), residual.rows(), delta.rows(), weight.data(), 1e-5F, y.rows()); };
+  const auto backward = [&] {
+    add_rms_norm_backward(pool(), residual.rows(), weight.data(), 1e-5F, y.rows(), delta.rows(),
+                          {.x = dx.rows(), .weight = dweight.data()});
+  };
+  report_backward(state, take_turns(state, forward, backward));
+}
+BENCHMARK(AddRmsNormBackward)->UseManualTime();
+
+void GatedRmsNormBackward(benchmark::State& state) {
+  const auto order = static_cast<GateOrder>(state.range(0));
+  Values x(kRows, 1536), gate(kRows, 1536), weight(1, 1536), y(kRows, 1536);
+  Values dx(kRows, 1536), dgate(kRows, 1536), dweight(1, 1536);
+  const auto forward = [&] { gated_rms_norm(pool(), x.rows(), gate.rows(), weight.data(), 1e-5F, 1, order, y.rows()); };
+  const auto backward = [&] {
+    gated_rms_norm_backward(pool(), x.rows(), gate.rows(), weight.data(), 1e-5F, 1, order, y.rows(),
+                            {.x = dx.rows(), .gate = dgate.rows(), .weight = dweight.data()});
+  };
+  report_backward(state, take_turns(state, forward, backward));
+}
+BENCHMARK(GatedRmsNormBackward)->ArgName("order")->Arg(0)->Arg(1)->UseManualTime();
+
+void LayerNormBackward(benchmark::State& state) {
+  Values x(kRows, 768), weight(1, 768), bias(1, 768), y(kRows, 768), dx(kRows, 768), dweight(1, 768), dbias(1, 768);
+  const LayerNorm norm{.weight = weight.data(), .bias = bias.data()};
+  const auto forward = [&] { layer_norm(pool(), norm, x.rows(), y.rows()); };
+  const auto backward = [&] {
+    layer_norm_backward(pool(), norm, x.rows(), y.rows(),
+                        {.x = dx.rows(), .weight = dweight.data(), .bias = dbias.data()});
+  };
+  report_backward(state, take_turns(state, forward, backward));
+}
+BENCHMARK(LayerNormBackward)->UseManualTime();
+
+void SiluGateBackward(benchmark::State& state) {
+  Values x(kRows, 1536), gate(kRows, 1536), y(kRows, 1536), dx(kRows, 1536), dgate(kRows, 1536);
+  const auto forward = [&] { silu_gate(pool(), x.rows(), gate.rows(), y.rows()); };
+  const auto backward = [&] {
+    silu_gate_backward(pool(), x.rows(), gate.rows(), y.rows(), {.x = dx.rows(), .gate = dgate.rows()});
+  };
+  report_backward(state, take_turns(state, forward, backward));
+}
+BENCHMARK(SiluGateBackward)->UseManualTime();
+
+void SoftplusBackward(benchmark::State& state) {
+  Values x(kRows, 1536), bias(1, 1536), y(kRows, 1536), dx(kRows, 1536), dbias(1, 1536);
+  const auto forward = [&] { softplus(pool(), x.rows(), bias.data(), 0.0F, 1e30F, y.rows()); };
+  const auto backward = [&] {
+    softplus_backward(pool(), x.rows(), bias.data(), 0.0F, 1e30F, y.rows(), dx.rows(), dbias.data());
+  };
+  report_backward(state, take_turns(state, forward, backward));
+}
+BENCHMARK(SoftplusBackward)->UseManualTime();
+
+// Loss, gradient of the hidden states and of the head: three products of M x D x V.
+void TokenLossAndGradients(benchmark::State& state) {
+  const std::int64_t rows = state.range(0), width = 768, words = 50280;
+  const auto precision = static_cast<ProductPrecision>(state.range(1));
+  if (precision == ProductPrecision::kBF16 && !gemm_bf16_available()) return state.SkipWithError("no bf16 product");
+  Values hidden(rows, width), head(words, width), dhidden(rows, width), dhead(words, width);
+  std::vector<std::int32_t> targets;
+  for (std::int64_t i = 0; i < rows; ++i) targets.push_back(static_cast<std::int32_t>(i * 7919 % words));
+  const double operations = 6.0 * static_cast<double>(rows * width * words);
+  PeakProduct peak(operations / 4.0);
+  const TokenLoss loss{.head = head.rows(), .vocabulary = words, .precision = precision};
+  const Turns turns = take_turns(state, peak, [&] {
+    token_loss(pool(), loss, hidden.rows(), targets, {}, nullptr, {.hidden = dhidden.rows(), .head = dhead.rows()});
+  });
+  state.counters["GFLOP/s"] = operations / turns.subject_wall * 1e-9;
+  state.counters["of_peak"] = operations / peak.operations() / turns.wall_ratio;
+  state.counters["of_peak_cpu"] = operations / peak.operations() / turns.processor_ratio;
+}
+BENCHMARK(TokenLossAndGradients)->ArgNames({"M", "precision"})->ArgsProduct({{1024}, {kF32, kBF16}})->UseManualTime();
+
+// Against a plain read of as many bytes as the update reads and writes.
+void AdamWUpdate(benchmark::State& state) {
+  const std::int64_t count = std::int64_t{8} << 20;
+  const bool averaged = state.range(0) != 0;
+  Values p(count, 1), g(count, 1), m(count, 1), v(count, 1), average(count, 1);
+  std::fill_n(v.data(), count, 1.0F);
+  const auto span = [&](Values& of) { return std::span(of.data(), static_cast<std::size_t>(count)); };
+  PlainRead read(pool());
+  const std::int64_t bytes = count * 4 * (averaged ? 9 : 7);
+  const Turns turns = take_turns(
+      state, [&] { read.pass(bytes); },
+      [&] {
+        adamw_update(pool(), {.rate = 1e-9, .step = 1000},
+                     {.values = span(p),
+                      .gradient = span(g),
+                      .m = span(m),
+                      .v = span(v),
+                      .average = averaged ? span(average) : std::span<float>()});
+      });
+  state.counters["GB/s"] = static_cast<double>(bytes) / turns.subject_wall * 1e-9;
+  state.counters["of_read"] = 1.0 / turns.wall_ratio;
+}
+BENCHMARK(AdamWUpdate)->ArgName("average")->Arg(0)->Arg(1)->UseManualTime();
+
+void GradientSumOfSquares(benchmark::State& state) {
+  const std::int64_t count = std::int64_t{32} << 20;
+  Values g(count, 1);
+  PlainRead read(pool());
+  const Turns turns = take_turns(
+      state, [&] { read.pass(count * 4); },
+      [&] { benchmark::DoNotOptimize(sum_of_squares(pool(), {g.data(), static_cast<std::size_t>(count)})); });
+  state.counters["GB/s"] = static_cast<double>(count * 4) / turns.subject_wall * 1e-9;
+  state.counters["of_read"] = 1.0 / turns.wall_ratio;
+}
+BENCHMARK(GradientSumOfSquares)->UseManualTime();
 
 }  // namespace

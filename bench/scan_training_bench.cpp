@@ -61,6 +61,7 @@ void report_training(benchmark::State& state, double elements, Plain&& plain, Fo
   state.counters["forward/plain"] = of_forward.wall() / of_plain.wall();
   state.counters["processor backward/forward"] = of_backward.processor() / of_forward.processor();
   state.counters["processor forward/plain"] = of_forward.processor() / of_plain.processor();
+  state.counters["processor_backward_ns"] = of_backward.processor() / elements * 1e9;
 }
 
 void SelectiveScanTraining(benchmark::State& state) {

@@ -13,6 +13,7 @@
 #include "krait/kernels/s4_kernel_backward.h"
 #include "krait/kernels/s4d_kernel_backward.h"
 #include "krait/kernels/scan_diagonal_backward.h"
+#include "krait/kernels/scan_s4d_backward.h"
 
 namespace {
 
@@ -87,8 +88,9 @@ struct Diagonal {
   std::vector<float> log_dt, log_decay, frequency, c, kernel;
   S4dKernel parameters;
 
-  explicit Diagonal(const benchmark::State& state)
-      : channels(state.range(0)), states(state.range(1)), length(state.range(2)), log_dt(log_steps(channels)) {
+  explicit Diagonal(const benchmark::State& state) : Diagonal(state.range(0), state.range(1), state.range(2)) {}
+  Diagonal(std::int64_t channel_count, std::int64_t state_count, std::int64_t kernel_length)
+      : channels(channel_count), states(state_count), length(kernel_length), log_dt(log_steps(channels)) {
     for (std::int64_t n = 0; n < states; ++n) {
       log_decay.push_back(std::log(0.5F));
       frequency.push_back(std::numbers::pi_v<float> * static_cast<float>(n));
@@ -212,5 +214,48 @@ void scan_shapes(benchmark::internal::Benchmark* bench) {
 }
 BENCHMARK(DiagonalScanForward)->Apply(scan_shapes);
 BENCHMARK(DiagonalScanBackward)->Apply(scan_shapes);
+
+// S4D stepped: what kernel and convolution save, and what a state that goes on costs.
+struct Steps {
+  Batch batch;
+  Diagonal diagonal;
+  std::vector<float> z, w, dz, dw, borders;
+  S4dScan scan;
+
+  explicit Steps(const benchmark::State& state)
+      : batch(state),
+        diagonal(state.range(2), state.range(3), 1),
+        z(static_cast<std::size_t>(2 * state.range(3) * state.range(2))),
+        w(z),
+        dz(z),
+        dw(z),
+        borders(z.size() * static_cast<std::size_t>(state.range(0) * s4d_chunks(state.range(1)))) {
+    s4d_scan_parameters(diagonal.parameters, z.data(), w.data());
+    scan = {.channels = batch.channels, .states = state.range(3), .z = z.data(), .w = w.data(), .d = batch.d.data()};
+  }
+};
+
+void S4dScanForward(benchmark::State& state) {
+  Steps s(state);
+  Batch& b = s.batch;
+  for (auto _ : state) {
+    s4d_scan(pool(), s.scan, {b.x.data(), b.rows, b.channels}, b.sequences, {b.y.data(), b.rows, b.channels},
+             s.borders.data());
+  }
+}
+void S4dScanBackward(benchmark::State& state) {
+  Steps s(state);
+  Batch& b = s.batch;
+  for (auto _ : state) {
+    s4d_scan_backward(pool(), s.scan, {b.x.data(), b.rows, b.channels}, b.sequences, s.borders.data(),
+                      {b.up.data(), b.rows, b.channels}, {},
+                      {.x = {b.y.data(), b.rows, b.channels}, .z = s.dz.data(), .w = s.dw.data(), .d = nullptr});
+  }
+}
+void step_shapes(benchmark::internal::Benchmark* bench) {
+  bench->ArgNames({"B", "T", "C", "M"})->Args({4, 1024, 128, 32})->UseRealTime();
+}
+BENCHMARK(S4dScanForward)->Apply(step_shapes);
+BENCHMARK(S4dScanBackward)->Apply(step_shapes);
 
 }  // namespace

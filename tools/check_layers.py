@@ -40,8 +40,8 @@ TESTS_MAY_ADD = {
     "kernels": ["formats"],
     "nn": ["models"],
     "zoo": ["models"],
-    "train": ["models"],
-    "fuzz": ["formats", "models", "runtime", "server", "fleet"],
+    "train": ["models", "runtime"],
+    "fuzz": ["formats", "models", "runtime", "server", "fleet", "train"],
     "support": ["core", "formats", "kernels", "models", "runtime"],
 }
 
@@ -63,6 +63,7 @@ WALLS = [
     ("c10/*", LEARNING),
     ("xxhash.h", ["krait/core/hash.cpp"]),
     ("zstd.h", ["krait/formats/*.cpp"]),
+    ("liburing.h", ["krait/train/file_piece_queue_uring.cpp"]),
     ("rocksdb/*", ["krait/runtime/state_disk.cpp"]),
     # Asio and Beast take long to compile: the files that hold sockets, and nobody else includes their headers.
     ("boost/*", ["krait/server/http_connection.*", "krait/server/http_session.*", "krait/server/http_server.cpp"]),
@@ -70,11 +71,12 @@ WALLS = [
     ("CLI/*", ["krait/cli/*"]),
     # bench: traces of requests are lines of JSON, and so is what the study prints for scripts.
     ("nlohmann/*", ["krait/formats/*.cpp", "krait/formats/json_schema_*.h", "krait/cli/*.cpp", "krait/server/*.cpp",
-                    "krait/load/*.cpp", "krait/fleet/*.cpp", "tests/*", "bench/*.cpp"]),
+                    "krait/load/*.cpp", "krait/fleet/*.cpp", "krait/train/*.cpp", "tests/*", "bench/*.cpp"]),
     ("unicode/*", ["krait/formats/*.cpp"]),
     # tests/runtime: constraints' regular expressions are compared with PCRE2's.
     ("pcre2.h", ["krait/formats/*.cpp", "tests/runtime/*.cpp"]),
     ("sentencepiece*", ["krait/formats/*.cpp", "tests/formats/*.cpp"]),
+    ("toml++/*", ["krait/train/config_file.cpp"]),
     ("gtest/*", ["tests/*"]),
     ("gmock/*", ["tests/*"]),
     ("benchmark/*", ["bench/*"]),

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstring>
 #include <limits>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <utility>
@@ -37,6 +38,7 @@ struct HeaderEntry {
 class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
  public:
   std::vector<HeaderEntry> take() { return std::move(entries_); }
+  std::map<std::string, std::string> take_metadata() { return std::move(metadata_); }
   const std::string& problem() const { return problem_; }
 
   bool null() override { return unexpected("null"); }
@@ -61,7 +63,10 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   }
 
   bool string(std::string& value) override {
-    if (depth_ == 2 && in_metadata_) return true;
+    if (depth_ == 2 && in_metadata_) {
+      metadata_[field_] = std::move(value);
+      return true;
+    }
     if (depth_ != 2 || field_ != "dtype") return unexpected("a text");
     entries_.back().dtype = std::move(value);
     return true;
@@ -80,8 +85,8 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
       if (!in_metadata_) entries_.emplace_back().name = std::move(name);
       return true;
     }
-    if (in_metadata_) return true;
     field_ = std::move(name);
+    if (in_metadata_) return true;
     HeaderEntry& entry = entries_.back();
     bool* seen = field_ == "dtype"          ? &entry.has_dtype
                  : field_ == "shape"        ? &entry.has_shape
@@ -130,6 +135,7 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
 
   std::vector<HeaderEntry> entries_;
   std::set<std::string> names_;
+  std::map<std::string, std::string> metadata_;
   std::string field_;
   int depth_ = 0;
   bool in_metadata_ = false;
@@ -205,7 +211,9 @@ Result<void> check_coverage(const std::vector<WeightEntry>& entries, std::span<c
   return {};
 }
 
-Result<std::vector<WeightEntry>> parse_entries(std::span<const std::byte> file, const std::string& origin) {
+// Reads the header into `reader` and gives the data behind it.
+Result<std::span<const std::byte>> parse_header(std::span<const std::byte> file, const std::string& origin,
+                                                HeaderReader& reader) {
   constexpr std::size_t kLengthBytes = 8;
   if (file.size() < kLengthBytes) {
     return fail(ErrorCode::kCorrupt, "[safetensors] file is too short for its header length: {} < {} bytes ({})",
@@ -223,14 +231,18 @@ Result<std::vector<WeightEntry>> parse_entries(std::span<const std::byte> file, 
                 header_bytes + kLengthBytes, file.size(), origin);
   }
   const std::string_view header = as_text(file.subspan(kLengthBytes, header_bytes));
-  const std::span<const std::byte> data = file.subspan(kLengthBytes + header_bytes);
   if (!header.starts_with('{')) {
     return fail(ErrorCode::kCorrupt, "[safetensors] header does not begin with '{{' ({})", origin);
   }
-  HeaderReader reader;
   if (!nlohmann::json::sax_parse(header, &reader)) {
     return fail(ErrorCode::kCorrupt, "[safetensors] {} ({})", reader.problem(), origin);
   }
+  return file.subspan(kLengthBytes + header_bytes);
+}
+
+Result<std::vector<WeightEntry>> parse_entries(std::span<const std::byte> file, const std::string& origin) {
+  HeaderReader reader;
+  KRAIT_ASSIGN(const std::span<const std::byte> data, parse_header(file, origin, reader));
   std::vector<WeightEntry> entries;
   for (HeaderEntry& header_entry : reader.take()) {
     KRAIT_ASSIGN(WeightEntry entry, check_entry(std::move(header_entry), data, origin));
@@ -254,6 +266,13 @@ std::optional<DType> parse_safetensors_dtype(std::string_view name) {
     if (known == name) return dtype;
   }
   return std::nullopt;
+}
+
+Result<std::map<std::string, std::string>> parse_safetensors_metadata(std::span<const std::byte> file,
+                                                                      const std::string& origin) {
+  HeaderReader reader;
+  KRAIT_TRY(parse_header(file, origin, reader));
+  return reader.take_metadata();
 }
 
 Result<std::unique_ptr<WeightSource>> parse_safetensors(std::span<const std::byte> file, const std::string& origin,

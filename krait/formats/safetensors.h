@@ -4,6 +4,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -23,6 +24,10 @@ Result<std::unique_ptr<WeightSource>> open_safetensors(const std::filesystem::pa
 // Same from memory, for tests and fuzzing; `file` must outlive the source.
 Result<std::unique_ptr<WeightSource>> parse_safetensors(std::span<const std::byte> file, const std::string& origin,
                                                         Config config = Config());
+
+// The texts of "__metadata__"; none where a file has no such entry.
+Result<std::map<std::string, std::string>> parse_safetensors_metadata(std::span<const std::byte> file,
+                                                                      const std::string& origin);
 
 // "F32" and so on; empty for block types, which the format does not know.
 std::string_view safetensors_dtype_name(DType dtype);

@@ -18,17 +18,18 @@ namespace {
 // Throws type_error for text that is not UTF-8.
 std::string quoted(const std::string& text) { return nlohmann::json(text).dump(); }
 
-// The bytes before the data: length and header.
-Result<std::string> header_of(std::span<const TensorInfo> tensors, std::span<const std::size_t> order,
-                              const std::map<std::string, std::string>& metadata, const std::string& origin) {
+// The bytes before the data: length and header. Fills in where each tensor begins.
+Result<void> add_header(SafetensorsLayout& layout, std::span<const TensorInfo> tensors,
+                        const std::map<std::string, std::string>& metadata, const std::string& origin) {
   std::vector<std::string> members;
+  std::uint64_t place = 0;
   try {
     std::vector<std::string> texts;
     for (const auto& [key, value] : metadata) texts.push_back(quoted(key) + ":" + quoted(value));
     if (!texts.empty()) members.push_back(fmt::format("\"__metadata__\":{{{}}}", fmt::join(texts, ",")));
-    std::uint64_t place = 0;
-    for (const std::size_t index : order) {
+    for (const std::size_t index : layout.order) {
       const TensorInfo& tensor = tensors[index];
+      layout.offsets[index] = place;
       members.push_back(fmt::format("{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}}",
                                     quoted(tensor.name), safetensors_dtype_name(tensor.dtype),
                                     fmt::join(tensor.shape, ","), place, place + tensor.bytes));
@@ -45,9 +46,12 @@ Result<std::string> header_of(std::span<const TensorInfo> tensors, std::span<con
                 text.size(), kSafetensorsMaximumHeader, origin);
   }
   const std::uint64_t length = text.size();
-  std::string result(sizeof length, '\0');
-  std::memcpy(result.data(), &length, sizeof length);
-  return result + text;
+  layout.header.assign(sizeof length, '\0');
+  std::memcpy(layout.header.data(), &length, sizeof length);
+  layout.header += text;
+  for (std::uint64_t& offset : layout.offsets) offset += layout.header.size();
+  layout.bytes = layout.header.size() + place;
+  return {};
 }
 
 Result<void> check(const TensorInfo& tensor, const std::string& origin) {
@@ -71,9 +75,20 @@ Result<void> check(const TensorInfo& tensor, const std::string& origin) {
 
 Result<void> write(const std::filesystem::path& path, TensorQueue queue,
                    const std::map<std::string, std::string>& metadata) {
-  const std::string origin = path.string();
-  const std::span<const TensorInfo> tensors = queue.tensors();
-  std::vector<std::size_t> order;
+  KRAIT_ASSIGN(const SafetensorsLayout layout, lay_out_safetensors(queue.tensors(), metadata, path.string()));
+  AtomicFile file(path);
+  file.write(layout.header.data(), layout.header.size());
+  for (const std::size_t i : layout.order) KRAIT_TRY(queue.write(i, file));
+  return file.commit("safetensors");
+}
+
+}  // namespace
+
+Result<SafetensorsLayout> lay_out_safetensors(std::span<const TensorInfo> tensors,
+                                              const std::map<std::string, std::string>& metadata,
+                                              const std::string& origin) {
+  SafetensorsLayout layout;
+  std::vector<std::size_t>& order = layout.order;
   for (const TensorInfo& tensor : tensors) {
     KRAIT_TRY(check(tensor, origin));
     order.push_back(order.size());
@@ -88,15 +103,10 @@ Result<void> write(const std::filesystem::path& path, TensorQueue queue,
   std::ranges::sort(order, {}, [&](std::size_t i) {
     return std::pair<int, std::string_view>(-info(tensors[i].dtype).bytes_per_block, tensors[i].name);
   });
-
-  KRAIT_ASSIGN(const std::string header, header_of(tensors, order, metadata, origin));
-  AtomicFile file(path);
-  file.write(header.data(), header.size());
-  for (const std::size_t i : order) KRAIT_TRY(queue.write(i, file));
-  return file.commit("safetensors");
+  layout.offsets.resize(order.size());
+  KRAIT_TRY(add_header(layout, tensors, metadata, origin));
+  return layout;
 }
-
-}  // namespace
 
 Result<void> write_safetensors(const std::filesystem::path& path, std::span<const NamedTensor> tensors,
                                const std::map<std::string, std::string>& metadata) {

@@ -5,6 +5,7 @@
 #include <map>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "krait/core/error.h"
 #include "krait/formats/tensor_queue.h"
@@ -21,5 +22,16 @@ Result<void> write_safetensors(const std::filesystem::path& path, std::span<cons
 // kCancelled when `progress` says so.
 Result<void> write_safetensors(const std::filesystem::path& path, const WeightSource& source,
                                const std::map<std::string, std::string>& metadata, WriteProgress progress = {});
+
+// Where the bytes of such a file stand, for those who write them in a way of their own. `origin` stands in messages.
+struct SafetensorsLayout {
+  std::string header;                  // the file's first bytes: length and header
+  std::vector<std::size_t> order;      // which tensor follows which
+  std::vector<std::uint64_t> offsets;  // of each tensor, in the order given, from the beginning of the file
+  std::uint64_t bytes = 0;             // of the whole file
+};
+Result<SafetensorsLayout> lay_out_safetensors(std::span<const TensorInfo> tensors,
+                                              const std::map<std::string, std::string>& metadata,
+                                              const std::string& origin);
 
 }  // namespace krait::formats

@@ -98,7 +98,7 @@ void softplus_row_back(const float* x, const float* bias, float low, float high,
     const auto free = hn::And(hn::Ge(y, lows), hn::Le(y, highs));
     const VecF32 result = hn::IfThenElseZero(free, hn::Mul(load<kWhole>(dy + i, part), slope));
     store<kWhole>(result, dx + i, part);
-    store<kWhole>(hn::Add(load<kWhole>(dbias + i, part), result), dbias + i, part);
+    add_into<kWhole>(result, dbias + i, part);
   });
 }
 
@@ -202,13 +202,9 @@ void softplus_backward(ThreadPool& pool, RowsIn x, const float* bias, float low,
     KRAIT_CHECK_EQ(each.rows, x.rows);
     KRAIT_CHECK_EQ(each.columns, x.columns);
   }
-  const std::int64_t rows = rows_per_part(x.columns), parts = (x.rows + rows - 1) / rows;
-  PartialSums sums(parts, x.columns);
-  pool.parallel_for(parts, 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t row = begin * rows; row < std::min(x.rows, end * rows); ++row) {
-      HWY_DYNAMIC_DISPATCH(softplus_row_back)
-      (x.row(row), bias, low, high, dy.row(row), dx.row(row), sums.part(row / rows), x.columns);
-    }
+  PartialSums sums = sum_over_rows(pool, x.rows, x.columns, x.columns, [&](std::int64_t row, float* part) {
+    HWY_DYNAMIC_DISPATCH(softplus_row_back)
+    (x.row(row), bias, low, high, dy.row(row), dx.row(row), part, x.columns);
   });
   sums.add_to(pool, 0, x.columns, dbias);
 }

@@ -18,9 +18,10 @@ namespace krait::kernels {
 namespace {
 
 constexpr std::int64_t kMostWidth = Conv1dCausal::kMostWidth;
-// Steps of one block, whole rounds of K: sums are loaded and stored once for them.
+// Steps of one block, whole rounds of K: sums are loaded and stored once for them. More rows beside one another are
+// more streams of memory than it has use for (kernels_bench, Conv1dBackward).
 constexpr std::int64_t kMostBlockSteps = 16;
-constexpr std::int64_t block_steps(std::int64_t width) { return std::max<std::int64_t>(1, 12 / width) * width; }
+constexpr std::int64_t block_steps(std::int64_t width) { return std::max<std::int64_t>(1, 4 / width) * width; }
 static_assert(block_steps(kMostWidth) == kMostBlockSteps);
 
 // Step t of a sequence computes ds[t], the last that the gradient of row t - (K-1) needs.

@@ -4,6 +4,7 @@
 
 #include "krait/core/check.h"
 #include "krait/core/error.h"
+#include "krait/kernels/partial_sums.h"
 #include "krait/kernels/scratch.h"
 #include "krait/kernels/widen.h"
 
@@ -132,6 +133,13 @@ void dense_product(ThreadPool& pool, GemmForm form, RowsIn a, RowsIn b, RowsOut 
       }
     }
   });
+}
+
+void bias_backward(ThreadPool& pool, RowsIn dy, float* dbias) {
+  sum_over_rows(pool, dy.rows, dy.columns, dy.columns, [&](std::int64_t row, float* sums) {
+    const float* const from = dy.row(row);
+    for (std::int64_t n = 0; n < dy.columns; ++n) sums[n] += from[n];
+  }).add_to(pool, 0, dy.columns, dbias);
 }
 
 }  // namespace krait::kernels

@@ -28,4 +28,7 @@ enum class ProductPrecision : std::uint8_t {
 void dense_product(ThreadPool& pool, GemmForm form, RowsIn a, RowsIn b, RowsOut c,
                    ProductPrecision precision = ProductPrecision::kF32);
 
+// Of a bias that was added to every row of y: dbias[N] += the sum over the rows of dy [M, N], any stride.
+void bias_backward(ThreadPool& pool, RowsIn dy, float* dbias);
+
 }  // namespace krait::kernels

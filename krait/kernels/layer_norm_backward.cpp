@@ -1,6 +1,5 @@
 #include "krait/kernels/layer_norm_backward.h"
 
-#include <algorithm>
 #include <cmath>
 
 #include "krait/core/check.h"
@@ -44,11 +43,6 @@ HWY_INLINE VecF32 gradient_of_norm(const LayerNormGroup& group, std::int64_t i, 
   return group.weight == nullptr ? dy : hn::Mul(dy, load<kWhole>(group.weight + i, part));
 }
 
-template <bool kWhole>
-HWY_INLINE void add_at(VecF32 v, float* to, std::size_t part) {
-  store<kWhole>(hn::Add(load<kWhole>(to, part), v), to, part);
-}
-
 void layer_norm_group_back(const LayerNormGroup& group) {
   const F32 d;
   const auto count = static_cast<float>(group.count);
@@ -75,8 +69,8 @@ void layer_norm_group_back(const LayerNormGroup& group) {
     constexpr bool kWhole = decltype(whole)::value;
     const VecF32 n = hn::Mul(hn::Sub(load<kWhole>(group.x + i, part), mean), scale);
     const VecF32 dy = load<kWhole>(group.dy + i, part), g = gradient_of_norm<kWhole>(group, i, part);
-    add_at<kWhole>(hn::Mul(dy, n), group.dweight + i, part);
-    add_at<kWhole>(dy, group.dbias + i, part);
+    add_into<kWhole>(hn::Mul(dy, n), group.dweight + i, part);
+    add_into<kWhole>(dy, group.dbias + i, part);
     store<kWhole>(hn::Mul(scale, hn::NegMulAdd(n, pull, hn::Sub(g, mean_gradient))), group.dx + i, part);
   });
 }
@@ -101,22 +95,17 @@ void layer_norm_backward(ThreadPool& pool, const LayerNorm& norm, RowsIn x, Rows
   KRAIT_CHECK(norm.groups > 0 && x.columns % norm.groups == 0, "{} columns in {} groups", x.columns, norm.groups);
   const std::int64_t width = x.columns / norm.groups;
   if (width == 0) return;
-  const std::int64_t rows = rows_per_part(x.columns), parts = (x.rows + rows - 1) / rows;
-  PartialSums sums(parts, 2 * x.columns);
-  pool.parallel_for(parts, 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t row = begin * rows; row < std::min(x.rows, end * rows); ++row) {
-      float* const part = sums.part(row / rows);
-      for (std::int64_t at = 0; at < x.columns; at += width) {
-        HWY_DYNAMIC_DISPATCH(layer_norm_group_back)
-        ({.x = x.row(row) + at,
-          .weight = norm.weight == nullptr ? nullptr : norm.weight + at,
-          .epsilon = norm.epsilon,
-          .dy = dy.row(row) + at,
-          .dx = gradients.x.row(row) + at,
-          .dweight = part + at,
-          .dbias = part + x.columns + at,
-          .count = width});
-      }
+  PartialSums sums = sum_over_rows(pool, x.rows, x.columns, 2 * x.columns, [&](std::int64_t row, float* part) {
+    for (std::int64_t at = 0; at < x.columns; at += width) {
+      HWY_DYNAMIC_DISPATCH(layer_norm_group_back)
+      ({.x = x.row(row) + at,
+        .weight = norm.weight == nullptr ? nullptr : norm.weight + at,
+        .epsilon = norm.epsilon,
+        .dy = dy.row(row) + at,
+        .dx = gradients.x.row(row) + at,
+        .dweight = part + at,
+        .dbias = part + x.columns + at,
+        .count = width});
     }
   });
   sums.add_to(pool, 0, x.columns, gradients.weight);

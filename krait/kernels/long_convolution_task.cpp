@@ -22,13 +22,13 @@ ConvolutionTasks::ConvolutionTasks(const LongConvolution& convolution, RowsIn x,
   KRAIT_CHECK(convolution.ahead.empty() || convolution.ahead.rows == x.columns, "{} rows of the kernel ahead for {}",
               convolution.ahead.rows, x.columns);
   KRAIT_CHECK(convolution.first_ahead >= 0, "a kernel ahead that begins at {}", convolution.first_ahead);
-  std::vector<std::pair<std::int64_t, SequenceRows>> ordered;
+  std::vector<std::pair<std::int64_t, const SequenceRows*>> ordered;
   for (const SequenceRows& sequence : sequences) {
     KRAIT_CHECK(sequence.first_row >= 0 && sequence.rows >= 0 && sequence.first_row + sequence.rows <= x.rows,
                 "rows {} + {} of {}", sequence.first_row, sequence.rows, x.rows);
-    if (sequence.rows > 0) ordered.emplace_back(transform_length(convolution, sequence.rows), sequence);
+    if (sequence.rows > 0) ordered.emplace_back(transform_length(convolution, sequence.rows), &sequence);
   }
-  std::ranges::stable_sort(ordered, {}, [](const auto& entry) { return entry.first; });
+  std::ranges::sort(ordered);  // those of one length as the caller has them, since they stand in one array
   // Enough tasks for the threads of a large machine where there are few channels.
   constexpr std::int64_t kTasks = 32;
   const auto count = static_cast<std::int64_t>(ordered.size());
@@ -41,7 +41,7 @@ ConvolutionTasks::ConvolutionTasks(const LongConvolution& convolution, RowsIn x,
       if (batches.empty() || batches.back().plan != &plans.back()) {
         batches.push_back({.plan = &plans.back(), .sequences = {}});
       }
-      batches.back().sequences.push_back(sequence);
+      batches.back().sequences.push_back(*sequence);
     }
   }
   longest = plans.empty() ? 0 : plans.back().points() + 1;

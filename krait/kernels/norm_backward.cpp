@@ -1,6 +1,5 @@
 #include "krait/kernels/norm_backward.h"
 
-#include <algorithm>
 #include <cmath>
 
 #include "krait/core/check.h"
@@ -67,11 +66,6 @@ HWY_INLINE VecF32 times_weight(VecF32 v, const float* weight, std::int64_t i, st
   return weight == nullptr ? v : hn::Mul(v, load<kWhole>(weight + i, part));
 }
 
-template <bool kWhole>
-HWY_INLINE void add_at(VecF32 v, float* to, std::size_t part) {
-  store<kWhole>(hn::Add(load<kWhole>(to, part), v), to, part);
-}
-
 void rms_norm_row_back(const NormRow& row) {
   const F32 d;
   VecF32 squares = hn::Zero(d), products = hn::Zero(d);
@@ -85,7 +79,7 @@ void rms_norm_row_back(const NormRow& row) {
   for_vectors(row.count, [&](auto whole, std::int64_t i, std::size_t part) {
     constexpr bool kWhole = decltype(whole)::value;
     const VecF32 x = load<kWhole>(row.x + i, part), dy = load<kWhole>(row.dy + i, part);
-    add_at<kWhole>(hn::Mul(dy, hn::Mul(x, factors.scale)), row.dweight + i, part);
+    add_into<kWhole>(hn::Mul(dy, hn::Mul(x, factors.scale)), row.dweight + i, part);
     const VecF32 g = hn::Mul(times_weight<kWhole>(dy, row.weight, i, part), factors.scale);
     VecF32 dx = hn::NegMulAdd(x, factors.pull, g);
     if (row.added != nullptr) dx = hn::Add(dx, load<kWhole>(row.added + i, part));
@@ -123,7 +117,7 @@ void gated_rms_norm_row_back(const GatedNormRow& row) {
     const VecF32 silu = hn::Mul(z, sigmoid), slope = silu_slope(z, sigmoid);
     const VecF32 g = times_weight<kWhole>(dy, norm.weight, i, part);
     const VecF32 scaled = hn::Mul(x, factors.scale);
-    add_at<kWhole>(hn::Mul(hn::Mul(dy, silu), scaled), norm.dweight + i, part);
+    add_into<kWhole>(hn::Mul(hn::Mul(dy, silu), scaled), norm.dweight + i, part);
     if (row.gate_first) {
       const VecF32 du = hn::NegMulAdd(hn::Mul(x, silu), factors.pull, hn::Mul(g, factors.scale));
       store<kWhole>(hn::Mul(du, silu), norm.dx + i, part);
@@ -151,26 +145,12 @@ void check_same_shape(RowsIn x, RowsIn other, const char* what) {
               other.rows, other.columns);
 }
 
-// Calls body(row, sums) for every row, `sums` the part of the weight's gradient that the row adds to, and adds the
-// parts to `dweight`.
-template <class Body>
-void for_rows_of_parts(ThreadPool& pool, RowsIn x, float* dweight, Body&& body) {
-  const std::int64_t rows = rows_per_part(x.columns), parts = (x.rows + rows - 1) / rows;
-  PartialSums sums(parts, x.columns);
-  pool.parallel_for(parts, 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t part = begin; part < end; ++part) {
-      for (std::int64_t row = part * rows; row < std::min(x.rows, (part + 1) * rows); ++row) body(row, sums.part(part));
-    }
-  });
-  sums.add_to(pool, 0, x.columns, dweight);
-}
-
 void rms_norm_back(ThreadPool& pool, RowsIn x, const float* weight, float epsilon, RowsIn dy, RowsIn added,
                    const RmsNormGradients& gradients) {
   check_same_shape(x, dy, "dy");
   check_same_shape(x, gradients.x, "its gradient");
   if (x.columns == 0) return;
-  for_rows_of_parts(pool, x, gradients.weight, [&](std::int64_t row, float* sums) {
+  sum_over_rows(pool, x.rows, x.columns, x.columns, [&](std::int64_t row, float* sums) {
     HWY_DYNAMIC_DISPATCH(rms_norm_row_back)
     ({.x = x.row(row),
       .weight = weight,
@@ -180,7 +160,7 @@ void rms_norm_back(ThreadPool& pool, RowsIn x, const float* weight, float epsilo
       .dx = gradients.x.row(row),
       .dweight = sums,
       .count = x.columns});
-  });
+  }).add_to(pool, 0, x.columns, gradients.weight);
 }
 
 }  // namespace
@@ -205,7 +185,7 @@ void gated_rms_norm_backward(ThreadPool& pool, RowsIn x, RowsIn gate, const floa
   KRAIT_CHECK(groups > 0 && x.columns % groups == 0, "{} columns in {} groups", x.columns, groups);
   const std::int64_t width = x.columns / groups;
   if (width == 0) return;
-  for_rows_of_parts(pool, x, gradients.weight, [&](std::int64_t row, float* sums) {
+  sum_over_rows(pool, x.rows, x.columns, x.columns, [&](std::int64_t row, float* sums) {
     const std::span<float> scratch = thread_scratch(static_cast<std::size_t>(width));
     for (std::int64_t at = 0; at < x.columns; at += width) {
       HWY_DYNAMIC_DISPATCH(gated_rms_norm_row_back)
@@ -222,7 +202,7 @@ void gated_rms_norm_backward(ThreadPool& pool, RowsIn x, RowsIn gate, const floa
         .dgate = gradients.gate.row(row) + at,
         .scratch = scratch.data()});
     }
-  });
+  }).add_to(pool, 0, x.columns, gradients.weight);
 }
 
 }  // namespace krait::kernels

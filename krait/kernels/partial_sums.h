@@ -10,11 +10,6 @@
 
 namespace krait::kernels {
 
-// Rows of one part: some 65,000 elements, so that the parts' sums are little beside the rows.
-inline std::int64_t rows_per_part(std::int64_t columns) {
-  return std::max<std::int64_t>(16, 65536 / std::max<std::int64_t>(1, columns));
-}
-
 class PartialSums {
  public:
   // Zeros.
@@ -39,5 +34,21 @@ class PartialSums {
   std::int64_t parts_, columns_;
   AlignedBuffer buffer_;
 };
+
+// Calls body(row, sums) for every row of `columns` elements on some thread, `sums` being the place of `sum_columns`
+// that the row's part adds to. Parts have some 65,000 elements, so that their sums are little beside the rows.
+template <class Body>
+PartialSums sum_over_rows(ThreadPool& pool, std::int64_t rows, std::int64_t columns, std::int64_t sum_columns,
+                          Body&& body) {
+  const std::int64_t part_rows = std::max<std::int64_t>(16, 65536 / std::max<std::int64_t>(1, columns));
+  const std::int64_t parts = (rows + part_rows - 1) / part_rows;
+  PartialSums sums(parts, sum_columns);
+  pool.parallel_for(parts, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin * part_rows; row < std::min(rows, end * part_rows); ++row) {
+      body(row, sums.part(row / part_rows));
+    }
+  });
+  return sums;
+}
 
 }  // namespace krait::kernels

@@ -58,6 +58,7 @@ void delta_scan_backward(ThreadPool& pool, const DeltaScan& scan, const DeltaSca
     first_chunk += saved_chunks(sequence.rows, scan.chunk);
   }
   const std::int64_t state_values = scan.value_heads * scan.key_width * scan.value_width;
+  KRAIT_CHECK(saved != nullptr || first_chunk * state_values == 0, "{} chunks and no S saved", first_chunk);
   std::vector<double> da(sequences.size() * static_cast<std::size_t>(scan.value_heads));
   const auto scratch = static_cast<std::size_t>(HWY_DYNAMIC_DISPATCH(delta_backward_scratch)(scan));
   pool.parallel_for(static_cast<std::int64_t>(parts.size()), 1, [&](std::int64_t first, std::int64_t last) {

@@ -16,23 +16,26 @@
 HWY_BEFORE_NAMESPACE();
 namespace krait::kernels::HWY_NAMESPACE {
 
+template <std::size_t kCount, bool kWhole>
+HWY_INLINE void scan_rows(const DiagonalScan& scan, RowsIn u, const SequenceRows& sequence, RowsOut h,
+                          const ComplexRow<kCount, kWhole>& at) {
+  ComplexF32 state[kCount], decay[kCount], input[kCount];
+  for (std::size_t i = 0; i < kCount; ++i) state[i] = decay[i] = {hn::Zero(F32()), hn::Zero(F32())};
+  if (sequence.state != nullptr) at.load_to(sequence.state_f32(), state);
+  if (scan.a != nullptr) at.load_to(scan.a, decay);
+  for (std::int64_t t = sequence.first_row; t < sequence.first_row + sequence.rows; ++t) {
+    if (scan.a == nullptr) at.load_to(scan.a_rows.row(t), decay);
+    at.load_to(u.row(t), input);
+    for (std::size_t i = 0; i < kCount; ++i) state[i] = multiply_add(decay[i], state[i], input[i]);
+    at.store_from(state, h.row(t));
+  }
+  if (sequence.state != nullptr) at.store_from(state, sequence.state_f32());
+}
+
 // States [begin, end) of one sequence.
 void diagonal_scan_task(const DiagonalScan& scan, RowsIn u, const SequenceRows& sequence, std::int64_t begin,
                         std::int64_t end, RowsOut h) {
-  for_complex_rows(scan.states, begin, end,
-                   [&]<std::size_t kCount, bool kWhole>(ComplexRow<kCount, kWhole> at) HWY_ATTR {
-                     ComplexF32 state[kCount], decay[kCount], input[kCount];
-                     for (ComplexF32& v : state) v = {hn::Zero(F32()), hn::Zero(F32())};
-                     if (sequence.state != nullptr) at.load_to(sequence.state_f32(), state);
-                     if (scan.a != nullptr) at.load_to(scan.a, decay);
-                     for (std::int64_t t = sequence.first_row; t < sequence.first_row + sequence.rows; ++t) {
-                       if (scan.a == nullptr) at.load_to(scan.a_rows.row(t), decay);
-                       at.load_to(u.row(t), input);
-                       for (std::size_t i = 0; i < kCount; ++i) state[i] = multiply_add(decay[i], state[i], input[i]);
-                       at.store_from(state, h.row(t));
-                     }
-                     if (sequence.state != nullptr) at.store_from(state, sequence.state_f32());
-                   });
+  for_complex_rows(scan.states, begin, end, [&](const auto& at) HWY_ATTR { scan_rows(scan, u, sequence, h, at); });
 }
 
 }  // namespace krait::kernels::HWY_NAMESPACE

@@ -38,45 +38,52 @@ struct DiagonalBackward {
 HWY_BEFORE_NAMESPACE();
 namespace krait::kernels::HWY_NAMESPACE {
 
-void diagonal_scan_backward_task(const DiagonalBackward& task, std::int64_t begin, std::int64_t end) {
+template <std::size_t kCount, bool kWhole>
+HWY_INLINE void scan_back(const DiagonalBackward& task, const ComplexRow<kCount, kWhole>& at) {
   const DiagonalScan& scan = *task.scan;
   const std::int64_t first = task.sequence.first_row;
-  for_complex_rows(scan.states, begin, end,
-                   [&]<std::size_t kCount, bool kWhole>(ComplexRow<kCount, kWhole> at) HWY_ATTR {
-                     const ComplexF32 zero = {hn::Zero(F32()), hn::Zero(F32())};
-                     ComplexF32 carried[kCount], decay[kCount], g[kCount], before[kCount], sum[kCount], total[kCount];
-                     for (std::size_t i = 0; i < kCount; ++i) carried[i] = before[i] = sum[i] = total[i] = zero;
-                     if (task.state.final_state != nullptr) at.load_to(task.state.final_state, carried);
-                     if (scan.a != nullptr) at.load_to(scan.a, decay);
-                     for (std::int64_t t = first + task.sequence.rows - 1; t >= first; --t) {
-                       at.load_to(task.dh.row(t), g);
-                       for (std::size_t i = 0; i < kCount; ++i) g[i] = g[i] + carried[i];
-                       at.store_from(g, task.gradients->u.row(t));
-                       if (t > first) {
-                         at.load_to(task.h.row(t - 1), before);
-                       } else if (task.sequence.state != nullptr) {
-                         at.load_to(task.sequence.state_f32(), before);
-                       } else {
-                         for (ComplexF32& v : before) v = zero;
-                       }
-                       if (!task.gradients->a_rows.empty()) {
-                         ComplexF32 row[kCount];
-                         for (std::size_t i = 0; i < kCount; ++i) row[i] = conjugate_times(before[i], g[i]);
-                         at.store_from(row, task.gradients->a_rows.row(t));
-                       }
-                       if (task.by_decay != nullptr) {
-                         for (std::size_t i = 0; i < kCount; ++i)
-                           sum[i] = conjugate_multiply_add(before[i], g[i], sum[i]);
-                         if ((t - first) % kSumRows == 0) {
-                           for (std::size_t i = 0; i < kCount; ++i) total[i] = total[i] + sum[i], sum[i] = zero;
-                         }
-                       }
-                       if (scan.a == nullptr) at.load_to(scan.a_rows.row(t), decay);
-                       for (std::size_t i = 0; i < kCount; ++i) carried[i] = conjugate_times(decay[i], g[i]);
-                     }
-                     if (task.by_decay != nullptr) at.store_from(total, task.by_decay);
-                     if (task.state.initial_state != nullptr) at.store_from(carried, task.state.initial_state);
-                   });
+  const ComplexF32 zero = {hn::Zero(F32()), hn::Zero(F32())};
+  // `decay` leads to the row behind; behind the last one stands the final state's gradient itself.
+  ComplexF32 constant[kCount], decay[kCount], g[kCount], up[kCount], before[kCount], sum[kCount], total[kCount];
+  for (std::size_t i = 0; i < kCount; ++i) {
+    constant[i] = g[i] = before[i] = sum[i] = total[i] = zero;
+    decay[i] = set_complex(1.0F, 0.0F);
+  }
+  if (task.state.final_state != nullptr) at.load_to(task.state.final_state, g);
+  if (scan.a != nullptr) at.load_to(scan.a, constant);
+  for (std::int64_t t = first + task.sequence.rows - 1; t >= first; --t) {
+    at.load_to(task.dh.row(t), up);
+    for (std::size_t i = 0; i < kCount; ++i) g[i] = conjugate_multiply_add(decay[i], g[i], up[i]);
+    at.store_from(g, task.gradients->u.row(t));
+    if (t > first) {
+      at.load_to(task.h.row(t - 1), before);
+    } else if (task.sequence.state != nullptr) {
+      at.load_to(task.sequence.state_f32(), before);
+    } else {
+      for (ComplexF32& v : before) v = zero;
+    }
+    if (!task.gradients->a_rows.empty()) {
+      ComplexF32 row[kCount];
+      for (std::size_t i = 0; i < kCount; ++i) row[i] = conjugate_times(before[i], g[i]);
+      at.store_from(row, task.gradients->a_rows.row(t));
+    }
+    if (task.by_decay != nullptr) {
+      for (std::size_t i = 0; i < kCount; ++i) sum[i] = conjugate_multiply_add(before[i], g[i], sum[i]);
+      if ((t - first) % kSumRows == 0) {
+        for (std::size_t i = 0; i < kCount; ++i) total[i] = total[i] + sum[i], sum[i] = zero;
+      }
+    }
+    if (scan.a == nullptr) at.load_to(scan.a_rows.row(t), constant);
+    for (std::size_t i = 0; i < kCount; ++i) decay[i] = constant[i];
+  }
+  if (task.by_decay != nullptr) at.store_from(total, task.by_decay);
+  if (task.state.initial_state == nullptr) return;
+  for (std::size_t i = 0; i < kCount; ++i) g[i] = conjugate_times(decay[i], g[i]);
+  at.store_from(g, task.state.initial_state);
+}
+
+void diagonal_scan_backward_task(const DiagonalBackward& task, std::int64_t begin, std::int64_t end) {
+  for_complex_rows(task.scan->states, begin, end, [&](const auto& at) HWY_ATTR { scan_back(task, at); });
 }
 
 }  // namespace krait::kernels::HWY_NAMESPACE

@@ -190,7 +190,7 @@ HWY_INLINE void store_block_state(const SelectiveTask& task, const float* pairs)
 }
 
 // The state before a chunk as it stands in the scratch, to where the backward pass looks for it.
-void store_border(const SelectiveTask& task, std::int64_t chunk, const float* pairs) {
+HWY_NOINLINE void store_border(const SelectiveTask& task, std::int64_t chunk, const float* pairs) {
   const auto lanes = static_cast<std::int64_t>(kLanes);
   for (std::int64_t n = 0; n < task.scan->states; ++n) {
     float* to = task.borders + (chunk * task.scan->states + n) * task.scan->channels + task.first_channel;
@@ -259,6 +259,25 @@ bool is_plain_step(const SelectiveTask& task) {
          task.scan->states % static_cast<std::int64_t>(kStateGroup) == 0;
 }
 
+// The rows of one tile, from their inputs to y.
+HWY_NOINLINE void walk_tile(const SelectiveTask& task, Tile& tile, std::int64_t first, std::int64_t rows,
+                            float* pairs) {
+  const auto lanes = static_cast<std::int64_t>(kLanes);
+  const std::int64_t whole = task.channels / lanes * lanes;
+  const auto rest = static_cast<std::size_t>(task.channels - whole);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t at = 0; at < whole; at += lanes) prepare_at<true>(task, tile, first + r, r, at, kLanes);
+    if (rest > 0) prepare_at<false>(task, tile, first + r, r, whole, rest);
+  }
+  for (std::int64_t at = 0; at < task.channels; at += lanes) {
+    recur(task, tile, first, rows, at, pairs + 2 * at * task.scan->states);
+  }
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t at = 0; at < whole; at += lanes) finish_at<true>(task, tile, first + r, r, at, kLanes);
+    if (rest > 0) finish_at<false>(task, tile, first + r, r, whole, rest);
+  }
+}
+
 void selective_scan_task(const SelectiveTask& task, float* pairs) {
   if (is_plain_step(task)) {
     selective_step_task(task);
@@ -280,20 +299,8 @@ void selective_scan_task(const SelectiveTask& task, float* pairs) {
   with_state_type(task.scan->state_dtype, [&](auto type) { load_block_state<decltype(type)>(task, pairs); });
   Tile tile;
   for (std::int64_t done = 0; done < task.rows; done += kTileRows) {
-    const std::int64_t rows = std::min(kTileRows, task.rows - done);
-    const std::int64_t first = task.first_row + done;
     if (task.borders != nullptr && done % kSelectiveChunk == 0) store_border(task, done / kSelectiveChunk, pairs);
-    for (std::int64_t r = 0; r < rows; ++r) {
-      for (std::int64_t at = 0; at < whole; at += lanes) prepare_at<true>(task, tile, first + r, r, at, kLanes);
-      if (rest > 0) prepare_at<false>(task, tile, first + r, r, whole, rest);
-    }
-    for (std::int64_t v = 0; v < vectors; ++v) {
-      recur(task, tile, first, rows, v * lanes, pairs + 2 * v * states * lanes);
-    }
-    for (std::int64_t r = 0; r < rows; ++r) {
-      for (std::int64_t at = 0; at < whole; at += lanes) finish_at<true>(task, tile, first + r, r, at, kLanes);
-      if (rest > 0) finish_at<false>(task, tile, first + r, r, whole, rest);
-    }
+    walk_tile(task, tile, task.first_row + done, std::min(kTileRows, task.rows - done), pairs);
   }
   with_state_type(task.scan->state_dtype, [&](auto type) { store_block_state<decltype(type)>(task, pairs); });
 }

@@ -14,7 +14,7 @@
 #define HWY_TARGET_INCLUDE "krait/kernels/scan_trapezoidal_backward.cpp"
 #include "hwy/foreach_target.h"
 //
-#include "krait/kernels/simd/trapezoidal_chunks_backward-inl.h"
+#include "krait/kernels/simd/trapezoidal_heads_backward-inl.h"
 
 #if HWY_ONCE
 namespace krait::kernels {
@@ -149,6 +149,9 @@ void trapezoidal_scan_backward(ThreadPool& pool, const TrapezoidalScan& scan, co
     if (sequence.rows == 0) pass_state_gradient(scan, sequence);
   }
   if (stage_rows.empty()) return;
+  KRAIT_CHECK(saved.s != nullptr || scan.heads * scan.states * scan.head_width == 0, "{} chunks and no S saved",
+              chunks);
+  KRAIT_CHECK(saved.angle != nullptr || scan.heads * scan.angles == 0, "{} chunks and no theta saved", chunks);
 
   const std::int64_t group_heads = scan.heads / scan.groups;
   const std::int64_t group_blocks = std::max<std::int64_t>(1, kBlocks / scan.groups);

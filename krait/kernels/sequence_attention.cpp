@@ -1,7 +1,6 @@
 #include "krait/kernels/sequence_attention.h"
 
 #include "krait/core/check.h"
-#include "krait/kernels/attention_task.h"
 #include "krait/kernels/sequence_attention_task.h"
 #include "krait/kernels/simd/highway_config.h"
 
@@ -43,6 +42,8 @@ void check_rows(RowsIn rows, std::int64_t count, std::int64_t columns) {
 }
 
 void check_chosen(const SequenceRows& sequence, const std::vector<ChosenToken>& chosen) {
+  // Rows are compared as floats.
+  KRAIT_CHECK(sequence.rows <= (std::int64_t{1} << 24), "a sequence of {} rows with chosen tokens", sequence.rows);
   for (const ChosenToken& one : chosen) {
     KRAIT_CHECK(one.token >= 0 && one.token < sequence.rows && one.first >= 0 && one.first <= one.end,
                 "token {} for rows {} to {} of a sequence of {}", one.token, one.first, one.end, sequence.rows);
@@ -50,6 +51,13 @@ void check_chosen(const SequenceRows& sequence, const std::vector<ChosenToken>& 
 }
 
 }  // namespace
+
+SequencePart part_of(std::span<const SequenceSource<float>> sources, const AttentionSequences& sequences,
+                     std::size_t index, std::int64_t first, std::int64_t rows) {
+  SequencePart part{sequences.sequences[index], index, first, rows, {}};
+  for (const SequenceSource<float>& source : sources) part.views.push_back(view_of(source, sequences, part));
+  return part;
+}
 
 std::vector<SequencePart> cut_sequences(std::span<const SequenceSource<float>> sources,
                                         const AttentionSequences& sequences, std::int64_t heads, std::int64_t block) {
@@ -61,9 +69,7 @@ std::vector<SequencePart> cut_sequences(std::span<const SequenceSource<float>> s
         std::clamp<std::int64_t>(kTasksPerSequence / heads, 1, std::max<std::int64_t>(1, blocks));
     const std::int64_t rows = (blocks + pieces - 1) / pieces * block;
     for (std::int64_t first = 0; first < sequence.rows; first += rows) {
-      SequencePart part{sequence, index, first, std::min(rows, sequence.rows - first), {}};
-      for (const SequenceSource<float>& source : sources) part.views.push_back(view_of(source, sequences, part));
-      parts.push_back(std::move(part));
+      parts.push_back(part_of(sources, sequences, index, first, std::min(rows, sequence.rows - first)));
     }
   }
   return parts;
@@ -107,8 +113,7 @@ void sequence_attention(ThreadPool& pool, const Attention& attention, std::span<
   KRAIT_CHECK_EQ(out.columns, attention.query_heads * attention.kv.value_width);
   if (!lse.empty()) check_rows(lse, out.rows, attention.query_heads);
   const std::int64_t heads = attention.kv.key_heads;
-  const std::vector<SequencePart> parts =
-      cut_sequences(sources, sequences, heads, queries_per_block(attention, kAttentionRows));
+  const std::vector<SequencePart> parts = cut_sequences(sources, sequences, heads, queries_per_block(attention));
   const auto tasks = static_cast<std::int64_t>(parts.size()) * heads;
   pool.parallel_for(tasks, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {

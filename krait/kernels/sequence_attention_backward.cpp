@@ -17,6 +17,9 @@ namespace {
 
 HWY_EXPORT(attend_part_backward);
 
+// A task copies its rows; it works on so many of them at a time, all its heads counted, so that the copies stay small.
+constexpr std::int64_t kRowsAtOnce = 4096;
+
 using Gradients = std::span<const SequenceAttentionGradients<float>>;
 
 // Whether an earlier source names the same matrix.
@@ -106,8 +109,10 @@ void sequence_attention_backward(ThreadPool& pool, const Attention& attention,
   }
 
   const std::int64_t heads = kv.value_heads, key_columns = attention.streams() * kv.key_width;
-  const std::vector<SequencePart> parts =
-      cut_sequences(sources, sequences, heads, queries_per_block(attention, kBackwardRows));
+  const std::int64_t block = queries_per_block(attention);
+  const std::int64_t blocks_at_once = kRowsAtOnce / (block * attention.queries_per_key() * attention.streams());
+  const std::int64_t queries_at_once = std::max<std::int64_t>(1, blocks_at_once) * block;
+  const std::vector<SequencePart> parts = cut_sequences(sources, sequences, heads, block);
   // Where every sequence is one part, its tasks add to the gradients themselves.
   bool whole = true;
   for (const SequencePart& part : parts) whole = whole && part.rows == part.sequence.rows;
@@ -154,8 +159,15 @@ void sequence_attention_backward(ThreadPool& pool, const Attention& attention,
   pool.parallel_for(tasks, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       const auto index = static_cast<std::size_t>((tasks - 1 - i) / heads);
-      if (whole) clear_head(parts[index].sequence, i % heads);
-      HWY_DYNAMIC_DISPATCH(attend_part_backward)(task_of(index, i % heads));
+      const SequencePart& part = parts[index];
+      if (whole) clear_head(part.sequence, i % heads);
+      SequenceBackwardTask task = task_of(index, i % heads);
+      for (std::int64_t first = part.first; first < part.first + part.rows; first += queries_at_once) {
+        const std::int64_t rows = std::min(queries_at_once, part.first + part.rows - first);
+        const SequencePart now = part_of(sources, sequences, part.index, first, rows);
+        task.part = &now;
+        HWY_DYNAMIC_DISPATCH(attend_part_backward)(task);
+      }
     }
   });
   if (whole) return;

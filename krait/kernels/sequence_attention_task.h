@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "krait/kernels/attention_task.h"
 #include "krait/kernels/sequence_attention.h"
 
 namespace krait::kernels {
@@ -14,6 +15,8 @@ inline constexpr std::int64_t kTileTokens = kKvPageTokens;
 // Tokens [from, to) of a sequence, or slots of a tile.
 struct TokenRange {
   std::int64_t from = 0, to = 0;
+  bool empty() const { return from >= to; }
+  std::int64_t count() const { return to - from; }
 };
 
 // What the rows of a part see of one source.
@@ -32,20 +35,25 @@ struct SourceView {
             std::max<std::int64_t>(0, last + 1)};
   }
 
-  // Slots [0, n) of a tile hold all that rows [first, first + count) see of it; 0: they see nothing.
-  std::int64_t slots_in_view(std::int64_t tile, std::int64_t first, std::int64_t count) const {
+  // Slots of a tile that hold all that rows [first, first + count) see of it; none: they see nothing. They begin with a
+  // whole vector.
+  TokenRange slots_in_view(std::int64_t tile, std::int64_t first, std::int64_t count) const {
+    constexpr std::int64_t kWidestVector = 16;
     const std::int64_t begin = (first_tile + tile) * kTileTokens;
+    TokenRange slots{kTileTokens, 0};
     if (listed) {
-      std::int64_t slots = 0;
       const auto end = std::min(begin + kTileTokens, static_cast<std::int64_t>(chosen.size()));
       for (std::int64_t i = begin; i < end; ++i) {
         const ChosenToken& one = chosen[static_cast<std::size_t>(i)];
-        if (one.first < first + count && first < one.end) slots = i + 1 - begin;
+        if (one.first >= first + count || first >= one.end) continue;
+        slots = {std::min(slots.from, i - begin), i + 1 - begin};
       }
-      return slots;
+    } else {
+      slots = {std::max<std::int64_t>(0, in_view(first).from - begin),
+               std::min(in_view(first + count - 1).to - begin, kTileTokens)};
     }
-    const std::int64_t end = in_view(first + count - 1).to;
-    return in_view(first).from >= begin + kTileTokens ? 0 : std::clamp<std::int64_t>(end - begin, 0, kTileTokens);
+    slots.from -= slots.from % kWidestVector;
+    return slots;
   }
 
   // The token in a slot; -1 where there is none.
@@ -63,10 +71,14 @@ struct SequencePart {
   std::vector<SourceView> views;     // one for each source
 };
 
-// Rows of one head that are multiplied together: so many queries of all query heads of a key head.
-inline std::int64_t queries_per_block(const Attention& attention, std::int64_t rows) {
-  return std::max<std::int64_t>(1, rows / attention.queries_per_key());
+// Rows that are multiplied together: so many queries of all query heads of a key head, in both passes.
+inline std::int64_t queries_per_block(const Attention& attention) {
+  return std::max<std::int64_t>(1, kAttentionRows / attention.queries_per_key());
 }
+
+// Rows [first, first + rows) of sequence `index`.
+SequencePart part_of(std::span<const SequenceSource<float>> sources, const AttentionSequences& sequences,
+                     std::size_t index, std::int64_t first, std::int64_t rows);
 
 // Parts of all sequences, whole blocks of `block` queries each: as many for a sequence as make, with `heads` tasks for
 // each part, enough tasks for the threads of a machine.
@@ -83,9 +95,6 @@ struct SequenceAttentionTask {
   std::int64_t key_head = 0;
   RowsOut out, lse;
 };
-
-// Rows of a block in the backward pass: twice as many, since the products with P^T and dS^T run over them.
-inline constexpr std::int64_t kBackwardRows = 96;
 
 // Where a task adds its gradients of keys and values: rows of tokens first_token and later, the columns of the task's
 // heads. Null: nobody wants them.

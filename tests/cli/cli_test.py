@@ -311,6 +311,73 @@ class Tokenize(Case):
         self.assertIn("seven", self.fail_with(2, "tokenize", "--decode", "1 seven"))
 
 
+class TrainTokenizer(Case):
+    TEXT = b"Once upon a time there was a king, and the king had three daughters.\n" * 20
+
+    def test_a_text_makes_a_tokenizer_that_brings_texts_back(self):
+        text = self.path("text.txt", self.TEXT)
+        out = self.path("tokenizer.json")
+        self.assertRegex(self.succeed("train-tokenizer", text, "-o", out, "--vocabulary", "280"),
+                         r"tokenizer.json: 280 tokens; 1.3 KiB of text are \d+ tokens of \d\.\d\d bytes")
+        odd = "The king — a café, 日本語 and\n\ttabs."
+        ids = self.succeed("tokenize", "--tokenizer", out, odd)
+        self.assertEqual(self.succeed("tokenize", "--tokenizer", out, "--decode", ids), odd)
+        self.assertLess(max(int(i) for i in ids.split()), 280)
+
+    def test_json_counts_what_the_tokenizer_makes_of_the_texts(self):
+        texts = [self.path(name, self.TEXT) for name in ("a.txt", "b.txt")]
+        folder = self.path("model")
+        answer = json.loads(self.succeed("train-tokenizer", *texts, "-o", folder, "--json", "--special", "<a>", "<b>"))
+        self.assertEqual(answer["tokenizer"], os.path.join(folder, "tokenizer.json"))
+        self.assertEqual(answer["bytes"], 2 * len(self.TEXT))
+        ids = self.succeed("tokenize", "--tokenizer", folder, "-f", texts[0]).split()
+        self.assertEqual(answer["tokens"], 2 * len(ids))
+        self.assertEqual(answer["vocabulary"], 2 + 256 + answer["merges"])
+        self.assertEqual(self.succeed("tokenize", "--tokenizer", folder, "<b>").split(), ["1"])
+
+    def test_says_what_is_wrong(self):
+        text = self.path("text.txt", self.TEXT)
+        out = self.path("tokenizer.json")
+        self.assertIn("256 bytes", self.fail_with(2, "train-tokenizer", text, "-o", out, "--vocabulary", "100"))
+        self.assertIn("'words'", self.fail_with(2, "train-tokenizer", text, "-o", out, "--split", "words"))
+        self.assertIn("nowhere.txt", self.fail_with(1, "train-tokenizer", "nowhere.txt", "-o", out))
+        self.assertIn("standard input", self.fail_with(2, "train-tokenizer", "-", "-o", out))
+        self.assertFalse(os.path.exists(out))
+        note = krait("train-tokenizer", text, "-o", out).stderr
+        self.assertRegex(note, r"note: no pair stands 2 times any more: \d+ tokens instead of 2,048")
+
+
+class Prepare(Case):
+    def test_texts_become_shards_and_every_rule_says_what_it_left_out(self):
+        king = "Once upon a time there was a king, and the king had three daughters who went to the sea.\n"
+        fox = "A fox looked at the moon and thought that it was a cheese, which it was not by any means.\n"
+        texts = self.path("texts.jsonl", "".join(
+            json.dumps({"body": body}) + "\n" for body in
+            [king, fox, king.replace("sea", "hill"), "$$$ ###", "x", fox + fox]).encode())
+        folder = self.path("shards")
+        answer = json.loads(self.succeed("prepare", texts, "-o", folder, "--tokenizer", BUNDLED, "--field", "body",
+                                         "--shortest", "5", "--json"))
+        self.assertEqual(answer["documents"], 6)
+        self.assertEqual(answer["kept"], 2)
+        self.assertEqual({name: count for name, count in answer["dropped"].items() if count},
+                         {"shortest": 1, "most_symbols": 1, "most_repeated_lines": 1, "near_duplicate": 1})
+        ids = [self.succeed("tokenize", "--tokenizer", BUNDLED, text).split() for text in (king, fox)]
+        self.assertEqual(answer["tokens"], sum(map(len, ids)) + 2)
+        self.assertEqual([os.path.basename(shard) for shard in answer["shards"]], ["00000.ktok"])
+        with open(answer["shards"][0], "rb") as shard:
+            head = shard.read(8)
+        self.assertEqual(head, b"KRAITTK\n")
+        # Shards that are there are not mixed with.
+        self.assertIn("00000.ktok", self.fail_with(1, "prepare", texts, "-o", folder, "--tokenizer", BUNDLED))
+        self.assertIn('"text" is no text', self.fail_with(1, "prepare", texts, "-o", folder + "2", "--tokenizer", BUNDLED))
+
+    def test_progress_and_report_for_people(self):
+        text = self.path("text.txt", b"One short line.\n\nAnother short line.\n")
+        self.assertRegex(self.succeed("prepare", text, "-o", self.path("out"), "--tokenizer", BUNDLED,
+                                      "--blank-lines", "1"),
+                         r"out: \d+ tokens of 2 documents in 1 shard; 36 bytes of text, \d\.\d\d bytes a token")
+
+
 class Eval(Case):
     def test_reports_bits_per_byte(self):
         file = self.path("text.txt", b"Once upon a time there was a king who had three sons.\n" * 20)

@@ -2,8 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <cstring>
 
+#include "krait/formats/mapped_file.h"
 #include "krait/formats/safetensors.h"
 #include "tests/formats/byte_writer.h"
 #include "tests/formats/error_expectation.h"
@@ -48,6 +51,30 @@ TEST(WriteSafetensors, WhatIsWrittenIsReadBack) {
     const auto alignment = static_cast<std::uintptr_t>(info(view.dtype).bytes_per_block);
     EXPECT_EQ(reinterpret_cast<std::uintptr_t>(view.bytes.data()) % alignment, 0U) << tensor.name;
   }
+}
+
+TEST(WriteSafetensors, TheLayoutSaysWhereEverythingStands) {
+  const tests::TemporaryFolder folder;
+  const auto path = folder.path() / "w.safetensors";
+  const Bytes a = numbered(24), b = numbered(3), c = numbered(8);
+  const NamedTensor tensors[] = {
+      {"a", {DType::kF32, {2, 3}, a}}, {"b", {DType::kI8, {3}, b}}, {"c", {DType::kF64, {}, c}}};
+  const std::map<std::string, std::string> metadata = {{"k", "v \""}, {"dtype", "F32"}};
+  ASSERT_TRUE(write_safetensors(path, tensors, metadata).has_value());
+  KRAIT_ASSERT_VALUE(const auto file, MappedFile::open(path));
+
+  std::vector<TensorInfo> infos;
+  for (const auto& [name, view] : tensors) infos.push_back({name, view.dtype, view.shape, view.bytes.size()});
+  KRAIT_ASSERT_VALUE(const auto layout, lay_out_safetensors(infos, metadata, "w"));
+  EXPECT_EQ(layout.bytes, file.bytes().size());
+  Bytes whole(layout.bytes);
+  std::memcpy(whole.data(), layout.header.data(), layout.header.size());
+  for (std::size_t i = 0; i < infos.size(); ++i) {
+    std::ranges::copy(tensors[i].view.bytes, whole.begin() + static_cast<std::ptrdiff_t>(layout.offsets[i]));
+  }
+  EXPECT_TRUE(std::ranges::equal(whole, file.bytes()));
+  KRAIT_ASSERT_VALUE(const auto read, parse_safetensors_metadata(file.bytes(), "w"));
+  EXPECT_EQ(read, metadata);
 }
 
 TEST(WriteSafetensors, NoTensorsAtAllIsAFile) {

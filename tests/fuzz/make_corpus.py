@@ -33,6 +33,33 @@ def configs():
     }).encode())
 
 
+def crc32c(data):
+    crc = 0xffffffff
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x82f63b78 if crc & 1 else 0)
+    return crc ^ 0xffffffff
+
+
+def checkpoints():
+    """As krait/train/checkpoint_manifest.h describes them."""
+    tensors = {"cursor/state": ("U8", [3], b"abc"), "parameters/w": ("F32", [1], bytes(4))}
+    header = {"__metadata__": {"format": "krait-checkpoint", "format_version": "1", "step": "2"}}
+    data = b""
+    for name, (dtype, shape, content) in tensors.items():
+        header["__metadata__"][f"crc32c {name}"] = f"{crc32c(content):08x}"
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(content)]}
+        data += content
+    text = json.dumps(header, separators=(",", ":")).encode()
+    head = struct.pack("<Q", len(text)) + text
+    write("fuzz_checkpoint", "data", head + data)
+    body = ('{\n  "format": "krait-checkpoint",\n  "version": 1,\n  "sequence": 1,\n  "step": 2,\n  "files": [\n'
+            f'    {{"name": "checkpoint-000001-step-2.safetensors", "bytes": {len(head + data)}, '
+            f'"header_crc32c": "{crc32c(head):08x}"}}\n  ],\n')
+    write("fuzz_checkpoint", "manifest", f'{body}  "crc32c": "{crc32c(body.encode()):08x}"\n}}\n'.encode())
+
+
 def safetensors():
     sizes = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I64": 8, "I32": 4, "I16": 2,
              "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1}
@@ -142,6 +169,7 @@ def grammars():
 
 
 if __name__ == "__main__":
+    checkpoints()
     configs()
     grammars()
     safetensors()

@@ -9,6 +9,7 @@
 #include "krait/kernels/reference/rwkv7.h"
 #include "krait/kernels/rotary.h"
 #include "tests/kernels/kernel_testing.h"
+#include "tests/kernels/layer_gradient_testing.h"
 #include "tests/kernels/wide_matrix.h"
 
 namespace krait::kernels {

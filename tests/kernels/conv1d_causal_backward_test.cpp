@@ -4,9 +4,11 @@
 
 #include "krait/kernels/reference/conv1d_causal_backward.h"
 #include "krait/kernels/reference/elementwise.h"
-#include "tests/kernels/golden_case.h"
+#include "tests/kernels/golden_tensors.h"
 #include "tests/kernels/kernel_testing.h"
+#include "tests/kernels/layer_gradient_testing.h"
 #include "tests/kernels/wide_matrix.h"
+#include "tests/support/shared_data.h"
 
 namespace krait::kernels {
 namespace {
@@ -215,7 +217,7 @@ void expect_matches_oracle(const Case& c, const Gradients& actual) {
   expect(actual.bias, dbias, bias_bound);
 }
 
-// Lengths round a task's 256 rows and a block's 8 steps.
+// Lengths round a task's 256 rows and a block's 4 steps.
 TEST(Conv1dCausalBackward, MatchesOracleAtEveryLengthAndWidth) {
   on_every_target([&] {
     Random random(2);
@@ -267,28 +269,58 @@ TEST(Conv1dCausalBackward, WhatIsAbsentCountsAsZeroAndIsNotWritten) {
   });
 }
 
+// A sequence read from its end is one with its rows the other way round.
+TEST(Conv1dCausalBackward, RowsMayRunBackwards) {
+  on_every_target([&] {
+    Random random(5);
+    const Case c({30}, 18, 4, true, random);
+    const Gradients forwards(c, 1);
+    const auto reversed = [](const Matrix& from) {
+      Matrix result(from.rows(), from.columns());
+      for (std::int64_t r = 0; r < from.rows(); ++r) {
+        for (std::int64_t i = 0; i < from.columns(); ++i) result.at(from.rows() - 1 - r, i) = from.at(r, i);
+      }
+      return result;
+    };
+    const auto backwards = [](auto rows) {
+      auto result = rows;
+      result.data = rows.row(rows.rows - 1);
+      result.stride = -rows.stride;
+      return result;
+    };
+    const Matrix x = reversed(c.x), dy = reversed(c.dy);
+    Matrix dx(30, 18), window = c.windows[0];
+    ThreadPool pool(1);
+    const SequenceRows sequence{.first_row = 0, .rows = 30, .state = window.bytes()};
+    const SequenceGradients states{.final_state = c.last[0].data()};
+    conv1d_causal_backward(pool, c.conv(), backwards(x.in()), backwards(dy.in()), {&sequence, 1}, {&states, 1},
+                           {.x = backwards(dx.out())});
+    tests::expect_same_bits(reversed(dx), forwards.x);
+  });
+}
+
 class GoldenConvBackward : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(GoldenConvBackward, OracleAndKernelAgree) {
   KRAIT_REQUIRE_SHARED_DATA(path);
-  const tests::GoldenCase golden(path, GetParam());
-  const tests::GoldenTensor x = golden.read("in.x"), w = golden.read("in.weight"), dy = golden.read("up.y");
-  const tests::GoldenTensor dx = golden.read("grad.x"), dw = golden.read("grad.weight");
-  const tests::GoldenTensor last = golden.read("up.window");
+  const tests::Golden golden(tests::file_of(path, GetParam()));
+  const tests::Tensor x = golden.read("in.x"), w = golden.read("in.weight"), dy = golden.read("up.y");
+  const tests::Tensor dx = golden.read("grad.x"), dw = golden.read("grad.weight");
+  const tests::Tensor last = golden.read("up.window");
   const std::int64_t batch = x.size(0), channels = x.size(1), length = x.size(2), width = w.size(1);
   const bool biased = golden.has("in.bias"), begun = golden.has("in.window0");
-  const auto read = [&](bool there, const char* name) { return there ? golden.read(name) : tests::GoldenTensor(); };
-  const tests::GoldenTensor b = read(biased, "in.bias"), db = read(biased, "grad.bias");
-  const tests::GoldenTensor before = read(begun, "in.window0"), dbefore = read(begun, "grad.window0");
+  const auto read = [&](bool there, const char* name) { return there ? golden.read(name) : tests::Tensor(); };
+  const tests::Tensor b = read(biased, "in.bias"), db = read(biased, "grad.bias");
+  const tests::Tensor before = read(begun, "in.window0"), dbefore = read(begun, "grad.window0");
   const bool silu = std::string_view(GetParam()).find("noact") == std::string_view::npos;
   Matrix weight = tests::matrix_of(width, channels, [&](auto k, auto c) { return w.at({c, k}); });
   Matrix bias = tests::matrix_of(1, channels, [&](auto, auto c) { return biased ? b.at({c}) : 0.0; });
   // All of the batch in one call: sequences one after the other, segments of a packed one too.
-  const auto rows_of = [&](const tests::GoldenTensor& from) {
+  const auto rows_of = [&](const tests::Tensor& from) {
     return tests::matrix_of(batch * length, channels,
                             [&](auto r, auto c) { return from.at({r / length, c, r % length}); });
   };
-  const auto windows_of = [&](const tests::GoldenTensor& from) {
+  const auto windows_of = [&](const tests::Tensor& from) {
     return tests::matrix_of(batch * (width - 1), channels,
                             [&](auto r, auto c) { return from.at({r / (width - 1), c, r % (width - 1)}); });
   };
@@ -301,7 +333,7 @@ TEST_P(GoldenConvBackward, OracleAndKernelAgree) {
   std::vector<std::int64_t> entries;  // of the batch
   std::vector<bool> leaves;
   for (std::int64_t n = 0; n < batch; ++n) {
-    const std::vector<SequenceRows> parts = tests::golden_segments(golden, n, length);
+    const std::vector<SequenceRows> parts = tests::segments(golden, n, length);
     for (std::size_t i = 0; i < parts.size(); ++i) {
       sequences.push_back({.first_row = n * length + parts[i].first_row,
                            .rows = parts[i].rows,

@@ -1,6 +1,8 @@
 #include "krait/kernels/dense_product.h"
 
+#include <utility>
 #include "krait/core/check.h"
+
 #include "krait/core/dtype.h"
 #include "krait/kernels/reference/dense_product.h"
 #include "tests/kernels/kernel_testing.h"
@@ -107,6 +109,29 @@ TEST(DenseProduct, Bf16RoundsItsOperandsAlone) {
   }
   check_all_forms(300, 200, 17, ProductPrecision::kBF16);
   check_all_forms(9, 11, 2049, ProductPrecision::kBF16);
+}
+
+// Rows of one part and of several, whose sums are at most as long as there are rows.
+TEST(BiasBackward, AddsAllRowsOnAnyNumberOfThreads) {
+  Random random(1);
+  for (const auto& [rows, columns] : {std::pair{0, 5}, {1, 1}, {9, 33}, {40, 4100}}) {
+    Matrix dy(rows, columns, 2, 1), first(1, columns);
+    dy.fill_normal(random);
+    WideMatrix expected(1, columns), size(1, columns);
+    reference::bias_backward(WideMatrix(dy).in(), expected.data());
+    reference::bias_backward(WideMatrix(dy.absolute()).in(), size.data());
+    for (const int threads : {1, 2, 3}) {
+      ThreadPool pool(threads);
+      Matrix dbias(1, columns);
+      dbias.fill([] { return 2.0; });
+      bias_backward(pool, dy.in(), dbias.data());
+      if (threads == 1) first = dbias;
+      tests::expect_same_bits(dbias, first);
+      for (std::int64_t c = 0; c < columns; ++c) {
+        ASSERT_NEAR(dbias.at(0, c), 2.0 + expected.at(0, c), kRounding * (rows + 1) * (2.0 + size.at(0, c)));
+      }
+    }
+  }
 }
 
 TEST(DenseProduct, ShapesThatDoNotFitAreCaught) {

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <vector>
@@ -40,6 +41,37 @@ class DoubleMatrix {
   std::int64_t rows_ = 0, columns_ = 0;
   std::vector<double> values_;
 };
+
+inline double largest_of(const DoubleMatrix& m) {
+  double largest = 0.0;
+  for (std::int64_t r = 0; r < m.rows(); ++r) {
+    for (std::int64_t c = 0; c < m.columns(); ++c) largest = std::max(largest, std::fabs(m.at(r, c)));
+  }
+  return largest;
+}
+
+// The loss whose gradient by `right` is `left`: the sum of products element by element.
+inline double dot(const DoubleMatrix& left, const DoubleMatrix& right) {
+  double sum = 0.0;
+  for (std::int64_t r = 0; r < left.rows(); ++r) {
+    for (std::int64_t c = 0; c < left.columns(); ++c) sum += left.at(r, c) * right.at(r, c);
+  }
+  return sum;
+}
+
+// The kernel's gradient against the oracle's, each element within rounding once and `share` of the largest of the
+// whole, and `floor` where all is nothing.
+inline void expect_gradient_near(const Matrix& actual, const DoubleMatrix& expected, double share, double floor,
+                                 const char* name) {
+  const double largest = largest_of(expected);
+  for (std::int64_t r = 0; r < expected.rows(); ++r) {
+    for (std::int64_t c = 0; c < expected.columns(); ++c) {
+      ASSERT_NEAR(actual.at(r, c), expected.at(r, c),
+                  kRounding * std::fabs(expected.at(r, c)) + share * largest + floor)
+          << "gradient of " << name << ", row " << r << ", column " << c;
+    }
+  }
+}
 
 // Each element of `gradient` against (loss(v + step) - loss(v - step)) / (2 step) of that element of `value`, within
 // `tolerance` of the largest of either and 1. The caller says what step and tolerance the loss's third derivative and

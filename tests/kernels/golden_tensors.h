@@ -87,4 +87,21 @@ inline std::vector<kernels::SequenceRows> segments(const Golden& golden, std::in
   return result;
 }
 
+// The segments of all batch entries, whose rows stand one after the other, and which of them is an entry's last: the
+// one that its states belong to.
+struct BatchSegments {
+  std::vector<kernels::SequenceRows> sequences;
+  std::vector<std::int64_t> last;
+
+  BatchSegments(const Golden& golden, std::int64_t batch, std::int64_t length) {
+    for (std::int64_t n = 0; n < batch; ++n) {
+      for (kernels::SequenceRows segment : segments(golden, n, length)) {
+        segment.first_row += n * length;
+        sequences.push_back(segment);
+      }
+      last.push_back(static_cast<std::int64_t>(sequences.size()) - 1);
+    }
+  }
+};
+
 }  // namespace krait::tests

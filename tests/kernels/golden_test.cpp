@@ -13,21 +13,32 @@
 #include "krait/kernels/reference/scan_delta.h"
 #include "krait/kernels/scan_selective.h"
 #include "krait/kernels/scan_ssd.h"
-#include "tests/kernels/golden_case.h"
+#include "tests/kernels/golden_tensors.h"
 #include "tests/kernels/kernel_testing.h"
+#include "tests/support/shared_data.h"
 
 namespace krait::kernels {
 namespace {
 
 using tests::expect_element;
 using tests::Expected;
+using tests::file_of;
+using tests::Golden;
 using tests::kKernelTolerance;
 using tests::kOracleTolerance;
 using tests::Matrix;
 using tests::on_every_target;
-using Tensor = tests::GoldenTensor;
-using Golden = tests::GoldenCase;
+using tests::segments;
+using tests::Tensor;
 
+template <class Value>
+Matrix matrix(std::int64_t rows, std::int64_t columns, Value&& value) {
+  Matrix result(rows, columns);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t c = 0; c < columns; ++c) result.at(r, c) = static_cast<float>(value(r, c));
+  }
+  return result;
+}
 
 std::vector<double> widened(const Matrix& m) { return {m.data(), m.data() + m.rows() * m.columns()}; }
 
@@ -91,30 +102,30 @@ class GoldenDelta : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(GoldenConv, OracleAndKernelAgree) {
   KRAIT_REQUIRE_SHARED_DATA(path);
-  const Golden golden(path, GetParam());
+  const Golden golden(file_of(path, GetParam()));
   const Tensor x = golden.read("in.x"), w = golden.read("in.weight"), y = golden.read("out.y");
   const Tensor window = golden.read("out.window");
   const std::int64_t channels = x.size(1), length = x.size(2), width = w.size(1);
-  const Matrix weight = tests::matrix_of(width, channels, [&](auto k, auto c) { return w.at({c, k}); });
+  const Matrix weight = matrix(width, channels, [&](auto k, auto c) { return w.at({c, k}); });
   const bool biased = golden.has("in.bias");
   const Tensor b = biased ? golden.read("in.bias") : Tensor();
-  const Matrix bias = tests::matrix_of(1, channels, [&](auto, auto c) { return biased ? b.at({c}) : 0.0; });
+  const Matrix bias = matrix(1, channels, [&](auto, auto c) { return biased ? b.at({c}) : 0.0; });
   const Conv1dCausal conv{.width = width,
                           .weight = weight.data(),
                           .bias = biased ? bias.data() : nullptr,
                           .silu = std::string_view(GetParam()).find("noact") == std::string_view::npos};
   for (std::int64_t n = 0; n < x.size(0); ++n) {
-    const Matrix rows = tests::matrix_of(length, channels, [&](auto t, auto c) { return x.at({n, c, t}); });
+    const Matrix rows = matrix(length, channels, [&](auto t, auto c) { return x.at({n, c, t}); });
     Matrix start(width - 1, channels);
     if (golden.has("in.window0")) {
       const Tensor before = golden.read("in.window0");
-      start = tests::matrix_of(width - 1, channels, [&](auto k, auto c) { return before.at({n, c, k}); });
+      start = matrix(width - 1, channels, [&](auto k, auto c) { return before.at({n, c, k}); });
     }
     ThreadPool pool(2);
     check({.length = length,
            .columns = channels,
            .start = start,
-           .parts = tests::golden_segments(golden, n, length),
+           .parts = segments(golden, n, length),
            .oracle =
                [&](SequenceRows part, std::span<double> state, Rows<double> out) {
                  reference::conv1d_causal(conv, rows.in().slice_rows(part.first_row, part.rows), state, out);
@@ -133,14 +144,13 @@ INSTANTIATE_TEST_SUITE_P(Cases, GoldenConv,
 TEST_P(GoldenNorm, OracleAndKernelAgree) {
   KRAIT_REQUIRE_SHARED_DATA(path);
   const std::string_view name = GetParam();
-  const Golden golden(path, GetParam());
+  const Golden golden(file_of(path, GetParam()));
   const Tensor x = golden.read("in.x"), w = golden.read("in.weight"), y = golden.read("out.y");
   const std::int64_t columns = x.size(2), rows = x.size(0) * x.size(1);
   const auto flat = [&](const Tensor& tensor) {
-    return tests::matrix_of(rows, columns,
-                            [&](auto r, auto c) { return tensor.at({r / x.size(1), r % x.size(1), c}); });
+    return matrix(rows, columns, [&](auto r, auto c) { return tensor.at({r / x.size(1), r % x.size(1), c}); });
   };
-  const Matrix input = flat(x), weight = tests::matrix_of(1, columns, [&](auto, auto c) { return w.at({c}); });
+  const Matrix input = flat(x), weight = matrix(1, columns, [&](auto, auto c) { return w.at({c}); });
   const bool gated = golden.has("in.z");
   const Matrix gate = gated ? flat(golden.read("in.z")) : Matrix();
   const std::int64_t groups = name.ends_with("grouped") ? columns / 8 : 1;  // group_size 8
@@ -181,7 +191,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, GoldenNorm,
 
 TEST_P(GoldenSelective, OracleAndKernelAgree) {
   KRAIT_REQUIRE_SHARED_DATA(path);
-  const Golden golden(path, GetParam());
+  const Golden golden(file_of(path, GetParam()));
   const Tensor u = golden.read("in.u"), delta = golden.read("in.delta"), a_in = golden.read("in.A");
   const Tensor b_in = golden.read("in.B"), c_in = golden.read("in.C");
   const Tensor y = golden.read("out.y"), last = golden.read("out.last_state");
@@ -189,11 +199,11 @@ TEST_P(GoldenSelective, OracleAndKernelAgree) {
   // Constant B and C stand as [channel, state]: a group for every channel.
   const bool constant = b_in.shape.size() == 2;
   const std::int64_t groups = constant ? channels : b_in.size(1);
-  const Matrix a = tests::matrix_of(states, channels, [&](auto n, auto e) { return a_in.at({e, n}); });
+  const Matrix a = matrix(states, channels, [&](auto n, auto e) { return a_in.at({e, n}); });
   const auto vector = [&](const char* name) {
     if (!golden.has(name)) return Matrix();
     const Tensor tensor = golden.read(name);
-    return tests::matrix_of(1, channels, [&](auto, auto e) { return tensor.at({e}); });
+    return matrix(1, channels, [&](auto, auto e) { return tensor.at({e}); });
   };
   const Matrix d = vector("in.D"), bias = vector("in.delta_bias");
   const SelectiveScan scan{.channels = channels,
@@ -207,10 +217,10 @@ TEST_P(GoldenSelective, OracleAndKernelAgree) {
   const Tensor z_in = gated ? golden.read("in.z") : Tensor();
   for (std::int64_t n = 0; n < u.size(0); ++n) {
     const auto rows_of = [&](const Tensor& tensor) {
-      return tests::matrix_of(length, channels, [&](auto t, auto e) { return tensor.at({n, e, t}); });
+      return matrix(length, channels, [&](auto t, auto e) { return tensor.at({n, e, t}); });
     };
     const auto grouped = [&](const Tensor& tensor) {
-      return tests::matrix_of(length, groups * states, [&](auto t, auto i) {
+      return matrix(length, groups * states, [&](auto t, auto i) {
         const std::int64_t group = i / states, state = i % states;
         return constant ? tensor.at({group, state}) : tensor.at({n, group, state, t});
       });
@@ -221,14 +231,14 @@ TEST_P(GoldenSelective, OracleAndKernelAgree) {
     Matrix start(states, channels);
     if (golden.has("in.state0")) {
       const Tensor before = golden.read("in.state0");
-      start = tests::matrix_of(states, channels, [&](auto s, auto e) { return before.at({n, e, s}); });
+      start = matrix(states, channels, [&](auto s, auto e) { return before.at({n, e, s}); });
     }
     ThreadPool pool(2);
     check(
         {.length = length,
          .columns = channels,
          .start = start,
-         .parts = tests::golden_segments(golden, n, length),
+         .parts = segments(golden, n, length),
          .oracle =
              [&](SequenceRows part, std::span<double> state, Rows<double> out) {
                const auto cut = [&](RowsIn rows) {
@@ -253,18 +263,17 @@ INSTANTIATE_TEST_SUITE_P(Cases, GoldenSelective,
 TEST_P(GoldenSsd, OracleAndKernelAgree) {
   KRAIT_REQUIRE_SHARED_DATA(path);
   const std::string_view name = GetParam();
-  const Golden golden(path, GetParam());
+  const Golden golden(file_of(path, GetParam()));
   const Tensor x_in = golden.read("in.x"), dt_in = golden.read("in.dt"), a_in = golden.read("in.A");
   const Tensor b_in = golden.read("in.B"), c_in = golden.read("in.C"), bias_in = golden.read("in.dt_bias");
   const Tensor d_in = golden.read("in.D"), y = golden.read("out.y"), last = golden.read("out.final_state");
   const std::int64_t length = x_in.size(1), heads = x_in.size(2), width = x_in.size(3);
   const std::int64_t groups = b_in.size(2), states = b_in.size(3);
   const bool per_channel = d_in.shape.size() == 2;
-  const Matrix a = tests::matrix_of(1, heads, [&](auto, auto h) { return a_in.at({h}); });
-  const Matrix bias = tests::matrix_of(1, heads, [&](auto, auto h) { return bias_in.at({h}); });
-  const Matrix d = tests::matrix_of(1, per_channel ? heads * width : heads, [&](auto, auto i) {
-    return per_channel ? d_in.at({i / width, i % width}) : d_in.at({i});
-  });
+  const Matrix a = matrix(1, heads, [&](auto, auto h) { return a_in.at({h}); });
+  const Matrix bias = matrix(1, heads, [&](auto, auto h) { return bias_in.at({h}); });
+  const Matrix d = matrix(1, per_channel ? heads * width : heads,
+                          [&](auto, auto i) { return per_channel ? d_in.at({i / width, i % width}) : d_in.at({i}); });
   SsdScan scan{.heads = heads,
                .head_width = width,
                .states = states,
@@ -283,11 +292,10 @@ TEST_P(GoldenSsd, OracleAndKernelAgree) {
   const Tensor z = gated ? golden.read("in.z") : Tensor();
   for (std::int64_t n = 0; n < x_in.size(0); ++n) {
     const Matrix x =
-        tests::matrix_of(length, heads * width, [&](auto t, auto i) { return x_in.at({n, t, i / width, i % width}); });
-    const Matrix dt = tests::matrix_of(length, heads, [&](auto t, auto h) { return dt_in.at({n, t, h}); });
+        matrix(length, heads * width, [&](auto t, auto i) { return x_in.at({n, t, i / width, i % width}); });
+    const Matrix dt = matrix(length, heads, [&](auto t, auto h) { return dt_in.at({n, t, h}); });
     const auto grouped = [&](const Tensor& tensor) {
-      return tests::matrix_of(length, groups * states,
-                              [&](auto t, auto i) { return tensor.at({n, t, i / states, i % states}); });
+      return matrix(length, groups * states, [&](auto t, auto i) { return tensor.at({n, t, i / states, i % states}); });
     };
     const Matrix b = grouped(b_in), c = grouped(c_in);
     const auto state_at = [&](const Tensor& tensor, std::int64_t row, std::int64_t p) {
@@ -296,7 +304,7 @@ TEST_P(GoldenSsd, OracleAndKernelAgree) {
     Matrix start(heads * states, width);
     if (golden.has("in.state0")) {
       const Tensor before = golden.read("in.state0");
-      start = tests::matrix_of(heads * states, width, [&](auto row, auto p) { return state_at(before, row, p); });
+      start = matrix(heads * states, width, [&](auto row, auto p) { return state_at(before, row, p); });
     }
     // Here the gate is not part of the scan.
     const auto gate = [&](std::int64_t t, std::int64_t i) {
@@ -308,7 +316,7 @@ TEST_P(GoldenSsd, OracleAndKernelAgree) {
       check({.length = length,
              .columns = heads * width,
              .start = start,
-             .parts = tests::golden_segments(golden, n, length),
+             .parts = segments(golden, n, length),
              .oracle =
                  [&](SequenceRows part, std::span<double> state, Rows<double> out) {
                    const auto cut = [&](const Matrix& m) { return m.in().slice_rows(part.first_row, part.rows); };
@@ -340,37 +348,37 @@ INSTANTIATE_TEST_SUITE_P(Cases, GoldenSsd,
 
 TEST_P(GoldenDelta, OracleAndKernelAgree) {
   KRAIT_REQUIRE_SHARED_DATA(path);
-  const Golden golden(path, GetParam());
+  const Golden golden(file_of(path, GetParam()));
   const Tensor q_in = golden.read("in.q"), k_in = golden.read("in.k"), v_in = golden.read("in.v");
   const Tensor g_in = golden.read("in.g"), beta_in = golden.read("in.beta");
   const Tensor y = golden.read("out.y"), last = golden.read("out.final_state");
   const std::int64_t length = q_in.size(1), key_heads = q_in.size(2), keys = q_in.size(3);
   const std::int64_t value_heads = v_in.size(2), values = v_in.size(3);
-  const Matrix a = tests::matrix_of(1, value_heads, [](auto, auto) { return -1.0; });
+  const Matrix a = matrix(1, value_heads, [](auto, auto) { return -1.0; });
   const DeltaScan scan = {
       .key_heads = key_heads, .value_heads = value_heads, .key_width = keys, .value_width = values, .a = a.data()};
   const bool normalise = std::string_view(GetParam()).find("nonorm") == std::string_view::npos;
   for (std::int64_t n = 0; n < q_in.size(0); ++n) {
     // Normalising is the model's business; here it is done in double and rounded once.
     const auto normalised = [&](const Tensor& tensor, double scale) {
-      return tests::matrix_of(length, key_heads * keys, [&](auto t, auto i) {
+      return matrix(length, key_heads * keys, [&](auto t, auto i) {
         double squares = 1e-6;
         for (std::int64_t c = 0; c < keys; ++c) squares += std::pow(tensor.at({n, t, i / keys, c}), 2);
         return tensor.at({n, t, i / keys, i % keys}) * scale / (normalise ? std::sqrt(squares) : 1.0);
       });
     };
     const Matrix q = normalised(q_in, 1.0 / std::sqrt(static_cast<double>(keys))), k = normalised(k_in, 1.0);
-    const Matrix v = tests::matrix_of(length, value_heads * values,
-                                      [&](auto t, auto i) { return v_in.at({n, t, i / values, i % values}); });
-    const Matrix dt = tests::matrix_of(length, value_heads, [&](auto t, auto h) { return -g_in.at({n, t, h}); });
-    const Matrix beta = tests::matrix_of(length, value_heads, [&](auto t, auto h) { return beta_in.at({n, t, h}); });
+    const Matrix v =
+        matrix(length, value_heads * values, [&](auto t, auto i) { return v_in.at({n, t, i / values, i % values}); });
+    const Matrix dt = matrix(length, value_heads, [&](auto t, auto h) { return -g_in.at({n, t, h}); });
+    const Matrix beta = matrix(length, value_heads, [&](auto t, auto h) { return beta_in.at({n, t, h}); });
     const auto state_at = [&](const Tensor& tensor, std::int64_t row, std::int64_t c) {
       return tensor.at({n, row / keys, row % keys, c});
     };
     Matrix start(value_heads * keys, values);
     if (golden.has("in.state0")) {
       const Tensor before = golden.read("in.state0");
-      start = tests::matrix_of(value_heads * keys, values, [&](auto row, auto c) { return state_at(before, row, c); });
+      start = matrix(value_heads * keys, values, [&](auto row, auto c) { return state_at(before, row, c); });
     }
     const auto inputs = [&](std::int64_t first, std::int64_t rows) {
       const auto cut = [&](const Matrix& m) { return m.in().slice_rows(first, rows); };
@@ -380,7 +388,7 @@ TEST_P(GoldenDelta, OracleAndKernelAgree) {
     check({.length = length,
            .columns = value_heads * values,
            .start = start,
-           .parts = tests::golden_segments(golden, n, length),
+           .parts = segments(golden, n, length),
            .oracle =
                [&](SequenceRows part, std::span<double> state, Rows<double> out) {
                  reference::delta_scan(scan, inputs(part.first_row, part.rows), state, out);

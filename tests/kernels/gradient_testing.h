@@ -20,7 +20,8 @@ class Doubles {
   Doubles() = default;
   Doubles(std::int64_t rows, std::int64_t columns)
       : rows_(rows), columns_(columns), values_(static_cast<std::size_t>(rows * columns)) {}
-  explicit Doubles(const Matrix& from) : Doubles(from.rows(), from.columns()) {
+  template <class Floats>
+  explicit Doubles(const Floats& from) : Doubles(from.rows(), from.columns()) {
     fill([&](auto r, auto c) { return double{from.at(r, c)}; });
   }
   template <class Value>
@@ -51,13 +52,41 @@ class Doubles {
   std::vector<double> values_;
 };
 
-inline Matrix narrowed(const Doubles& from, std::int64_t gap = 0, std::int64_t offset = 0) {
-  Matrix result(from.rows(), from.columns(), gap, offset);
+// A matrix whose rows may stand from the last to the first: then what kernels get of it has a negative stride.
+class RowsMatrix : public Matrix {
+ public:
+  RowsMatrix(std::int64_t rows, std::int64_t columns, std::int64_t gap = 0, std::int64_t offset = 0,
+             bool backwards = false)
+      : Matrix(rows, columns, gap, offset), backwards_(backwards && rows > 0) {}
+
+  float& at(std::int64_t r, std::int64_t c) { return Matrix::at(backwards_ ? rows() - 1 - r : r, c); }
+  float at(std::int64_t r, std::int64_t c) const { return Matrix::at(backwards_ ? rows() - 1 - r : r, c); }
+  kernels::RowsOut out() { return turned(Matrix::out()); }
+  kernels::RowsIn in() const { return turned(Matrix::in()); }
+
+ private:
+  template <class T>
+  kernels::Rows<T> turned(kernels::Rows<T> rows) const {
+    if (!backwards_) return rows;
+    return {rows.row(rows.rows - 1), rows.rows, rows.columns, -rows.stride};
+  }
+
+  bool backwards_;
+};
+
+inline RowsMatrix narrowed(const Doubles& from, std::int64_t gap = 0, std::int64_t offset = 0, bool backwards = false) {
+  RowsMatrix result(from.rows(), from.columns(), gap, offset, backwards);
   for (std::int64_t r = 0; r < from.rows(); ++r) {
     for (std::int64_t c = 0; c < from.columns(); ++c) result.at(r, c) = static_cast<float>(from.at(r, c));
   }
   return result;
 }
+
+// How a test calls a backward kernel.
+struct HowCalled {
+  bool backwards = false;  // rows stand from the last to the first
+  bool bare = false;       // no gradients of parameters and states, neither asked for nor given
+};
 
 // value(r, c) against expected(r, c), within `fraction` of the expected's largest element.
 template <class Actual>

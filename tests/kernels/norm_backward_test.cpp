@@ -6,9 +6,11 @@
 #include "krait/kernels/reference/elementwise.h"
 #include "krait/kernels/reference/norm_backward.h"
 #include "krait/kernels/reference/rwkv7.h"
-#include "tests/kernels/golden_case.h"
+#include "tests/kernels/golden_tensors.h"
 #include "tests/kernels/kernel_testing.h"
+#include "tests/kernels/layer_gradient_testing.h"
 #include "tests/kernels/wide_matrix.h"
+#include "tests/support/shared_data.h"
 
 namespace krait::kernels {
 namespace {
@@ -397,13 +399,13 @@ class GoldenNormBackward : public ::testing::TestWithParam<const char*> {};
 TEST_P(GoldenNormBackward, OracleAndKernelAgree) {
   KRAIT_REQUIRE_SHARED_DATA(path);
   const std::string_view name = GetParam();
-  const tests::GoldenCase golden(tests::golden_file(path, name));
-  const tests::GoldenTensor x_in = golden.read("in.x"), w_in = golden.read("in.weight"), up = golden.read("up.y");
-  const tests::GoldenTensor dx = golden.read("grad.x"), dw = golden.read("grad.weight");
+  const tests::Golden golden(tests::file_of(path, GetParam()));
+  const tests::Tensor x_in = golden.read("in.x"), w_in = golden.read("in.weight"), up = golden.read("up.y");
+  const tests::Tensor dx = golden.read("grad.x"), dw = golden.read("grad.weight");
   const bool gated = golden.has("in.z");
-  const tests::GoldenTensor dz = gated ? golden.read("grad.z") : tests::GoldenTensor();
+  const tests::Tensor dz = gated ? golden.read("grad.z") : tests::Tensor();
   const std::int64_t columns = x_in.size(2), rows = x_in.size(0) * x_in.size(1);
-  const auto flat = [&](const tests::GoldenTensor& from) {
+  const auto flat = [&](const tests::Tensor& from) {
     return tests::matrix_of(rows, columns,
                             [&](auto r, auto c) { return from.at({r / x_in.size(1), r % x_in.size(1), c}); });
   };

@@ -14,7 +14,9 @@ namespace krait::kernels {
 namespace {
 
 using tests::DoubleMatrix;
+using tests::expect_gradient_near;
 using tests::kRounding;
+using tests::largest_of;
 using tests::Matrix;
 using tests::on_every_target;
 
@@ -94,14 +96,6 @@ struct Doubles {
     for (DoubleMatrix* m : {&log_dt, &log_decay, &frequency, &p, &b, &c}) m->clear();
   }
 };
-
-double largest_of(const DoubleMatrix& m) {
-  double largest = 0.0;
-  for (std::int64_t r = 0; r < m.rows(); ++r) {
-    for (std::int64_t c = 0; c < m.columns(); ++c) largest = std::max(largest, std::fabs(m.at(r, c)));
-  }
-  return largest;
-}
 
 constexpr Hippo kKinds[] = {Hippo::kLegS, Hippo::kLegT, Hippo::kFourier};
 
@@ -237,11 +231,7 @@ TEST(S4Kernel, ReferenceGradientsAreDifferencesOfTheLoss) {
       reference::s4_kernel_backward(d.parameters, up.in(), gradient.gradients());
       const auto loss = [&] {
         reference::s4_kernel(d.parameters, kernel.out());
-        double sum = 0.0;
-        for (std::int64_t r = 0; r < 8; ++r) {
-          for (std::int64_t l = 0; l < length; ++l) sum += up.at(r, l) * kernel.at(r, l);
-        }
-        return sum;
+        return tests::dot(up, kernel);
       };
       tests::expect_gradient_is_difference(d.log_dt, gradient.log_dt, 1e-5, 1e-7, loss);
       tests::expect_gradient_is_difference(d.log_decay, gradient.log_decay, 1e-5, 1e-7, loss);
@@ -279,23 +269,14 @@ TEST(S4Kernel, GradientsMatchOracle) {
                             .p = actual.p.data(),
                             .b = actual.b.data(),
                             .c = actual.c.data()});
-        // Double inside: rounded once, and cancelling as the kernel does; terms of FouT's up to 1e5 cancel to nothing in
-        // log dt at length 1, whose only node does not depend on dt.
-        const auto check = [&](const Matrix& left, const DoubleMatrix& right, const char* name) {
-          for (std::int64_t r = 0; r < right.rows(); ++r) {
-            for (std::int64_t e = 0; e < right.columns(); ++e) {
-              ASSERT_NEAR(left.at(r, e), right.at(r, e),
-                          kRounding * std::fabs(right.at(r, e)) + 1e-9 * largest_of(right) + 1e-16 * 1e5)
-                  << name << " " << r << ", " << e << ", length " << length << ", kind " << static_cast<int>(kind);
-            }
-          }
-        };
-        check(actual.log_dt, expected.log_dt, "log_dt");
-        check(actual.log_decay, expected.log_decay, "log_decay");
-        check(actual.frequency, expected.frequency, "frequency");
-        check(actual.p, expected.p, "p");
-        check(actual.b, expected.b, "b");
-        check(actual.c, expected.c, "c");
+        // Double inside: rounded once, and cancelling as the kernel does; terms of FouT's up to 1e5 cancel to nothing
+        // in log dt at length 1, whose only node does not depend on dt.
+        expect_gradient_near(actual.log_dt, expected.log_dt, 1e-9, 1e-16 * 1e5, "log_dt");
+        expect_gradient_near(actual.log_decay, expected.log_decay, 1e-9, 1e-16 * 1e5, "log_decay");
+        expect_gradient_near(actual.frequency, expected.frequency, 1e-9, 1e-16 * 1e5, "frequency");
+        expect_gradient_near(actual.p, expected.p, 1e-9, 1e-16 * 1e5, "p");
+        expect_gradient_near(actual.b, expected.b, 1e-9, 1e-16 * 1e5, "b");
+        expect_gradient_near(actual.c, expected.c, 1e-9, 1e-16 * 1e5, "c");
       }
     }
   });

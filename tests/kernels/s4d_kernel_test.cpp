@@ -11,6 +11,7 @@ namespace krait::kernels {
 namespace {
 
 using tests::DoubleMatrix;
+using tests::expect_gradient_near;
 using tests::kRounding;
 using tests::Matrix;
 using tests::on_every_target;
@@ -238,11 +239,7 @@ TEST(S4dKernel, ReferenceGradientsAreDifferencesOfTheLoss) {
       reference::s4d_kernel_backward(d.parameters, up.in(), gradient.gradients());
       const auto loss = [&] {
         reference::s4d_kernel(d.parameters, kernel.out());
-        double sum = 0.0;
-        for (std::int64_t r = 0; r < 8; ++r) {
-          for (std::int64_t l = 0; l < length; ++l) sum += up.at(r, l) * kernel.at(r, l);
-        }
-        return sum;
+        return tests::dot(up, kernel);
       };
       tests::expect_gradient_is_difference(d.log_dt, gradient.log_dt, 1e-5, 1e-8, loss);
       tests::expect_gradient_is_difference(d.log_decay, gradient.log_decay, 1e-5, 1e-8, loss);
@@ -295,24 +292,12 @@ void expect_gradients_match(ThreadPool& pool, const Case& c, std::int64_t length
                        .frequency = actual.frequency.data(),
                        .b = actual.b.data(),
                        .c = actual.c.data()});
-  const auto check = [&](const Matrix& left, const DoubleMatrix& right, const char* name) {
-    double largest = 0.0;
-    for (std::int64_t r = 0; r < right.rows(); ++r) {
-      for (std::int64_t e = 0; e < right.columns(); ++e) largest = std::max(largest, std::fabs(right.at(r, e)));
-    }
-    const double cancelled = std::sqrt(static_cast<double>(length));
-    for (std::int64_t r = 0; r < right.rows(); ++r) {
-      for (std::int64_t e = 0; e < right.columns(); ++e) {
-        ASSERT_NEAR(left.at(r, e), right.at(r, e), 67.0 * kRounding * cancelled * largest + tests::kTiny)
-            << name << " " << r << ", " << e;
-      }
-    }
-  };
-  check(actual.log_dt, expected.log_dt, "log_dt");
-  check(actual.log_decay, expected.log_decay, "log_decay");
-  check(actual.frequency, expected.frequency, "frequency");
-  check(actual.b, expected.b, "b");
-  check(actual.c, expected.c, "c");
+  const double share = 67.0 * kRounding * std::sqrt(static_cast<double>(length));
+  expect_gradient_near(actual.log_dt, expected.log_dt, share, tests::kTiny, "log_dt");
+  expect_gradient_near(actual.log_decay, expected.log_decay, share, tests::kTiny, "log_decay");
+  expect_gradient_near(actual.frequency, expected.frequency, share, tests::kTiny, "frequency");
+  expect_gradient_near(actual.b, expected.b, share, tests::kTiny, "b");
+  expect_gradient_near(actual.c, expected.c, share, tests::kTiny, "c");
 }
 
 TEST(S4dKernel, GradientsMatchOracle) {

@@ -32,6 +32,23 @@ inline void draw(WideMatrix& m, Random& random, double low, double high) {
   for (double& v : m.values()) v = static_cast<float>(low + (high - low) * random.uniform());
 }
 
+// Sequences one after the other.
+inline std::vector<kernels::SequenceRows> in_a_row(const std::vector<std::int64_t>& lengths) {
+  std::vector<kernels::SequenceRows> result;
+  std::int64_t rows = 0;
+  for (const std::int64_t length : lengths) {
+    result.push_back({.first_row = rows, .rows = length, .state = nullptr});
+    rows += length;
+  }
+  return result;
+}
+
+inline double inner_product(const WideMatrix& left, const WideMatrix& right) {
+  double sum = 0.0;
+  for (std::size_t i = 0; i < left.values().size(); ++i) sum += left.values()[i] * right.values()[i];
+  return sum;
+}
+
 // A sequence's rows of a matrix that may be absent.
 template <class T>
 kernels::Rows<T> cut(kernels::Rows<T> rows, const kernels::SequenceRows& sequence) {
@@ -53,6 +70,10 @@ class StridedFloats {
     return reversed_ ? kernels::RowsOut(rows.row(rows.rows - 1), rows.rows, rows.columns, -rows.stride) : rows;
   }
   kernels::RowsIn in() { return out(); }
+  // The state of sequence `index`, where the rows are those of states one after the other.
+  std::byte* state(std::size_t index, std::size_t size) {
+    return reinterpret_cast<std::byte*>(matrix_.data() + index * size);
+  }
   float* data() { return matrix_.data(); }
   const Matrix& matrix() const { return matrix_; }
   WideMatrix widened() const {
@@ -95,6 +116,23 @@ void expect_relative(const Parts& parts, const Values& actual, const Values& exp
       ASSERT_LE(std::fabs(value - other), tolerance * right.largest()) << value << " versus " << other << " at " << i;
     }
   }
+}
+
+// run(pool, reversed, bits) gives the gradients, and in `bits` their matrices: the same on any number of threads, and
+// where the rows are numbered from the last.
+template <class Parts, class Run>
+void expect_threads_and_reversal_change_no_bit(const Parts& parts, Run&& run) {
+  std::vector<Matrix> first;
+  ThreadPool one(1);
+  const auto forwards = run(one, false, &first);
+  for (const int threads : {2, 3}) {
+    ThreadPool pool(threads);
+    std::vector<Matrix> bits;
+    run(pool, false, &bits);
+    for (std::size_t i = 0; i < bits.size(); ++i) expect_same_bits(bits[i], first[i]);
+  }
+  const auto backwards = run(one, true, nullptr);
+  for (const auto& part : parts) ASSERT_EQ((forwards.*part.value).values(), (backwards.*part.value).values());
 }
 
 // The derivatives of loss(case) by every input, of fourth order: off by h^4 / 30 = 5e-13 of the fifth derivative, which

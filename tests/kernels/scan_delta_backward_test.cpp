@@ -2,7 +2,7 @@
 
 #include "krait/kernels/reference/scan_delta_backward.h"
 #include "krait/kernels/saved_chunks.h"
-#include "tests/kernels/golden_case.h"
+#include "tests/kernels/golden_tensors.h"
 #include "tests/kernels/gradient_testing.h"
 #include "tests/support/shared_data.h"
 
@@ -11,10 +11,12 @@ namespace {
 
 using tests::Doubles;
 using tests::expect_within;
-using Golden = tests::GoldenCase;
+using tests::Golden;
+using tests::HowCalled;
 using tests::kRounding;
 using tests::Matrix;
-using Tensor = tests::GoldenTensor;
+using tests::RowsMatrix;
+using tests::Tensor;
 
 // Inputs, what is asked of the outputs, and the gradients, in double.
 struct Case {
@@ -99,10 +101,13 @@ struct Case {
 
 // Both kernels in f32, forward for its saved states, on matrices with strides and off any alignment. What backward
 // gives goes where Case::backward puts it.
-void run_kernel(Case& c, ThreadPool& pool, std::int64_t chunk) {
-  const Matrix q = tests::narrowed(c.q, 1, 1), k = tests::narrowed(c.k, 3), v = tests::narrowed(c.v, 5, 1);
-  const Matrix dt = tests::narrowed(c.dt, 2), beta = tests::narrowed(c.beta), a = tests::narrowed(c.a);
-  const Matrix d_o = tests::narrowed(c.d_o, 1);
+void run_kernel(Case& c, ThreadPool& pool, std::int64_t chunk, HowCalled how = {}) {
+  const auto narrowed = [&](const Doubles& m, std::int64_t gap, std::int64_t offset) {
+    return tests::narrowed(m, gap, offset, how.backwards);
+  };
+  const RowsMatrix q = narrowed(c.q, 1, 1), k = narrowed(c.k, 3, 0), v = narrowed(c.v, 5, 1);
+  const RowsMatrix dt = narrowed(c.dt, 2, 0), beta = narrowed(c.beta, 0, 0), d_o = narrowed(c.d_o, 1, 0);
+  const Matrix a = tests::narrowed(c.a);
   const DeltaScan scan = {.key_heads = c.scan.key_heads,
                           .value_heads = c.scan.value_heads,
                           .key_width = c.scan.key_width,
@@ -123,19 +128,27 @@ void run_kernel(Case& c, ThreadPool& pool, std::int64_t chunk) {
     sequences.push_back({.first_row = row, .rows = c.lengths[i], .state = states[i].bytes()});
     backward.push_back({.first_row = row,
                         .rows = c.lengths[i],
-                        .final_gradient = d_final[i].data(),
-                        .initial_gradient = d_initial[i].data()});
+                        .final_gradient = how.bare ? nullptr : d_final[i].data(),
+                        .initial_gradient = how.bare ? nullptr : d_initial[i].data()});
     row += c.lengths[i];
   }
   Matrix saved(saved_chunks_of(sequences, chunk), scan.value_heads * scan.key_width * scan.value_width);
   Matrix o(row, d_o.columns());
   delta_scan(pool, scan, in, sequences, o.out(), saved.data());
-  Matrix dq(row, q.columns(), 2, 1), dk(row, k.columns(), 1), dv(row, v.columns(), 3, 1);
-  Matrix d_dt(row, dt.columns(), 1), d_beta(row, dt.columns(), 2), da(1, a.columns());
+  const auto rows_like = [&](const RowsMatrix& m, std::int64_t gap) {
+    return RowsMatrix(row, m.columns(), gap, 1, how.backwards);
+  };
+  RowsMatrix dq = rows_like(q, 2), dk = rows_like(k, 1), dv = rows_like(v, 3), d_dt = rows_like(dt, 1);
+  RowsMatrix d_beta = rows_like(beta, 2);
+  Matrix da(1, a.columns());
   da.fill([] { return 1.0; });  // added to
-  delta_scan_backward(
-      pool, scan, in, saved.data(), d_o.in(), backward,
-      {.q = dq.out(), .k = dk.out(), .v = dv.out(), .dt = d_dt.out(), .beta = d_beta.out(), .a = da.data()});
+  delta_scan_backward(pool, scan, in, saved.data(), d_o.in(), backward,
+                      {.q = dq.out(),
+                       .k = dk.out(),
+                       .v = dv.out(),
+                       .dt = d_dt.out(),
+                       .beta = d_beta.out(),
+                       .a = how.bare ? nullptr : da.data()});
   for (const Matrix* m : {&dq, &dk, &dv, &d_dt, &d_beta}) m->check_gaps();
   for (std::int64_t h = 0; h < da.columns(); ++h) da.at(0, h) -= 1.0F;
   c.dq = Doubles(dq), c.dk = Doubles(dk), c.dv = Doubles(dv), c.d_dt = Doubles(d_dt), c.d_beta = Doubles(d_beta);
@@ -147,10 +160,10 @@ void run_kernel(Case& c, ThreadPool& pool, std::int64_t chunk) {
 // Roundings that a term goes through: the sums over keys, values and a chunk, forward and back; the substitutions of a
 // chunk both ways; and 20 in each row whose state or gradient it passes through. Terms are not much larger than the
 // largest element.
-void expect_matches_reference(Case& c, ThreadPool& pool, std::int64_t chunk) {
+void expect_matches_reference(Case& c, ThreadPool& pool, std::int64_t chunk, HowCalled how = {}) {
   c.backward();
   Case actual = c;
-  run_kernel(actual, pool, chunk);
+  run_kernel(actual, pool, chunk, how);
   const auto rows = static_cast<double>(*std::max_element(c.lengths.begin(), c.lengths.end()));
   const double bound =
       kRounding * (2.0 * static_cast<double>(c.scan.key_width + c.scan.value_width) + 20.0 * rows + 50.0);
@@ -159,6 +172,7 @@ void expect_matches_reference(Case& c, ThreadPool& pool, std::int64_t chunk) {
   expect_within(actual.dv, c.dv, bound, "v");
   expect_within(actual.d_dt, c.d_dt, bound, "dt");
   expect_within(actual.d_beta, c.d_beta, bound, "beta");
+  if (how.bare) return;
   // What it was 1 larger by is a rounding more.
   expect_within(actual.da, c.da, bound + kRounding / std::max(c.da.largest(), 1e-30), "a");
   for (std::size_t i = 0; i < c.lengths.size(); ++i) {
@@ -191,6 +205,34 @@ TEST(ScanDeltaBackward, KernelMatchesReferenceAtEveryLengthAndChunk) {
         expect_matches_reference(c, pool, chunk);
       }
     }
+  });
+}
+
+TEST(ScanDeltaBackward, KernelMatchesReferenceAtTrainingSizes) {
+  ThreadPool pool(2);
+  tests::on_every_target([&] {
+    Random random(6);
+    Case c({150, 70}, 1, 2, 128, 128, random);
+    expect_matches_reference(c, pool, 32);
+  });
+}
+
+TEST(ScanDeltaBackward, RowsMayStandBackwards) {
+  ThreadPool pool(2);
+  tests::on_every_target([&] {
+    Random random(7);
+    Case c({11, 2}, 2, 4, 9, 20, random);
+    expect_matches_reference(c, pool, 8, {.backwards = true});
+  });
+}
+
+TEST(ScanDeltaBackward, GradientsOfStatesAndParametersMayBeAbsent) {
+  ThreadPool pool(2);
+  tests::on_every_target([&] {
+    Random random(8);
+    Case c({11, 0, 2}, 2, 4, 9, 20, random);
+    for (Doubles& up : c.d_final) up.fill([](auto, auto) { return 0.0; });
+    expect_matches_reference(c, pool, 8, {.bare = true});
   });
 }
 
@@ -289,7 +331,7 @@ class GoldenDeltaBackward : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(GoldenDeltaBackward, GradientsAgree) {
   KRAIT_REQUIRE_SHARED_DATA(path);
-  const Golden golden(path, GetParam());
+  const Golden golden(tests::file_of(path, GetParam()));
   const bool norm = std::string_view(GetParam()) != "gdr_L16_nonorm";
   const Tensor q = golden.read("in.q"), v = golden.read("in.v"), g = golden.read("in.g");
   const std::int64_t keys = q.size(3), values = v.size(3), heads = v.size(2), length = q.size(1);

@@ -243,12 +243,7 @@ TEST(ScanDiagonal, ReferenceGradientsAreDifferencesOfTheLoss) {
     Oracle o(c);
     const auto loss = [&] {
       o.forward();
-      double sum = 0.0;
-      for (std::int64_t n = 0; n < 6; ++n) {
-        for (std::int64_t t = 0; t < 11; ++t) sum += o.dh.at(t, n) * o.h.at(t, n);
-        sum += o.dfinal.at(0, n) * o.last.at(0, n);
-      }
-      return sum;
+      return tests::dot(o.dh, o.h) + tests::dot(o.dfinal, o.last);
     };
     loss();
     o.backward();

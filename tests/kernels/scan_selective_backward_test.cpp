@@ -2,6 +2,8 @@
 // the oracle and the same numbers.
 #include "krait/kernels/scan_selective_backward.h"
 
+#include <numeric>
+
 #include "krait/kernels/reference/scan_selective_backward.h"
 #include "tests/kernels/golden_tensors.h"
 #include "tests/kernels/scan_backward_testing.h"
@@ -10,6 +12,7 @@
 namespace krait::kernels {
 namespace {
 
+using reference::Terms;
 using tests::cut;
 using tests::draw;
 using tests::Golden;
@@ -59,11 +62,8 @@ struct Case {
 Case random_case(const std::vector<std::int64_t>& lengths, std::int64_t channels, std::int64_t states,
                  std::int64_t groups, Random& random) {
   Case c{.in = {}, .up = {}, .up_last = {}, .sequences = {}, .states = states, .groups = groups};
-  std::int64_t rows = 0;
-  for (const std::int64_t length : lengths) {
-    c.sequences.push_back({.first_row = rows, .rows = length, .state = nullptr});
-    rows += length;
-  }
+  c.sequences = tests::in_a_row(lengths);
+  const std::int64_t rows = std::accumulate(lengths.begin(), lengths.end(), std::int64_t{0});
   const auto count = static_cast<std::int64_t>(lengths.size());
   for (WideMatrix* m : {&c.in.x, &c.in.dt, &c.in.z, &c.up}) {
     *m = WideMatrix(rows, channels);
@@ -95,20 +95,17 @@ double loss(const Case& c) {
     reference::selective_scan(scan, cut(c.in.x.in(), s), cut(c.in.dt.in(), s), cut(c.in.b.in(), s), cut(c.in.c.in(), s),
                               cut(c.in.z.in(), s), std::span(last.values()).subspan(i * size, size), cut(y.out(), s));
   }
-  double sum = 0.0;
-  for (std::size_t i = 0; i < y.values().size(); ++i) sum += c.up.values()[i] * y.values()[i];
-  for (std::size_t i = 0; i < last.values().size(); ++i) sum += c.up_last.values()[i] * last.values()[i];
-  return sum;
+  return tests::inner_product(c.up, y) + tests::inner_product(c.up_last, last);
 }
 
-Values oracle(const Case& c, bool magnitude) {
+Values oracle(const Case& c, Terms terms = Terms::kSigned) {
   const auto scan = c.scan(c.in.a.data(), c.in.d.data(), c.in.bias.data());
   Values g = tests::zeros_like(kParts, c.in);
   const auto size = static_cast<std::size_t>(c.states * c.channels());
   for (std::size_t i = 0; i < c.sequences.size(); ++i) {
     const SequenceRows& s = c.sequences[i];
-    const auto run = magnitude ? reference::selective_scan_backward_magnitude : reference::selective_scan_backward;
-    run(scan,
+    reference::selective_scan_backward(
+        scan,
         {.x = cut(c.in.x.in(), s),
          .dt = cut(c.in.dt.in(), s),
          .b = cut(c.in.b.in(), s),
@@ -123,7 +120,8 @@ Values oracle(const Case& c, bool magnitude) {
          .z = cut(g.z.out(), s),
          .a = g.a.data(),
          .d = g.d.data(),
-         .dt_bias = g.bias.data()});
+         .dt_bias = g.bias.data()},
+        terms);
   }
   return g;
 }
@@ -150,7 +148,7 @@ Values kernel(ThreadPool& pool, const Case& c, bool reversed = false, std::vecto
   StridedFloats gc(nothing.c, 2, 2, reversed), gz(nothing.z, 3, 1, reversed), ga(nothing.a, 0, 1), gd(nothing.d, 0, 1);
   StridedFloats gbias(nothing.bias, 0, 1), gstart(nothing.start, 0, 1);
   for (std::size_t i = 0; i < sequences.size(); ++i) {
-    sequences[i].state = reinterpret_cast<std::byte*>(state.data() + i * size);
+    sequences[i].state = state.state(i, size);
     ends.push_back({.final_state = last.data() + i * size, .initial_state = gstart.data() + i * size});
   }
   std::vector<float> borders(static_cast<std::size_t>(selective_chunks(sequences)) * size, std::nanf(""));
@@ -186,7 +184,7 @@ Values kernel(ThreadPool& pool, const Case& c, bool reversed = false, std::vecto
 // roundings a row, and 10 for what half the decay absorbs; dt, the gate, their slopes and the products some 50 more.
 // Sums run over the states, the channels of a group or all rows of the case, one rounding for each term at most.
 void expect_matches_oracle(ThreadPool& pool, const Case& c) {
-  const Values expected = oracle(c, false), magnitude = oracle(c, true), actual = kernel(pool, c);
+  const Values expected = oracle(c), magnitude = oracle(c, Terms::kMagnitude), actual = kernel(pool, c);
   std::int64_t longest = 0;
   for (const SequenceRows& s : c.sequences) longest = std::max(longest, s.rows);
   const double factor = kRounding * static_cast<double>(5 * longest + c.states + c.channels() + c.in.x.rows() + 60);
@@ -206,7 +204,7 @@ TEST(ScanSelectiveBackward, OracleMatchesCentralDifferences) {
       c.in.bias = WideMatrix();
     }
     SCOPED_TRACE(::testing::Message() << "variant " << variant);
-    tests::expect_central_differences(kParts, c, oracle(c, false), loss);
+    tests::expect_central_differences(kParts, c, oracle(c), loss);
   }
 }
 
@@ -263,17 +261,9 @@ TEST(ScanSelectiveBackward, ThreadsAndReversedRowsChangeNoBit) {
   on_every_target([&] {
     Random random(4);
     const Case c = random_case({40, 1, 0, 65, 7}, 600, 16, 2, random);
-    std::vector<Matrix> first;
-    ThreadPool one(1);
-    const Values forwards = kernel(one, c, false, &first);
-    for (const int threads : {2, 3}) {
-      ThreadPool pool(threads);
-      std::vector<Matrix> bits;
-      kernel(pool, c, false, &bits);
-      for (std::size_t i = 0; i < bits.size(); ++i) tests::expect_same_bits(bits[i], first[i]);
-    }
-    const Values backwards = kernel(one, c, true);
-    for (const Part& part : kParts) ASSERT_EQ((forwards.*part.value).values(), (backwards.*part.value).values());
+    tests::expect_threads_and_reversal_change_no_bit(
+        kParts,
+        [&](ThreadPool& pool, bool reversed, std::vector<Matrix>* bits) { return kernel(pool, c, reversed, bits); });
   });
 }
 
@@ -288,7 +278,7 @@ TEST(ScanSelectiveBackward, GradientsMayTakeThePlaceOfInputsAndAddUp) {
     StridedFloats a(c.in.a, 0, 0), d(c.in.d, 0, 0), bias(c.in.bias, 0, 0), state(c.in.start, 0, 0), y(c.up, 0, 0);
     StridedFloats gb(c.in.b, 0, 0), gc(c.in.c, 0, 0), gd(c.in.d, 0, 0);
     const SelectiveScan scan = c.scan<float>(a.data(), d.data(), bias.data());
-    const SequenceRows sequence{.first_row = 0, .rows = 50, .state = reinterpret_cast<std::byte*>(state.data())};
+    const SequenceRows sequence{.first_row = 0, .rows = 50, .state = state.state(0, 0)};
     std::vector<float> borders(static_cast<std::size_t>(2 * 16 * 40));
     selective_scan(pool, scan, x.in(), dt.in(), b.in(), cc.in(), z.in(), {&sequence, 1}, y.out(), borders.data());
     // dz stands in z, dx in dy, d dt in dt; no gradient of a state comes in or is wanted, of A and the bias neither.
@@ -330,7 +320,7 @@ TEST(ScanSelectiveBackward, BordersAreStatesOnTheWayAndChangeNoResult) {
       std::vector<SequenceRows> sequences = c.sequences;
       sequences[0].rows = rows;
       for (std::size_t i = 0; i < sequences.size(); ++i) {
-        sequences[i].state = reinterpret_cast<std::byte*>(state.data() + i * 900);
+        sequences[i].state = state.state(i, 900);
       }
       selective_scan(pool, scan, x.in(), dt.in(), b.in(), cc.in(), z.in(), sequences, y.out(), borders);
     };
@@ -379,14 +369,8 @@ GoldenCase read_case(const Golden& golden, std::string_view side, bool softplus)
   c.states = states;
   c.groups = groups;
   c.softplus = softplus;
-  std::vector<std::int64_t> last_of;  // the sequence that a batch entry's last state belongs to
-  for (std::int64_t n = 0; n < batch; ++n) {
-    for (SequenceRows s : tests::segments(golden, n, length)) {
-      s.first_row += n * length;
-      c.sequences.push_back(s);
-    }
-    last_of.push_back(static_cast<std::int64_t>(c.sequences.size()) - 1);
-  }
+  const tests::BatchSegments batches(golden, batch, length);
+  c.sequences = batches.sequences;
   const auto rows_of = [&](const std::string& key) {
     WideMatrix m(batch * length, channels);
     const Tensor tensor = golden.read(key);
@@ -418,7 +402,7 @@ GoldenCase read_case(const Golden& golden, std::string_view side, bool softplus)
     for (std::int64_t n = 0; n < batch; ++n) {
       for (std::int64_t s = 0; s < states; ++s) {
         for (std::int64_t e = 0; e < channels; ++e) {
-          m.at(last_of[static_cast<std::size_t>(n)] * states + s, e) = tensor.at({n, e, s});
+          m.at(batches.last[static_cast<std::size_t>(n)] * states + s, e) = tensor.at({n, e, s});
         }
       }
     }
@@ -471,7 +455,7 @@ TEST_P(GoldenSelectiveBackward, OracleAndKernelAgree) {
   const std::string_view name = GetParam();
   const Golden golden(tests::file_of(path, GetParam()));
   const GoldenCase g = read_case(golden, "", name.find("plain") == std::string_view::npos);
-  expect_golden(oracle(g.c, false), g, tests::kOracleTolerance);
+  expect_golden(oracle(g.c), g, tests::kOracleTolerance);
   ThreadPool pool(2);
   on_every_target([&] { expect_golden(kernel(pool, g.c), g, tests::kKernelTolerance); });
 }
@@ -515,7 +499,7 @@ TEST(GoldenSelectiveBothWaysBackward, BidirectionalIsTwoScansOneOverRowsBackward
     expect_golden(first, forward, tolerance);
     expect_golden(second, natural, tolerance);
   };
-  check(oracle(forward.c, false), oracle(backward, false), tests::kOracleTolerance);
+  check(oracle(forward.c), oracle(backward), tests::kOracleTolerance);
   ThreadPool pool(2);
   on_every_target([&] { check(kernel(pool, forward.c), kernel(pool, backward, true), tests::kKernelTolerance); });
 }

@@ -2,6 +2,8 @@
 // oracle and the same numbers. Where those are gated, the gate is taken here.
 #include "krait/kernels/scan_ssd_backward.h"
 
+#include <numeric>
+
 #include "krait/kernels/reference/scan_ssd_backward.h"
 #include "tests/kernels/golden_tensors.h"
 #include "tests/kernels/scan_backward_testing.h"
@@ -10,6 +12,7 @@
 namespace krait::kernels {
 namespace {
 
+using reference::Terms;
 using tests::cut;
 using tests::draw;
 using tests::Golden;
@@ -71,11 +74,8 @@ Case random_case(const std::vector<std::int64_t>& lengths, const Shape& shape, R
          .states = shape.states,
          .groups = shape.groups,
          .chunk = shape.chunk};
-  std::int64_t rows = 0;
-  for (const std::int64_t length : lengths) {
-    c.sequences.push_back({.first_row = rows, .rows = length, .state = nullptr});
-    rows += length;
-  }
+  c.sequences = tests::in_a_row(lengths);
+  const std::int64_t rows = std::accumulate(lengths.begin(), lengths.end(), std::int64_t{0});
   const auto fill = [&](WideMatrix& m, std::int64_t m_rows, std::int64_t columns, double low, double high) {
     m = WideMatrix(m_rows, columns);
     draw(m, random, low, high);
@@ -112,10 +112,7 @@ WideMatrix outputs(const Case& c, WideMatrix& last) {
 double loss(const Case& c) {
   WideMatrix last;
   const WideMatrix y = outputs(c, last);
-  double sum = 0.0;
-  for (std::size_t i = 0; i < y.values().size(); ++i) sum += c.up.values()[i] * y.values()[i];
-  for (std::size_t i = 0; i < last.values().size(); ++i) sum += c.up_last.values()[i] * last.values()[i];
-  return sum;
+  return tests::inner_product(c.up, y) + tests::inner_product(c.up_last, last);
 }
 
 // The gradient of y before the gate, and that of z.
@@ -129,7 +126,7 @@ WideMatrix through_the_gate(const Case& c, const WideMatrix& y, WideMatrix& to_z
   return up;
 }
 
-Values oracle(const Case& c, bool magnitude) {
+Values oracle(const Case& c, Terms terms = Terms::kSigned) {
   const auto scan = c.scan(c.in.a.data(), c.in.d.data(), c.in.bias.data());
   Values g = tests::zeros_like(kParts, c.in);
   WideMatrix last;
@@ -137,8 +134,8 @@ Values oracle(const Case& c, bool magnitude) {
   const auto size = static_cast<std::size_t>(c.state_size());
   for (std::size_t i = 0; i < c.sequences.size(); ++i) {
     const SequenceRows& s = c.sequences[i];
-    const auto run = magnitude ? reference::ssd_scan_backward_magnitude : reference::ssd_scan_backward;
-    run(scan,
+    reference::ssd_scan_backward(
+        scan,
         {.x = cut(c.in.x.in(), s), .dt = cut(c.in.dt.in(), s), .b = cut(c.in.b.in(), s), .c = cut(c.in.c.in(), s)},
         std::span(c.in.start.values()).subspan(i * size, size), cut(up.in(), s),
         {.final_state = c.up_last.data() + i * size, .initial_state = g.start.data() + i * size},
@@ -148,7 +145,8 @@ Values oracle(const Case& c, bool magnitude) {
          .c = cut(g.c.out(), s),
          .a = g.a.data(),
          .d = g.d.data(),
-         .dt_bias = g.bias.data()});
+         .dt_bias = g.bias.data()},
+        terms);
   }
   return g;
 }
@@ -171,7 +169,7 @@ Values kernel(ThreadPool& pool, const Case& c, bool reversed = false, std::vecto
   StridedFloats gc(nothing.c, 2, 2, reversed), ga(nothing.a, 0, 1), gd(nothing.d, 0, 1), gbias(nothing.bias, 0, 1);
   StridedFloats gstart(nothing.start, 0, 1);
   for (std::size_t i = 0; i < sequences.size(); ++i) {
-    sequences[i].state = reinterpret_cast<std::byte*>(state.data() + i * size);
+    sequences[i].state = state.state(i, size);
     ends.push_back({.final_state = last.data() + i * size, .initial_state = gstart.data() + i * size});
   }
   std::vector<float> borders(static_cast<std::size_t>(ssd_chunk_count(c.chunk, sequences)) * size, std::nanf(""));
@@ -211,7 +209,7 @@ void expect_matches_oracle(ThreadPool& pool, const Case& c) {
   std::int64_t longest = 0;
   for (const SequenceRows& s : c.sequences) longest = std::max(longest, s.rows);
   const double factor = kRounding * static_cast<double>(5 * longest + c.states + c.in.x.columns() + c.in.x.rows() + 60);
-  tests::expect_within(kParts, kernel(pool, c), oracle(c, false), oracle(c, true), factor);
+  tests::expect_within(kParts, kernel(pool, c), oracle(c), oracle(c, Terms::kMagnitude), factor);
 }
 
 // Limits of dt that no row is nearer to than `gap`: beyond a limit the derivative is another.
@@ -245,7 +243,7 @@ TEST(ScanSsdBackward, OracleMatchesCentralDifferences) {
     if (variant & 4) c.in.bias = WideMatrix();
     if (variant & 8) limit_steps(c, 0.05, 0.2, 0.01);
     if (variant == 15) c.in.d = WideMatrix();
-    tests::expect_central_differences(kParts, c, oracle(c, false), loss);
+    tests::expect_central_differences(kParts, c, oracle(c), loss);
   }
 }
 
@@ -320,17 +318,9 @@ TEST(ScanSsdBackward, ThreadsAndReversedRowsChangeNoBit) {
     Random random(5);
     const Case c =
         random_case({40, 1, 0, 65, 7}, {.heads = 26, .width = 20, .states = 12, .groups = 2, .chunk = 16}, random);
-    std::vector<Matrix> first;
-    ThreadPool one(1);
-    const Values forwards = kernel(one, c, false, &first);
-    for (const int threads : {2, 3}) {
-      ThreadPool pool(threads);
-      std::vector<Matrix> bits;
-      kernel(pool, c, false, &bits);
-      for (std::size_t i = 0; i < bits.size(); ++i) tests::expect_same_bits(bits[i], first[i]);
-    }
-    const Values backwards = kernel(one, c, true);
-    for (const Part& part : kParts) ASSERT_EQ((forwards.*part.value).values(), (backwards.*part.value).values());
+    tests::expect_threads_and_reversal_change_no_bit(
+        kParts,
+        [&](ThreadPool& pool, bool reversed, std::vector<Matrix>* bits) { return kernel(pool, c, reversed, bits); });
   });
 }
 
@@ -347,7 +337,7 @@ TEST(ScanSsdBackward, WithoutStatesAndUnwantedParametersAddUp) {
     const SsdScan scan = c.scan<float>(a.data(), d.data(), bias.data());
     std::vector<SequenceRows> sequences = c.sequences;
     for (std::size_t i = 0; i < 2; ++i) {
-      sequences[i].state = reinterpret_cast<std::byte*>(state.data() + i * static_cast<std::size_t>(c.state_size()));
+      sequences[i].state = state.state(i, static_cast<std::size_t>(c.state_size()));
     }
     std::vector<float> borders(static_cast<std::size_t>(5 * c.state_size()));
     ssd_scan(pool, scan, x.in(), dt.in(), b.in(), cc.in(), sequences, y.out(), borders.data());
@@ -366,7 +356,7 @@ TEST(ScanSsdBackward, WithoutStatesAndUnwantedParametersAddUp) {
     EXPECT_EQ(gc.widened().values(), expected.c.values());
     for (std::int64_t h = 0; h < 4; ++h) {  // two sums, of one sequence each, are added one after the other
       ASSERT_NEAR(gd.widened().at(0, h), c.in.d.at(0, h) + expected.d.at(0, h),
-                  4 * kRounding * (std::fabs(c.in.d.at(0, h)) + 2 * oracle(c, true).d.at(0, h)));
+                  4 * kRounding * (std::fabs(c.in.d.at(0, h)) + 2 * oracle(c, Terms::kMagnitude).d.at(0, h)));
     }
   });
 }
@@ -384,7 +374,7 @@ TEST(ScanSsdBackward, BordersAreStatesOnTheWayAndChangeNoResult) {
       std::vector<SequenceRows> sequences = c.sequences;
       sequences[0].rows = rows;
       for (std::size_t i = 0; i < 2; ++i) {
-        sequences[i].state = reinterpret_cast<std::byte*>(state.data() + i * size);
+        sequences[i].state = state.state(i, size);
       }
       ssd_scan(pool, scan, x.in(), dt.in(), b.in(), cc.in(), sequences, y.out(), borders);
     };
@@ -428,14 +418,8 @@ GoldenCase read_case(const Golden& golden, bool limited) {
     c.dt_low = 0.05;
     c.dt_high = 0.2;
   }
-  std::vector<std::int64_t> last_of;  // the sequence that a batch entry's last state belongs to
-  for (std::int64_t n = 0; n < batch; ++n) {
-    for (SequenceRows s : tests::segments(golden, n, length)) {
-      s.first_row += n * length;
-      c.sequences.push_back(s);
-    }
-    last_of.push_back(static_cast<std::int64_t>(c.sequences.size()) - 1);
-  }
+  const tests::BatchSegments batches(golden, batch, length);
+  c.sequences = batches.sequences;
   // Batch, time and what follows them stand as our rows do.
   const auto dense = [&](const std::string& key, std::int64_t rows, std::int64_t columns) {
     WideMatrix m(rows, columns);
@@ -450,7 +434,7 @@ GoldenCase read_case(const Golden& golden, bool limited) {
     for (std::int64_t n = 0; n < batch; ++n) {
       for (std::int64_t i = 0; i < heads * states; ++i) {
         for (std::int64_t p = 0; p < width; ++p) {
-          m.at(last_of[static_cast<std::size_t>(n)] * heads * states + i, p) =
+          m.at(batches.last[static_cast<std::size_t>(n)] * heads * states + i, p) =
               tensor.at({n, i / states, p, i % states});
         }
       }
@@ -482,7 +466,7 @@ TEST_P(GoldenSsdBackward, OracleAndKernelAgree) {
   KRAIT_REQUIRE_SHARED_DATA(path);
   const Golden golden(tests::file_of(path, GetParam()));
   GoldenCase g = read_case(golden, std::string_view(GetParam()).find("dtlimit") != std::string_view::npos);
-  tests::expect_relative(kParts, oracle(g.c, false), g.expected, tests::kOracleTolerance);
+  tests::expect_relative(kParts, oracle(g.c), g.expected, tests::kOracleTolerance);
   ThreadPool pool(2);
   on_every_target([&] {
     for (const std::int64_t chunk : {1, 16, 64}) {

@@ -5,7 +5,7 @@
 
 #include "krait/kernels/reference/scan_trapezoidal_backward.h"
 #include "krait/kernels/saved_chunks.h"
-#include "tests/kernels/golden_case.h"
+#include "tests/kernels/golden_tensors.h"
 #include "tests/kernels/gradient_testing.h"
 #include "tests/support/shared_data.h"
 
@@ -14,10 +14,12 @@ namespace {
 
 using tests::Doubles;
 using tests::expect_within;
-using Golden = tests::GoldenCase;
+using tests::Golden;
+using tests::HowCalled;
 using tests::kRounding;
 using tests::Matrix;
-using Tensor = tests::GoldenTensor;
+using tests::RowsMatrix;
+using tests::Tensor;
 
 struct Sizes {
   std::vector<std::int64_t> lengths;  // of sequences, one after the other
@@ -134,7 +136,6 @@ struct Case {
   double loss() {
     set_parameters(scan, in);
     y = Doubles(rows, d_y.columns());
-    Doubles magnitude = y;
     last = initial;
     double sum = 0.0;
     std::int64_t row = 0;
@@ -148,7 +149,7 @@ struct Case {
       reference::trapezoidal_scan(
           scan,
           {cut(all.x), cut(all.z), cut(all.b), cut(all.c), cut(all.dt), cut(all.a), cut(all.trap), cut(all.angle)},
-          state, y.out().slice_rows(row, length), magnitude.out().slice_rows(row, length));
+          state, y.out().slice_rows(row, length), {});
       for (std::size_t j = 0; j < 4; ++j) {
         last[i].parts[j].values() = *parts[j];
         for (std::size_t e = 0; e < parts[j]->size(); ++e) sum += d_final[i].parts[j].values()[e] * (*parts[j])[e];
@@ -184,21 +185,23 @@ struct Case {
 
 // Both kernels in f32, forward for what it saves, on matrices with strides and off any alignment. What backward gives
 // goes where Case::backward puts it.
-void run_kernel(Case& c, ThreadPool& pool, std::int64_t chunk) {
+void run_kernel(Case& c, ThreadPool& pool, std::int64_t chunk, HowCalled how = {}) {
   TrapezoidalScan scan = scan_of<float>(c.sizes);
   scan.chunk = chunk;
   scan.epsilon = static_cast<float>(c.scan.epsilon);
   scan.decay_floor = static_cast<float>(c.scan.decay_floor);
-  std::vector<Matrix> in, gradients;
+  std::vector<RowsMatrix> in, gradients;
   for (std::size_t i = 0; i < c.in.size(); ++i) {
     const auto row_input = static_cast<std::int64_t>(i < kRowInputs);
-    in.push_back(tests::narrowed(c.in[i], row_input * (static_cast<std::int64_t>(i) % 4), row_input));
-    gradients.emplace_back(in[i].rows(), in[i].columns(), row_input * (static_cast<std::int64_t>(i) % 3), row_input);
+    const bool backwards = how.backwards && row_input == 1;
+    in.push_back(tests::narrowed(c.in[i], row_input * (static_cast<std::int64_t>(i) % 4), row_input, backwards));
+    gradients.emplace_back(in[i].rows(), in[i].columns(), row_input * (static_cast<std::int64_t>(i) % 3), row_input,
+                           backwards);
     // Parameters are added to.
     if (row_input == 0) gradients[i].fill([] { return 1.0; });
   }
   set_parameters(scan, in);
-  const Matrix d_y = tests::narrowed(c.d_y, 1, 1);
+  const RowsMatrix d_y = tests::narrowed(c.d_y, 1, 1, how.backwards);
   std::vector<std::vector<float>> states, initial, d_final, d_initial;
   for (std::size_t i = 0; i < c.initial.size(); ++i) {
     initial.push_back(c.initial[i].packed<float>());
@@ -214,9 +217,9 @@ void run_kernel(Case& c, ThreadPool& pool, std::int64_t chunk) {
     sequences.push_back({.first_row = row, .rows = length, .state = bytes(states[i])});
     backward.push_back({.first_row = row,
                         .rows = length,
-                        .initial = bytes(initial[i]),
-                        .final_gradient = bytes(d_final[i]),
-                        .initial_gradient = bytes(d_initial[i])});
+                        .initial = how.bare ? nullptr : bytes(initial[i]),
+                        .final_gradient = how.bare ? nullptr : bytes(d_final[i]),
+                        .initial_gradient = how.bare ? nullptr : bytes(d_initial[i])});
     row += length;
   }
   const std::int64_t chunks = saved_chunks_of(sequences, scan.chunk_rows());
@@ -224,8 +227,9 @@ void run_kernel(Case& c, ThreadPool& pool, std::int64_t chunk) {
   const TrapezoidalSaved saved = {.s = saved_s.data(), .angle = saved_angle.data()};
   Matrix y(row, d_y.columns());
   trapezoidal_scan(pool, scan, inputs_of<float>(in), sequences, y.out(), &saved);
-  trapezoidal_scan_backward(pool, scan, inputs_of<float>(in), saved, d_y.in(), backward,
-                            gradients_of<float>(gradients));
+  TrapezoidalGradients to = gradients_of<float>(gradients);
+  if (how.bare) to = {to.x, to.z, to.b, to.c, to.dt, to.a, to.trap, to.angle};
+  trapezoidal_scan_backward(pool, scan, inputs_of<float>(in), saved, d_y.in(), backward, to);
   c.gradients.clear();
   for (std::size_t i = 0; i < gradients.size(); ++i) {
     gradients[i].check_gaps();
@@ -245,16 +249,17 @@ double tolerance_of(const Case& c) {
   return kRounding * (2.0 * static_cast<double>((c.sizes.states + c.sizes.width) * c.sizes.rank) + 25.0 * rows + 200.0);
 }
 
-void expect_matches_reference(Case& c, ThreadPool& pool, std::int64_t chunk) {
+void expect_matches_reference(Case& c, ThreadPool& pool, std::int64_t chunk, HowCalled how = {}) {
   c.backward();
   Case actual = c;
-  run_kernel(actual, pool, chunk);
+  run_kernel(actual, pool, chunk, how);
   const double bound = tolerance_of(c);
-  for (std::size_t i = 0; i < kNames.size(); ++i) {
+  for (std::size_t i = 0; i < (how.bare ? kRowInputs : kNames.size()); ++i) {
     // That a parameter's was 1 larger is a rounding more.
     const double offset = i < kRowInputs ? 0.0 : kRounding / std::max(c.gradients[i].largest(), 1e-30);
     expect_within(actual.gradients[i], c.gradients[i], bound + offset, kNames[i]);
   }
+  if (how.bare) return;
   for (std::size_t i = 0; i < c.initial.size(); ++i) {
     for (std::size_t j = 0; j < 4; ++j) {
       expect_within(actual.d_initial[i].parts[j], c.d_initial[i].parts[j], bound, "state " + std::to_string(j));
@@ -306,6 +311,40 @@ TEST(ScanTrapezoidalBackward, KernelMatchesReferenceAtEveryLengthAndChunk) {
         }
       }
     }
+  });
+}
+
+TEST(ScanTrapezoidalBackward, KernelMatchesReferenceAtTrainingSizes) {
+  ThreadPool pool(2);
+  tests::on_every_target([&] {
+    Random random(7);
+    for (const std::int64_t rank : {1, 4}) {
+      Case c({{150, 70}, 2, 64, 128, 1, rank, 32, rank > 1}, random);
+      expect_matches_reference(c, pool, 64);
+    }
+  });
+}
+
+TEST(ScanTrapezoidalBackward, RowsMayStandBackwards) {
+  ThreadPool pool(2);
+  tests::on_every_target([&] {
+    Random random(8);
+    Case c({{11, 2}, 4, 6, 8, 2, 2, 3, true}, random);
+    expect_matches_reference(c, pool, 16, {.backwards = true});
+  });
+}
+
+TEST(ScanTrapezoidalBackward, GradientsOfStatesAndParametersMayBeAbsent) {
+  ThreadPool pool(2);
+  tests::on_every_target([&] {
+    Random random(9);
+    Case c({{11, 0, 2}, 4, 6, 8, 2, 2, 3, true, true}, random);
+    for (std::vector<State>* states : {&c.initial, &c.d_final}) {
+      for (State& state : *states) {
+        for (Doubles& part : state.parts) part.fill([](auto, auto) { return 0.0; });
+      }
+    }
+    expect_matches_reference(c, pool, 16, {.bare = true});
   });
 }
 
@@ -607,7 +646,7 @@ void check_block_golden(const Golden& golden, const Run& run, double tolerance) 
 class GoldenTrapezoidalScan : public ::testing::TestWithParam<const char*> {};
 TEST_P(GoldenTrapezoidalScan, GradientsAgree) {
   KRAIT_REQUIRE_SHARED_DATA(path);
-  const Golden golden(path, GetParam());
+  const Golden golden(tests::file_of(path, GetParam()));
   check_scan_golden(golden, [](Case& c) { c.backward(); }, 1e-9);
   ThreadPool pool(2);
   tests::on_every_target([&] {
@@ -623,7 +662,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, GoldenTrapezoidalScan,
 class GoldenTrapezoidalBlock : public ::testing::TestWithParam<const char*> {};
 TEST_P(GoldenTrapezoidalBlock, GradientsAgree) {
   KRAIT_REQUIRE_SHARED_DATA(path);
-  const Golden golden(path, GetParam());
+  const Golden golden(tests::file_of(path, GetParam()));
   check_block_golden(golden, [](Case& c) { c.backward(); }, 1e-9);
   ThreadPool pool(2);
   tests::on_every_target([&] {

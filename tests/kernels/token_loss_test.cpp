@@ -7,6 +7,7 @@
 #include "krait/kernels/reference/dense_product.h"
 #include "krait/kernels/reference/token_loss.h"
 #include "tests/kernels/kernel_testing.h"
+#include "tests/kernels/layer_gradient_testing.h"
 #include "tests/kernels/wide_matrix.h"
 
 namespace krait::kernels {

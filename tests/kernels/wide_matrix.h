@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <span>
 #include <vector>
 
 #include "tests/kernels/kernel_testing.h"
@@ -48,31 +47,5 @@ class WideMatrix {
   std::int64_t rows_ = 0, columns_ = 0;
   std::vector<double> values_;
 };
-
-// Derivatives of `loss()` by every value (or about 60 of many) are gradient[i]. Central differences with a step of
-// eps^(1/3) are off by some eps^(2/3), 4e-11, of the size of the loss and of its derivatives up to the third.
-template <class Loss>
-void expect_derivatives(std::span<double> values, std::span<const double> gradient, Loss&& loss) {
-  ASSERT_EQ(values.size(), gradient.size());
-  double size = std::max(1.0, std::fabs(loss()));
-  for (const double g : gradient) size = std::max(size, std::fabs(g));
-  const std::size_t stride = std::max<std::size_t>(1, values.size() / 60);
-  for (std::size_t i = 0; i < values.size(); i += stride) {
-    const double before = values[i], step = 6e-6;
-    values[i] = before + step;
-    const double above = loss();
-    values[i] = before - step;
-    const double below = loss();
-    values[i] = before;
-    ASSERT_NEAR((above - below) / (2.0 * step), gradient[i], 4e-9 * size) << "derivative " << i;
-  }
-}
-
-// sum of up * y: a loss whose gradient by y is up.
-inline double weighted_sum(const WideMatrix& up, const WideMatrix& y) {
-  double sum = 0.0;
-  for (std::size_t i = 0; i < y.values().size(); ++i) sum += up.values()[i] * y.values()[i];
-  return sum;
-}
 
 }  // namespace krait::tests

@@ -11,15 +11,15 @@
 #include <vector>
 
 #include "krait/nn/segments.h"
-#include "tests/kernels/golden_case.h"
+#include "tests/kernels/golden_tensors.h"
 #include "tests/support/shared_data.h"
 
 namespace krait::tests {
 
 class GoldenOperator {
  public:
-  GoldenOperator(const std::filesystem::path& shared, std::string_view name, at::ScalarType type)
-      : golden_(shared, name), type_(type) {}
+  GoldenOperator(const std::filesystem::path& shared, const char* name, at::ScalarType type)
+      : golden_(file_of(shared, name)), type_(type) {}
 
   bool has(const std::string& name) const { return golden_.has("in." + name); }
   // The same tensor each time; undefined where the case has none of this name.
@@ -35,7 +35,7 @@ class GoldenOperator {
   // From in.seq_idx [B, T] where the case has it, else B sequences of T rows.
   nn::Segments segments(std::int64_t batch, std::int64_t length) const {
     if (!golden_.has("in.seq_idx")) return nn::equal_segments(batch, length);
-    const GoldenTensor numbers = golden_.read("in.seq_idx");
+    const Tensor numbers = golden_.read("in.seq_idx");
     const std::vector<std::int64_t> whole(numbers.values.begin(), numbers.values.end());
     return nn::segments_of_numbers(whole.data(), batch, length);
   }
@@ -70,11 +70,11 @@ class GoldenOperator {
 
  private:
   at::Tensor read(const std::string& name) const {
-    const GoldenTensor golden = golden_.read(name);
+    const Tensor golden = golden_.read(name);
     return at::tensor(golden.values, at::kDouble).reshape(golden.shape).to(type_);
   }
   void compare(const at::Tensor& actual, const std::string& name, double tolerance) const {
-    const GoldenTensor golden = golden_.read(name);
+    const Tensor golden = golden_.read(name);
     ASSERT_EQ(actual.sizes().vec(), golden.shape) << name;
     const at::Tensor flat = actual.detach().to(at::kDouble).contiguous().view(-1);
     for (std::size_t i = 0; i < golden.values.size(); ++i) {
@@ -83,7 +83,7 @@ class GoldenOperator {
     }
   }
 
-  GoldenCase golden_;
+  Golden golden_;
   at::ScalarType type_;
   std::map<std::string, at::Tensor> inputs_;
 };

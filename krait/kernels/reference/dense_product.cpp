@@ -15,4 +15,10 @@ void dense_product(GemmForm form, Rows<const double> a, Rows<const double> b, Ro
   }
 }
 
+void bias_backward(Rows<const double> dy, double* dbias) {
+  for (std::int64_t m = 0; m < dy.rows; ++m) {
+    for (std::int64_t n = 0; n < dy.columns; ++n) dbias[n] += dy.row(m)[n];
+  }
+}
+
 }  // namespace krait::kernels::reference

@@ -7,24 +7,19 @@
 namespace krait::kernels::reference {
 namespace {
 
-template <bool kMagnitude>
-double value(double v) {
-  return kMagnitude ? std::fabs(v) : v;
-}
-
-template <bool kMagnitude>
+template <Terms kTerms>
 double gate_slope(double z) {
-  if (!kMagnitude) return silu_slope(z);
+  if (kTerms == Terms::kSigned) return silu_slope(z);
   const double sigmoid = 1.0 / (1.0 + std::exp(-z));
   return sigmoid * (1.0 + std::fabs(z) * (1.0 - sigmoid));
 }
 
 // One channel: its share of dB and dC is added to their rows.
-template <bool kMagnitude>
+template <Terms kTerms>
 void channel_backward(const SelectiveScanOf<double>& scan, const SelectiveScanInputsOf<double>& in,
                       std::span<const double> state, Rows<const double> dy, const SequenceGradientsOf<double>& states,
                       const SelectiveScanGradientsOf<double>& gradients, std::int64_t e) {
-  constexpr auto v = value<kMagnitude>;
+  constexpr auto v = term<kTerms>;
   const std::int64_t rows = in.x.rows, count = scan.states;
   const std::int64_t group = e / (scan.channels / scan.groups) * count;
   const auto rate = [&](std::int64_t n) { return scan.a[n * scan.channels + e]; };
@@ -35,7 +30,7 @@ void channel_backward(const SelectiveScanOf<double>& scan, const SelectiveScanIn
   };
   const auto raw = [&](std::int64_t t) { return in.dt.row(t)[e] + (scan.dt_bias == nullptr ? 0.0 : scan.dt_bias[e]); };
   const auto step_at = [&](std::int64_t t) { return scan.dt_softplus ? softplus(raw(t)) : raw(t); };
-  const auto decay = [&](double step, std::int64_t n) { return std::exp((kMagnitude ? 0.5 : 1.0) * step * rate(n)); };
+  const auto decay = [&](double step, std::int64_t n) { return decay_of<kTerms>(step * rate(n)); };
   for (std::int64_t n = 0; n < count; ++n) h_at(0, n) = v(state[static_cast<std::size_t>(n * scan.channels + e)]);
   for (std::int64_t t = 0; t < rows; ++t) {
     const double step = step_at(t), x = v(in.x.row(t)[e]);
@@ -57,7 +52,7 @@ void channel_backward(const SelectiveScanOf<double>& scan, const SelectiveScanIn
     double up = v(dy.row(t)[e]);
     if (!in.z.empty()) {
       const double z = in.z.row(t)[e];
-      gradients.z.row(t)[e] = up * y[static_cast<std::size_t>(t)] * gate_slope<kMagnitude>(z);
+      gradients.z.row(t)[e] = up * y[static_cast<std::size_t>(t)] * gate_slope<kTerms>(z);
       up *= v(silu(z));
     }
     double to_step = 0.0, to_x = skip * up;
@@ -85,34 +80,20 @@ void channel_backward(const SelectiveScanOf<double>& scan, const SelectiveScanIn
   }
 }
 
-template <bool kMagnitude>
-void all_channels_backward(const SelectiveScanOf<double>& scan, const SelectiveScanInputsOf<double>& in,
-                           std::span<const double> state, Rows<const double> dy,
-                           const SequenceGradientsOf<double>& states,
-                           const SelectiveScanGradientsOf<double>& gradients) {
-  for (std::int64_t t = 0; t < in.x.rows; ++t) {
-    std::fill_n(gradients.b.row(t), scan.groups * scan.states, 0.0);
-    std::fill_n(gradients.c.row(t), scan.groups * scan.states, 0.0);
-  }
-  for (std::int64_t e = 0; e < scan.channels; ++e) {
-    channel_backward<kMagnitude>(scan, in, state, dy, states, gradients, e);
-  }
-}
-
 }  // namespace
 
 void selective_scan_backward(const SelectiveScanOf<double>& scan, const SelectiveScanInputsOf<double>& in,
                              std::span<const double> state, Rows<const double> dy,
                              const SequenceGradientsOf<double>& states,
-                             const SelectiveScanGradientsOf<double>& gradients) {
-  all_channels_backward<false>(scan, in, state, dy, states, gradients);
-}
-
-void selective_scan_backward_magnitude(const SelectiveScanOf<double>& scan, const SelectiveScanInputsOf<double>& in,
-                                       std::span<const double> state, Rows<const double> dy,
-                                       const SequenceGradientsOf<double>& states,
-                                       const SelectiveScanGradientsOf<double>& gradients) {
-  all_channels_backward<true>(scan, in, state, dy, states, gradients);
+                             const SelectiveScanGradientsOf<double>& gradients, Terms terms) {
+  const auto run = terms == Terms::kSigned ? channel_backward<Terms::kSigned> : channel_backward<Terms::kMagnitude>;
+  for (std::int64_t t = 0; t < in.x.rows; ++t) {
+    std::fill_n(gradients.b.row(t), scan.groups * scan.states, 0.0);
+    std::fill_n(gradients.c.row(t), scan.groups * scan.states, 0.0);
+  }
+  for (std::int64_t e = 0; e < scan.channels; ++e) {
+    run(scan, in, state, dy, states, gradients, e);
+  }
 }
 
 }  // namespace krait::kernels::reference

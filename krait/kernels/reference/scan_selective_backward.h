@@ -2,6 +2,7 @@
 // pass in double is in scan.h. This is also how training runs in double.
 #pragma once
 
+#include "krait/kernels/reference/magnitude.h"
 #include "krait/kernels/reference/scan.h"
 #include "krait/kernels/scan_selective_backward.h"
 
@@ -11,13 +12,6 @@ namespace krait::kernels::reference {
 void selective_scan_backward(const SelectiveScanOf<double>& scan, const SelectiveScanInputsOf<double>& in,
                              std::span<const double> state, Rows<const double> dy,
                              const SequenceGradientsOf<double>& states,
-                             const SelectiveScanGradientsOf<double>& gradients);
-
-// The same sums over absolute values and with half the decay: what the errors of any way to compute them are
-// measured against.
-void selective_scan_backward_magnitude(const SelectiveScanOf<double>& scan, const SelectiveScanInputsOf<double>& in,
-                                       std::span<const double> state, Rows<const double> dy,
-                                       const SequenceGradientsOf<double>& states,
-                                       const SelectiveScanGradientsOf<double>& gradients);
+                             const SelectiveScanGradientsOf<double>& gradients, Terms terms = Terms::kSigned);
 
 }  // namespace krait::kernels::reference

@@ -7,17 +7,11 @@
 namespace krait::kernels::reference {
 namespace {
 
-template <bool kMagnitude>
-double value(double v) {
-  return kMagnitude ? std::fabs(v) : v;
-}
-
-// One head: its share of dB and dC is added to their rows.
-template <bool kMagnitude>
+template <Terms kTerms>
 void head_backward(const SsdScanOf<double>& scan, const SsdScanInputsOf<double>& in, std::span<const double> state,
                    Rows<const double> dy, const SequenceGradientsOf<double>& states,
                    const SsdScanGradientsOf<double>& gradients, std::int64_t head) {
-  constexpr auto v = value<kMagnitude>;
+  constexpr auto v = term<kTerms>;
   const std::int64_t rows = in.x.rows, count = scan.states, width = scan.head_width, size = count * width;
   const std::int64_t group = head / (scan.heads / scan.groups) * count, first = head * width;
   const double rate = scan.a[head];
@@ -26,7 +20,7 @@ void head_backward(const SsdScanOf<double>& scan, const SsdScanInputsOf<double>&
     return in.dt.row(t)[head] + (scan.dt_bias == nullptr ? 0.0 : scan.dt_bias[head]);
   };
   const auto step_at = [&](std::int64_t t) { return std::clamp(softplus(raw(t)), scan.dt_low, scan.dt_high); };
-  const auto decay = [&](double step) { return std::exp((kMagnitude ? 0.5 : 1.0) * step * rate); };
+  const auto decay = [&](double step) { return decay_of<kTerms>(step * rate); };
   std::vector<double> s(static_cast<std::size_t>((rows + 1) * size));
   const auto s_at = [&](std::int64_t t, std::int64_t n, std::int64_t p) -> double& {  // before row t
     return s[static_cast<std::size_t>(t * size + n * width + p)];
@@ -79,32 +73,19 @@ void head_backward(const SsdScanOf<double>& scan, const SsdScanInputsOf<double>&
   }
 }
 
-template <bool kMagnitude>
-void all_heads_backward(const SsdScanOf<double>& scan, const SsdScanInputsOf<double>& in, std::span<const double> state,
-                        Rows<const double> dy, const SequenceGradientsOf<double>& states,
-                        const SsdScanGradientsOf<double>& gradients) {
+}  // namespace
+
+void ssd_scan_backward(const SsdScanOf<double>& scan, const SsdScanInputsOf<double>& in, std::span<const double> state,
+                       Rows<const double> dy, const SequenceGradientsOf<double>& states,
+                       const SsdScanGradientsOf<double>& gradients, Terms terms) {
+  const auto run = terms == Terms::kSigned ? head_backward<Terms::kSigned> : head_backward<Terms::kMagnitude>;
   for (std::int64_t t = 0; t < in.x.rows; ++t) {
     std::fill_n(gradients.b.row(t), scan.groups * scan.states, 0.0);
     std::fill_n(gradients.c.row(t), scan.groups * scan.states, 0.0);
   }
   for (std::int64_t head = 0; head < scan.heads; ++head) {
-    head_backward<kMagnitude>(scan, in, state, dy, states, gradients, head);
+    run(scan, in, state, dy, states, gradients, head);
   }
-}
-
-}  // namespace
-
-void ssd_scan_backward(const SsdScanOf<double>& scan, const SsdScanInputsOf<double>& in, std::span<const double> state,
-                       Rows<const double> dy, const SequenceGradientsOf<double>& states,
-                       const SsdScanGradientsOf<double>& gradients) {
-  all_heads_backward<false>(scan, in, state, dy, states, gradients);
-}
-
-void ssd_scan_backward_magnitude(const SsdScanOf<double>& scan, const SsdScanInputsOf<double>& in,
-                                 std::span<const double> state, Rows<const double> dy,
-                                 const SequenceGradientsOf<double>& states,
-                                 const SsdScanGradientsOf<double>& gradients) {
-  all_heads_backward<true>(scan, in, state, dy, states, gradients);
 }
 
 }  // namespace krait::kernels::reference

@@ -106,7 +106,7 @@ void trapezoidal_scan(const TrapezoidalScanOf<T>& scan, const TrapezoidalInputsO
         }
       }
       std::fill_n(y.row(t) + h * width, width, 0.0);
-      std::fill_n(magnitude.row(t) + h * width, width, 0.0);
+      if (!magnitude.empty()) std::fill_n(magnitude.row(t) + h * width, width, 0.0);
       for (std::int64_t r = 0; r < rank; ++r) {
         double squares = 0.0, most = 0.0;
         for (std::int64_t p = 0; p < width; ++p) {
@@ -126,7 +126,7 @@ void trapezoidal_scan(const TrapezoidalScanOf<T>& scan, const TrapezoidalInputsO
             bound += std::fabs(sum.value) * root_magnitude / root;
           }
           y.row(t)[h * width + p] += factor * sum.value;
-          magnitude.row(t)[h * width + p] += std::fabs(factor) * bound;
+          if (!magnitude.empty()) magnitude.row(t)[h * width + p] += std::fabs(factor) * bound;
         }
       }
     }

@@ -23,7 +23,7 @@ struct TrapezoidalState {
         key_magnitude(key.size()) {}
 };
 
-// T is float or double; theta is not kept within a turn.
+// T is float or double; theta is not kept within a turn. magnitude may be empty: not wanted.
 template <class T>
 void trapezoidal_scan(const TrapezoidalScanOf<T>& scan, const TrapezoidalInputsOf<T>& in, TrapezoidalState& state,
                       RowsDouble y, RowsDouble magnitude);

@@ -146,33 +146,11 @@ HWY_INLINE void delta_subtract(const float* weights, std::int64_t weight_stride,
 // A, B, K S, X and U of a chunk, whose S is in place.
 HWY_NOINLINE void delta_chunk_forward(const DeltaBackwardTask& task, std::int64_t rows, const DeltaBackwardScratch& s) {
   const std::int64_t keys = task.scan->key_width, values = task.scan->value_width;
-  GemmProduct product{.rows = rows,
-                      .columns = s.c,
-                      .k = keys,
-                      .a = s.k,
-                      .a_row = s.keys,
-                      .a_column = 1,
-                      .b = s.k_t,
-                      .ldb = s.c,
-                      .c = s.a,
-                      .ldc = s.c,
-                      .shape = GemmShape::kLowerC};
-  gemm_product(product);
-  product.a = s.q;
-  product.c = s.b;
-  gemm_product(product);
+  gemm_product({rows, s.c, keys}, {s.k, s.keys}, {s.k_t, s.c}, {s.a, s.c}, GemmShape::kLowerC);
+  gemm_product({rows, s.c, keys}, {s.q, s.keys}, {s.k_t, s.c}, {s.b, s.c}, GemmShape::kLowerC);
   delta_mask<true>(rows, s, s.a);
   delta_mask<false>(rows, s, s.b);
-  gemm_product({.rows = rows,
-                .columns = s.values,
-                .k = keys,
-                .a = s.k,
-                .a_row = s.keys,
-                .a_column = 1,
-                .b = s.s,
-                .ldb = s.values,
-                .c = s.known,
-                .ldc = s.values});
+  gemm_product({rows, s.values, keys}, {s.k, s.keys}, {s.s, s.values}, {s.known, s.values});
   const F32 d;
   for (std::int64_t t = 0; t < rows; ++t) {
     float* const x = s.x + t * s.values;
@@ -193,27 +171,9 @@ HWY_NOINLINE void delta_chunk_inputs_backward(const DeltaBackwardTask& task, std
                                               std::int64_t rows, const DeltaBackwardScratch& s) {
   const F32 d;
   const std::int64_t keys = task.scan->key_width;
-  gemm_product({.rows = rows,
-                .columns = s.values,
-                .k = keys,
-                .a = s.k,
-                .a_row = s.keys,
-                .a_column = 1,
-                .b = s.ds,
-                .ldb = s.values,
-                .c = s.kd,
-                .ldc = s.values});
-  gemm_product({.rows = rows,
-                .columns = s.values,
-                .k = rows,
-                .a = s.b,
-                .a_row = 1,
-                .a_column = s.c,
-                .b = s.g,
-                .ldb = s.values,
-                .c = s.du,
-                .ldc = s.values,
-                .shape = GemmShape::kUpperA});
+  gemm_product({rows, s.values, keys}, {s.k, s.keys}, {s.ds, s.values}, {s.kd, s.values});
+  gemm_product({rows, s.values, rows}, GemmLeft::transposed(s.b, s.c), {s.g, s.values}, {s.du, s.values},
+               GemmShape::kUpperA);
   for (std::int64_t t = rows - 1; t >= 0; --t) {
     float* const du = s.du + t * s.values;
     const float* const kd = s.kd + t * s.values;
@@ -236,21 +196,9 @@ HWY_NOINLINE void delta_chunk_inputs_backward(const DeltaBackwardTask& task, std
 // dA o F and dB o F, and what F has in dc.
 HWY_NOINLINE void delta_chunk_weights_backward(const DeltaBackwardTask& task, std::int64_t rows,
                                                const DeltaBackwardScratch& s) {
-  GemmProduct product{.rows = rows,
-                      .columns = s.c,
-                      .k = task.scan->value_width,
-                      .a = s.g,
-                      .a_row = s.values,
-                      .a_column = 1,
-                      .b = s.u_t,
-                      .ldb = s.c,
-                      .c = s.db,
-                      .ldc = s.c,
-                      .shape = GemmShape::kLowerC};
-  gemm_product(product);
-  product.a = s.du;
-  product.c = s.da;
-  gemm_product(product);
+  const GemmSize size = {rows, s.c, task.scan->value_width};
+  gemm_product(size, {s.g, s.values}, {s.u_t, s.c}, {s.db, s.c}, GemmShape::kLowerC);
+  gemm_product(size, {s.du, s.values}, {s.u_t, s.c}, {s.da, s.c}, GemmShape::kLowerC);
   for (std::int64_t t = 0; t < rows; ++t) {
     float* const da = s.da + t * s.c;
     // On the diagonal F is 1 whatever c.
@@ -281,71 +229,26 @@ HWY_NOINLINE void delta_chunk_keys_backward(const DeltaBackwardTask& task, std::
   const std::int64_t keys = task.scan->key_width, values = task.scan->value_width;
   gemm_transpose(s.s, s.values, keys, values, s.s_t, s.keys);
   gemm_transpose(s.ds, s.values, keys, values, s.ds_t, s.keys);
-  GemmProduct product{.rows = rows,
-                      .columns = s.keys,
-                      .k = values,
-                      .a = s.from_g,
-                      .a_row = s.values,
-                      .a_column = 1,
-                      .b = s.s_t,
-                      .ldb = s.keys,
-                      .c = s.dq,
-                      .ldc = s.keys};
-  gemm_product(product);
+  const GemmSize from_values = {rows, s.keys, values}, from_rows = {rows, s.keys, rows},
+                 to_state = {keys, s.values, rows};
+  gemm_product(from_values, {s.from_g, s.values}, {s.s_t, s.keys}, {s.dq, s.keys});
   for (std::int64_t t = 0; t < rows; ++t) {
     s.d_cum[t] += dot_padded(s.q + t * s.keys, s.dq + t * s.keys, s.keys);
     // Taken from what U D^T is added to.
     scale_padded(s.from_dx + t * s.values, -1.0F, s.values, s.from_dx + t * s.values);
     scale_padded(s.u + t * s.values, s.to_end[t], s.values, s.u + t * s.values);
   }
-  product.c = s.dk;
-  product.a = s.from_dx;
-  gemm_product(product);
-  product.add = true;
-  product.a = s.u;
-  product.b = s.ds_t;
-  gemm_product(product);
-  product = {.rows = rows,
-             .columns = s.keys,
-             .k = rows,
-             .a = s.db,
-             .a_row = s.c,
-             .a_column = 1,
-             .b = s.k,
-             .ldb = s.keys,
-             .c = s.dq,
-             .ldc = s.keys,
-             .add = true,
-             .shape = GemmShape::kLowerA};
-  gemm_product(product);
-  product.c = s.dk;
-  product.a = s.da;
-  gemm_product(product);
-  product.a_row = 1;
-  product.a_column = s.c;
-  product.shape = GemmShape::kUpperA;
-  gemm_product(product);
-  product.a = s.db;
-  product.b = s.q;
-  gemm_product(product);
+  gemm_product(from_values, {s.from_dx, s.values}, {s.s_t, s.keys}, {s.dk, s.keys});
+  gemm_product_add(from_values, {s.u, s.values}, {s.ds_t, s.keys}, {s.dk, s.keys});
+  gemm_product_add(from_rows, {s.db, s.c}, {s.k, s.keys}, {s.dq, s.keys}, GemmShape::kLowerA);
+  gemm_product_add(from_rows, {s.da, s.c}, {s.k, s.keys}, {s.dk, s.keys}, GemmShape::kLowerA);
+  gemm_product_add(from_rows, GemmLeft::transposed(s.da, s.c), {s.k, s.keys}, {s.dk, s.keys}, GemmShape::kUpperA);
+  gemm_product_add(from_rows, GemmLeft::transposed(s.db, s.c), {s.q, s.keys}, {s.dk, s.keys}, GemmShape::kUpperA);
 
   s.d_cum[rows - 1] += double{carried} * dot_padded(s.s, s.ds, keys * s.values);
   scale_padded(s.ds, carried, keys * s.values, s.ds);
-  product = {.rows = keys,
-             .columns = s.values,
-             .k = rows,
-             .a = s.q,
-             .a_row = 1,
-             .a_column = s.keys,
-             .b = s.from_g,
-             .ldb = s.values,
-             .c = s.ds,
-             .ldc = s.values,
-             .add = true};
-  gemm_product(product);
-  product.a = s.k;
-  product.b = s.from_dx;
-  gemm_product(product);
+  gemm_product_add(to_state, GemmLeft::transposed(s.q, s.keys), {s.from_g, s.values}, {s.ds, s.values});
+  gemm_product_add(to_state, GemmLeft::transposed(s.k, s.keys), {s.from_dx, s.values}, {s.ds, s.values});
 }
 
 // Chunk `chunk` of a value head: `rows` rows from `first` on. D stands in s.ds. add: to dq and dk of another head.

@@ -110,6 +110,34 @@ HWY_INLINE void for_gemm_columns(std::int64_t count, Body&& body) {
   for (; column < count; column += lanes) body(std::integral_constant<std::int64_t, 1>(), column);
 }
 
+// C = scale C + A B, of `rows` rows and `columns` columns, whole vectors; ldc is the stride of C.
+inline HWY_NOINLINE void gemm_update(std::int64_t rows, std::int64_t columns, const GemmOperands& g, float scale,
+                                     float* c, std::int64_t ldc) {
+  const F32 d;
+  constexpr auto lanes = static_cast<std::int64_t>(kLanes);
+  for_gemm_rows(rows, [&](auto block_rows, std::int64_t row) {
+    for_gemm_columns(columns, [&](auto vectors, std::int64_t column) {
+      constexpr std::int64_t kRows = decltype(block_rows)::value, kVectors = decltype(vectors)::value;
+      float* to = c + row * ldc + column;
+      GemmBlock<kRows, kVectors> sum;
+      for (std::int64_t r = 0; r < kRows; ++r) {
+        for (std::int64_t v = 0; v < kVectors; ++v) {
+          sum.v[r][v] = hn::Mul(hn::Set(d, scale), hn::LoadU(d, to + r * ldc + v * lanes));
+        }
+      }
+      sum.accumulate({.k = g.k,
+                      .a = g.a + row * g.a_row,
+                      .a_row = g.a_row,
+                      .a_column = g.a_column,
+                      .b = g.b + column,
+                      .ldb = g.ldb});
+      for (std::int64_t r = 0; r < kRows; ++r) {
+        for (std::int64_t v = 0; v < kVectors; ++v) hn::StoreU(sum.v[r][v], d, to + r * ldc + v * lanes);
+      }
+    });
+  });
+}
+
 }  // namespace krait::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

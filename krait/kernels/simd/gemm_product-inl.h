@@ -22,51 +22,80 @@ enum class GemmShape : std::uint8_t {
   kLowerC,  // C[i, j] is wanted only where j does not lie after i; more of it may be written
 };
 
-struct GemmProduct {
+struct GemmSize {
   std::int64_t rows, columns, k;  // columns: a multiple of the lanes
-  const float* a;
-  std::int64_t a_row, a_column;  // strides of A
-  const float* b;
-  std::int64_t ldb;
-  float* c;
-  std::int64_t ldc;
-  bool add = false;
-  GemmShape shape = GemmShape::kFull;
-  std::int64_t unit = 1;  // so many rows and columns belong together: none of them lies before or after another
 };
 
-static HWY_NOINLINE void gemm_product(const GemmProduct& g) {
+struct GemmRows {
+  const float* data;
+  std::int64_t stride;
+};
+
+// A, in any order.
+struct GemmLeft {
+  const float* data;
+  std::int64_t row, column;  // strides
+
+  GemmLeft(const float* from, std::int64_t stride) : data(from), row(stride), column(1) {}
+  static GemmLeft transposed(const float* from, std::int64_t stride) {
+    GemmLeft result(from, 1);
+    result.column = stride;
+    return result;
+  }
+};
+
+struct GemmResult {
+  float* data;
+  std::int64_t stride;
+};
+
+// unit: so many rows and columns belong together, none of them lies before or after another.
+template <bool kAdd>
+static HWY_NOINLINE void gemm_product_blocks(const GemmSize& size, const GemmLeft& a, const GemmRows& b,
+                                             const GemmResult& result, GemmShape shape, std::int64_t unit) {
   constexpr auto lanes = static_cast<std::int64_t>(kLanes);
   const F32 d;
-  for_gemm_rows(g.rows, [&](auto block_rows, std::int64_t i) {
+  for_gemm_rows(size.rows, [&](auto block_rows, std::int64_t i) {
     constexpr std::int64_t kRows = decltype(block_rows)::value;
-    const std::int64_t first = i / g.unit * g.unit, end = ((i + kRows - 1) / g.unit + 1) * g.unit;
-    const std::int64_t k_first = g.shape == GemmShape::kUpperA ? first : 0;
-    const std::int64_t k_end = g.shape == GemmShape::kLowerA ? std::min(g.k, end) : g.k;
+    const std::int64_t first = i / unit * unit, end = ((i + kRows - 1) / unit + 1) * unit;
+    const std::int64_t k_first = shape == GemmShape::kUpperA ? first : 0;
+    const std::int64_t k_end = shape == GemmShape::kLowerA ? std::min(size.k, end) : size.k;
     const std::int64_t columns =
-        g.shape == GemmShape::kLowerC ? std::min(g.columns, (end + lanes - 1) / lanes * lanes) : g.columns;
+        shape == GemmShape::kLowerC ? std::min(size.columns, (end + lanes - 1) / lanes * lanes) : size.columns;
     for_gemm_columns(columns, [&](auto vectors, std::int64_t j) {
       constexpr std::int64_t kVectors = decltype(vectors)::value;
       GemmBlock<kRows, kVectors> sum;
-      float* const c = g.c + i * g.ldc + j;
-      if (g.add) {
+      float* const c = result.data + i * result.stride + j;
+      if constexpr (kAdd) {
         for (std::int64_t r = 0; r < kRows; ++r) {
-          for (std::int64_t v = 0; v < kVectors; ++v) sum.v[r][v] = hn::LoadU(d, c + r * g.ldc + v * lanes);
+          for (std::int64_t v = 0; v < kVectors; ++v) sum.v[r][v] = hn::LoadU(d, c + r * result.stride + v * lanes);
         }
       } else {
         sum.clear();
       }
       sum.accumulate({.k = k_end - k_first,
-                      .a = g.a + i * g.a_row + k_first * g.a_column,
-                      .a_row = g.a_row,
-                      .a_column = g.a_column,
-                      .b = g.b + k_first * g.ldb + j,
-                      .ldb = g.ldb});
+                      .a = a.data + i * a.row + k_first * a.column,
+                      .a_row = a.row,
+                      .a_column = a.column,
+                      .b = b.data + k_first * b.stride + j,
+                      .ldb = b.stride});
       for (std::int64_t r = 0; r < kRows; ++r) {
-        for (std::int64_t v = 0; v < kVectors; ++v) hn::StoreU(sum.v[r][v], d, c + r * g.ldc + v * lanes);
+        for (std::int64_t v = 0; v < kVectors; ++v) hn::StoreU(sum.v[r][v], d, c + r * result.stride + v * lanes);
       }
     });
   });
+}
+
+// C = A B
+HWY_INLINE void gemm_product(const GemmSize& size, const GemmLeft& a, const GemmRows& b, const GemmResult& c,
+                             GemmShape shape = GemmShape::kFull, std::int64_t unit = 1) {
+  gemm_product_blocks<false>(size, a, b, c, shape, unit);
+}
+
+// C += A B
+HWY_INLINE void gemm_product_add(const GemmSize& size, const GemmLeft& a, const GemmRows& b, const GemmResult& c,
+                                 GemmShape shape = GemmShape::kFull, std::int64_t unit = 1) {
+  gemm_product_blocks<true>(size, a, b, c, shape, unit);
 }
 
 // to [columns, rows] = from [rows, columns]^T, four by four.

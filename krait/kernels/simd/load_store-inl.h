@@ -75,6 +75,12 @@ HWY_INLINE void store(VecF32 v, float* to, std::size_t count) {
   }
 }
 
+// to += v.
+template <bool kWhole>
+HWY_INLINE void add_into(VecF32 v, float* to, std::size_t count) {
+  store<kWhole>(hn::Add(load<kWhole>(to, count), v), to, count);
+}
+
 // Element types of stored weights. Each says how many bytes an element takes and widens a vector of them.
 struct WeightF32 {
   static constexpr std::size_t kBytes = 4;

@@ -14,7 +14,6 @@
 #include <utility>
 #include <vector>
 
-#include "krait/kernels/attention_task.h"
 #include "krait/kernels/scratch.h"
 #include "krait/kernels/simd/sequence_tiles-inl.h"
 
@@ -40,16 +39,16 @@ HWY_NOINLINE void attend_tiles(const SequenceAttentionTask& task, const SourceVi
   pack_queries(*task.attention, task.part->sequence, view.source->q, task.key_head, first, count, block.q,
                kv.key_width);
   for (std::int64_t tile = 0; tile < view.tiles; ++tile) {
-    const std::int64_t slots = view.slots_in_view(tile, first, count);
-    if (slots == 0) continue;
-    block_product<false>(rows, whole_vectors(slots),
+    const TokenRange slots = view.slots_in_view(tile, first, count);
+    if (slots.empty()) continue;
+    block_product<false>(rows, whole_vectors(slots.count()),
                          {.k = kv.key_width,
                           .a = block.q,
                           .a_row = kv.key_width,
                           .a_column = 1,
-                          .b = tiles.keys + tile * kv.key_width * kTileTokens,
+                          .b = tiles.keys + tile * kv.key_width * kTileTokens + slots.from,
                           .ldb = kTileTokens},
-                         block.scores, kTileTokens);
+                         block.scores + slots.from, kTileTokens);
     for (std::int64_t row = 0; row < rows; ++row) {
       float* const scores = block.scores + row * kTileTokens;
       const SlotsInView seen = row_slots(view, tile, first + row / group, tiles.lifetimes + tile * 2 * kTileTokens);
@@ -61,11 +60,11 @@ HWY_NOINLINE void attend_tiles(const SequenceAttentionTask& task, const SourceVi
       }
     }
     block_product<true>(rows, width,
-                        {.k = slots,
-                         .a = block.scores,
+                        {.k = slots.count(),
+                         .a = block.scores + slots.from,
                          .a_row = kTileTokens,
                          .a_column = 1,
-                         .b = tiles.values + tile * kTileTokens * width,
+                         .b = tiles.values + (tile * kTileTokens + slots.from) * width,
                          .ldb = width},
                         block.sums, width);
   }
@@ -92,8 +91,7 @@ void attend_part(const SequenceAttentionTask& task) {
   const Attention& attention = *task.attention;
   const SequencePart& part = *task.part;
   const KvShape& kv = attention.kv;
-  const std::int64_t queries = queries_per_block(attention, kAttentionRows),
-                     rows = queries * attention.queries_per_key();
+  const std::int64_t queries = queries_per_block(attention), rows = queries * attention.queries_per_key();
   const std::int64_t width = whole_vectors(kv.value_width), tile_floats = kTileTokens * (kv.key_width + width + 2);
   std::int64_t floats = rows * (kv.key_width + kTileTokens + width + 2);
   for (const SourceView& view : part.views) floats += view.tiles * tile_floats;

@@ -96,45 +96,46 @@ HWY_INLINE void score_gradients(float* scores, float* products, const SlotsInVie
   }
 }
 
-// Queries [first, first + count) of the sequence, rows [at, …) of `rows`, against one tile of which they see the first
-// `slots`.
+// Queries [first, first + count) of the sequence, rows [at, …) of `rows`, against those slots of one tile that they
+// see.
 HWY_NOINLINE void backward_block(const SequenceBackwardTask& task, const SourceView& view, std::int64_t tile_index,
-                                 std::int64_t first, std::int64_t count, std::int64_t at, std::int64_t slots,
+                                 std::int64_t first, std::int64_t count, std::int64_t at, const TokenRange& slots,
                                  const BackwardRows& rows, const BackwardTile& tile) {
   const KvShape& kv = task.attention->kv;
   const std::int64_t group = task.attention->queries_per_key(), n = count * group;
   const std::int64_t key_width = whole_vectors(kv.key_width), value_width = whole_vectors(kv.value_width);
-  const std::int64_t columns = whole_vectors(slots);
   const float* const q = rows.q + at * key_width;
   const float* const out_gradient = rows.out_gradient + at * value_width;
-  block_product<false>(
-      n, columns,
-      {.k = kv.key_width, .a = q, .a_row = key_width, .a_column = 1, .b = tile.keys_transposed, .ldb = kTileTokens},
-      tile.scores, kTileTokens);
-  block_product<false>(n, columns,
-                       {.k = kv.value_width,
-                        .a = out_gradient,
-                        .a_row = value_width,
-                        .a_column = 1,
-                        .b = tile.values_transposed,
-                        .ldb = kTileTokens},
-                       tile.products, kTileTokens);
+  const auto against_slots = [&](const float* left, std::int64_t k, std::int64_t stride, const float* transposed,
+                                 float* to) {
+    block_product<false>(
+        n, whole_vectors(slots.count()),
+        {.k = k, .a = left, .a_row = stride, .a_column = 1, .b = transposed + slots.from, .ldb = kTileTokens},
+        to + slots.from, kTileTokens);
+  };
+  against_slots(q, kv.key_width, key_width, tile.keys_transposed, tile.scores);
+  against_slots(out_gradient, kv.value_width, value_width, tile.values_transposed, tile.products);
   for (std::int64_t row = 0; row < n; ++row) {
     score_gradients(tile.scores + row * kTileTokens, tile.products + row * kTileTokens,
                     row_slots(view, tile_index, first + row / group, tile.lifetimes), rows.lse[at + row],
                     rows.mean[at + row]);
   }
-  block_product<true>(
-      slots, value_width,
-      {.k = n, .a = tile.scores, .a_row = 1, .a_column = kTileTokens, .b = out_gradient, .ldb = value_width},
-      tile.value_gradients, value_width);
-  block_product<true>(slots, key_width,
-                      {.k = n, .a = tile.products, .a_row = 1, .a_column = kTileTokens, .b = q, .ldb = key_width},
-                      tile.key_gradients, key_width);
-  block_product<true>(
-      n, key_width,
-      {.k = slots, .a = tile.products, .a_row = kTileTokens, .a_column = 1, .b = tile.keys, .ldb = key_width},
-      rows.q_gradient + at * key_width, key_width);
+  const auto onto_slots = [&](const float* factors, const float* right, std::int64_t width, float* to) {
+    block_product<true>(
+        slots.count(), width,
+        {.k = n, .a = factors + slots.from, .a_row = 1, .a_column = kTileTokens, .b = right, .ldb = width},
+        to + slots.from * width, width);
+  };
+  onto_slots(tile.scores, out_gradient, value_width, tile.value_gradients);
+  onto_slots(tile.products, q, key_width, tile.key_gradients);
+  block_product<true>(n, key_width,
+                      {.k = slots.count(),
+                       .a = tile.products + slots.from,
+                       .a_row = kTileTokens,
+                       .a_column = 1,
+                       .b = tile.keys + slots.from * key_width,
+                       .ldb = key_width},
+                      rows.q_gradient + at * key_width, key_width);
 }
 
 // Adds a tile's gradients to those of its tokens.
@@ -160,7 +161,7 @@ HWY_INLINE void backward_tile(const SequenceBackwardTask& task, const SourceView
   const SequencePart& part = *task.part;
   const KvShape& kv = attention.kv;
   const std::int64_t group = attention.queries_per_key(), streams = attention.streams();
-  const std::int64_t queries = queries_per_block(attention, kBackwardRows);
+  const std::int64_t queries = queries_per_block(attention);
   pack_transposed(view, part.sequence, view.source->v, task.value_head * kv.value_width, kv.value_width, index,
                   tile.values_transposed);
   if (view.listed) pack_lifetimes(view, index, tile.lifetimes);
@@ -172,8 +173,8 @@ HWY_INLINE void backward_tile(const SequenceBackwardTask& task, const SourceView
     std::fill_n(tile.key_gradients, kTileTokens * whole_vectors(kv.key_width), 0.0F);
     for (std::int64_t query = 0; query < part.rows; query += queries) {
       const std::int64_t count = std::min(queries, part.rows - query);
-      const std::int64_t slots = view.slots_in_view(index, part.first + query, count);
-      if (slots == 0) continue;
+      const TokenRange slots = view.slots_in_view(index, part.first + query, count);
+      if (slots.empty()) continue;
       backward_block(task, view, index, part.first + query, count, (stream * part.rows + query) * group, slots, rows,
                      tile);
     }
@@ -207,7 +208,7 @@ void attend_part_backward(const SequenceBackwardTask& task) {
   const std::int64_t group = attention.queries_per_key(), streams = attention.streams();
   const std::int64_t key_width = whole_vectors(kv.key_width), value_width = whole_vectors(kv.value_width);
   const std::int64_t all = streams * part.rows * group;
-  const std::int64_t block = queries_per_block(attention, kBackwardRows) * group;
+  const std::int64_t block = queries_per_block(attention) * group;
   const std::int64_t floats = all * (2 * key_width + value_width + 2) + 2 * kTileTokens * (block + 1) +
                               kTileTokens * (kv.key_width + 2 * key_width + kv.value_width + value_width);
   float* next = thread_scratch(static_cast<std::size_t>(floats)).data();

@@ -175,31 +175,6 @@ HWY_NOINLINE void ssd_chunk_outputs(const SsdTask& task, std::int64_t head, std:
   }
 }
 
-// S = carried S + B^T X''.
-HWY_NOINLINE void ssd_chunk_state(const SsdScan& scan, std::int64_t rows, const float* b_transposed, float carried,
-                                  const SsdScratch& s, float* state) {
-  const F32 d;
-  constexpr auto lanes = static_cast<std::int64_t>(kLanes);
-  for_gemm_rows(scan.states, [&](auto block_rows, std::int64_t n) {
-    for_gemm_columns(s.p, [&](auto vectors, std::int64_t p) {
-      constexpr std::int64_t kRows = decltype(block_rows)::value, kVectors = decltype(vectors)::value;
-      GemmBlock<kRows, kVectors> sum;
-      for (std::int64_t r = 0; r < kRows; ++r) {
-        for (std::int64_t v = 0; v < kVectors; ++v) {
-          sum.v[r][v] = hn::Mul(hn::Set(d, carried), hn::LoadU(d, state + (n + r) * s.p + p + v * lanes));
-        }
-      }
-      sum.accumulate(
-          {.k = rows, .a = b_transposed + n * s.q, .a_row = s.q, .a_column = 1, .b = s.x_end + p, .ldb = s.p});
-      for (std::int64_t r = 0; r < kRows; ++r) {
-        for (std::int64_t v = 0; v < kVectors; ++v) {
-          hn::StoreU(sum.v[r][v], d, state + (n + r) * s.p + p + v * lanes);
-        }
-      }
-    });
-  });
-}
-
 void ssd_chunks(const SsdTask& task, float* scratch) {
   const SsdScan& scan = *task.scan;
   const SsdScratch s = carve_ssd_scratch(scan, scratch);
@@ -238,7 +213,11 @@ void ssd_chunks(const SsdTask& task, float* scratch) {
           ssd_chunk_outputs<kRows, decltype(vectors)::value>(task, head, first, i, p, s);
         });
       });
-      ssd_chunk_state(scan, rows, task.b_transposed + chunk * scan.states * s.q, carried, s, state);
+      // S = carried S + B^T X''.
+      const float* b_transposed = task.b_transposed + chunk * scan.states * s.q;
+      gemm_update(scan.states, s.p,
+                  {.k = rows, .a = b_transposed, .a_row = s.q, .a_column = 1, .b = s.x_end, .ldb = s.p}, carried, state,
+                  s.p);
     }
     if (!in_place) {
       with_state_type(scan.state_dtype, [&](auto type) {

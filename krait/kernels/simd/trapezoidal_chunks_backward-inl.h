@@ -1,5 +1,5 @@
-// The scan itself of trapezoidal_scan_backward: some heads of a group, sequence by sequence, chunk by chunk from the
-// last to the first. Index m runs over the rows t of a chunk and, within each, over R. As in trapezoidal_chunks-inl.h,
+// The matrix products of one head and chunk of trapezoidal_scan_backward. Index m runs over the rows t of a chunk and,
+// within each, over R. As in trapezoidal_chunks-inl.h,
 // but c_t of a chunk's last row has the beta of the row behind it, if there is one: then a chunk begins from what was
 // saved and nothing is pending but the first state's k and x. With A = Q K^T, F_tt' = exp(cum_t - cum_t') and
 // W = A o F o c, gamma in the place of c for t' = t:
@@ -18,9 +18,9 @@
 #include <algorithm>
 #include <utility>
 
-#include "krait/kernels/saved_chunks.h"
+#include "krait/kernels/scan_trapezoidal_backward_task.h"
 #include "krait/kernels/simd/gemm_product-inl.h"
-#include "krait/kernels/simd/trapezoidal_rows_backward-inl.h"
+#include "krait/kernels/simd/trapezoidal_rotation-inl.h"
 #include "krait/kernels/simd/trapezoidal_sizes-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -156,46 +156,15 @@ HWY_NOINLINE void trapezoidal_chunk_forward(const TrapezoidalScan& scan, std::in
                                             const TrapezoidalBackwardScratch& s) {
   const F32 d;
   const std::int64_t rank = scan.rank;
-  gemm_product({.rows = count,
-                .columns = s.m,
-                .k = scan.states,
-                .a = s.q,
-                .a_row = s.n,
-                .a_column = 1,
-                .b = s.k_t,
-                .ldb = s.m,
-                .c = s.a,
-                .ldc = s.m,
-                .shape = GemmShape::kLowerC,
-                .unit = rank});
+  gemm_product({count, s.m, scan.states}, {s.q, s.n}, {s.k_t, s.m}, {s.a, s.m}, GemmShape::kLowerC, rank);
   for (std::int64_t m = 0; m < count; ++m) {
     const std::int64_t t = m / rank, end = (t + 1) * rank;
     float* const a = s.a + m * s.m;
     multiply_masked(a, s.weight + t * s.m, end, s.m, s.w + m * s.m);
     multiply_masked(a, s.factor + t * s.m, end, s.m, a);
   }
-  gemm_product({.rows = count,
-                .columns = s.p,
-                .k = scan.states,
-                .a = s.q,
-                .a_row = s.n,
-                .a_column = 1,
-                .b = s.s,
-                .ldb = s.p,
-                .c = s.qs,
-                .ldc = s.p});
-  gemm_product({.rows = count,
-                .columns = s.p,
-                .k = count,
-                .a = s.w,
-                .a_row = s.m,
-                .a_column = 1,
-                .b = s.value,
-                .ldb = s.p,
-                .c = s.raw,
-                .ldc = s.p,
-                .shape = GemmShape::kLowerA,
-                .unit = rank});
+  gemm_product({count, s.p, scan.states}, {s.q, s.n}, {s.s, s.p}, {s.qs, s.p});
+  gemm_product({count, s.p, count}, {s.w, s.m}, {s.value, s.p}, {s.raw, s.p}, GemmShape::kLowerA, rank);
   for (std::int64_t m = 0; m < count; ++m) {
     const VecF32 decay = hn::Set(d, s.sizes.from_start[m / rank]);
     float* const raw = s.raw + m * s.p;
@@ -210,40 +179,9 @@ HWY_NOINLINE void trapezoidal_chunk_values_backward(const TrapezoidalScan& scan,
                                                     const TrapezoidalBackwardScratch& s) {
   const F32 d;
   const std::int64_t rank = scan.rank, count = rows * rank;
-  gemm_product({.rows = count,
-                .columns = s.m,
-                .k = scan.head_width,
-                .a = s.g,
-                .a_row = s.p,
-                .a_column = 1,
-                .b = s.value_t,
-                .ldb = s.m,
-                .c = s.da,
-                .ldc = s.m,
-                .shape = GemmShape::kLowerC,
-                .unit = rank});
-  gemm_product({.rows = count,
-                .columns = s.p,
-                .k = scan.states,
-                .a = s.k,
-                .a_row = s.n,
-                .a_column = 1,
-                .b = s.ds,
-                .ldb = s.p,
-                .c = s.kd,
-                .ldc = s.p});
-  gemm_product({.rows = count,
-                .columns = s.p,
-                .k = count,
-                .a = s.w,
-                .a_row = 1,
-                .a_column = s.m,
-                .b = s.g,
-                .ldb = s.p,
-                .c = s.dv,
-                .ldc = s.p,
-                .shape = GemmShape::kUpperA,
-                .unit = rank});
+  gemm_product({count, s.m, scan.head_width}, {s.g, s.p}, {s.value_t, s.m}, {s.da, s.m}, GemmShape::kLowerC, rank);
+  gemm_product({count, s.p, scan.states}, {s.k, s.n}, {s.ds, s.p}, {s.kd, s.p});
+  gemm_product({count, s.p, count}, GemmLeft::transposed(s.w, s.m), {s.g, s.p}, {s.dv, s.p}, GemmShape::kUpperA, rank);
   const float* const last = s.factor + (rows - 1) * s.m;
   for (std::int64_t m = 0; m < count; ++m) {
     const std::int64_t t = m / rank, end = (t + 1) * rank;
@@ -286,291 +224,18 @@ HWY_NOINLINE void trapezoidal_chunk_keys_backward(const TrapezoidalScan& scan, s
   const std::int64_t rank = scan.rank, count = rows * rank, states = scan.states, width = scan.head_width;
   gemm_transpose(s.s, s.p, states, width, s.s_t, s.n);
   gemm_transpose(s.ds, s.p, states, width, s.ds_t, s.n);
-  GemmProduct product{.rows = count,
-                      .columns = s.n,
-                      .k = width,
-                      .a = s.from_g,
-                      .a_row = s.p,
-                      .a_column = 1,
-                      .b = s.s_t,
-                      .ldb = s.n,
-                      .c = s.dq,
-                      .ldc = s.n};
-  gemm_product(product);
+  const GemmSize from_values = {count, s.n, width}, from_rows = {count, s.n, count};
+  gemm_product(from_values, {s.from_g, s.p}, {s.s_t, s.n}, {s.dq, s.n});
   // raw is done with.
   for (std::int64_t m = 0; m < count; ++m) {
     scale_padded(s.value + m * s.p, s.sizes.to_end[m / rank], s.p, s.raw + m * s.p);
   }
-  product.a = s.raw;
-  product.b = s.ds_t;
-  product.c = s.dk;
-  gemm_product(product);
-  product = {.rows = count,
-             .columns = s.n,
-             .k = count,
-             .a = s.da,
-             .a_row = s.m,
-             .a_column = 1,
-             .b = s.k,
-             .ldb = s.n,
-             .c = s.dq,
-             .ldc = s.n,
-             .add = true,
-             .shape = GemmShape::kLowerA,
-             .unit = rank};
-  gemm_product(product);
-  product.a_row = 1;
-  product.a_column = s.m;
-  product.b = s.q;
-  product.c = s.dk;
-  product.shape = GemmShape::kUpperA;
-  gemm_product(product);
+  gemm_product(from_values, {s.raw, s.p}, {s.ds_t, s.n}, {s.dk, s.n});
+  gemm_product_add(from_rows, {s.da, s.m}, {s.k, s.n}, {s.dq, s.n}, GemmShape::kLowerA, rank);
+  gemm_product_add(from_rows, GemmLeft::transposed(s.da, s.m), {s.q, s.n}, {s.dk, s.n}, GemmShape::kUpperA, rank);
   s.d_cum[rows - 1] += double{carried} * dot_padded(s.s, s.ds, states * s.p);
   scale_padded(s.ds, carried, states * s.p, s.ds);
-  gemm_product({.rows = states,
-                .columns = s.p,
-                .k = count,
-                .a = s.q,
-                .a_row = 1,
-                .a_column = s.n,
-                .b = s.from_g,
-                .ldb = s.p,
-                .c = s.ds,
-                .ldc = s.p,
-                .add = true});
-}
-
-// to[i] += from[i], or = where nothing is there yet.
-HWY_INLINE void add_or_write(const float* from, std::int64_t count, bool write, float* to) {
-  for_vectors(count, [&](auto whole, std::int64_t i, std::size_t part) {
-    constexpr bool kWhole = decltype(whole)::value;
-    VecF32 v = load<kWhole>(from + i, part);
-    if (!write) v = hn::Add(v, load<kWhole>(to + i, part));
-    store<kWhole>(v, to + i, part);
-  });
-}
-
-// x and the sizes of a chunk's rows, and of k and q what heads share; from the last row to the first. end_row: of the
-// sequence.
-HWY_NOINLINE void trapezoidal_chunk_inputs_backward(const TrapezoidalBackwardTask& task, std::int64_t head,
-                                                    std::int64_t first, std::int64_t rows, std::int64_t end_row,
-                                                    const TrapezoidalBackwardScratch& s) {
-  const F32 d;
-  const TrapezoidalScan& scan = *task.scan;
-  const TrapezoidalColumns columns(scan);
-  const TrapezoidalSharedColumns shared(scan);
-  const TrapezoidalSizeColumns sizes(scan);
-  const TrapezoidalParameterColumns parameters(scan);
-  const std::int64_t rank = scan.rank, states = scan.states, width = scan.head_width;
-  const bool write = head == task.first_head;
-  const float* mix = scan.value_mix == nullptr ? nullptr : scan.value_mix + head * rank * width;
-  double d_log = 0.0;
-  for (std::int64_t t = rows - 1; t >= 0; --t) {
-    const float* const row = task.prepared.row(first + t);
-    float* const to = task.shared.row(first + t);
-    for (std::int64_t r = 0; r < rank; ++r) {
-      const std::int64_t m = t * rank + r;
-      float* const dk = s.dk + m * s.n;
-      float* const dq = s.dq + m * s.n;
-      trapezoidal_rotate_backward(scan, s.rotation(t), s.k + m * s.n, dk, s.d_theta);
-      trapezoidal_rotate_backward(scan, s.rotation(t), s.q + m * s.n, dq, s.d_theta);
-      add_or_write(dk, states, false, s.sums + parameters.b_bias + r * states);
-      add_or_write(dq, states, false, s.sums + parameters.c_bias + r * states);
-      add_or_write(dk, states, write, to + shared.b + r * states);
-      add_or_write(dq, states, write, to + shared.c + r * states);
-    }
-    const float* const x = task.in->x.row(first + t) + head * width;
-    float* const dx = task.gradients->x.row(first + t) + head * width;
-    const float* const dv = s.dv + t * rank * s.p;
-    for_vectors(width, [&](auto whole, std::int64_t p, std::size_t part) {
-      constexpr bool kWhole = decltype(whole)::value;
-      VecF32 sum = hn::Zero(d);
-      for (std::int64_t r = 0; r < rank; ++r) {
-        const VecF32 g = load<kWhole>(dv + r * s.p + p, part);
-        if (mix == nullptr) {
-          sum = hn::Add(sum, g);
-          continue;
-        }
-        sum = hn::MulAdd(g, load<kWhole>(mix + r * width + p, part), sum);
-        add_to<kWhole>(hn::Mul(g, load<kWhole>(x + p, part)), s.sums + parameters.value_mix + r * s.p + p, part);
-      }
-      store<kWhole>(sum, dx + p, part);
-    });
-
-    VecF32 along = hn::Zero(d);
-    const VecF32 dt = hn::Set(d, row[columns.dt + head]);
-    for_vectors(scan.angles, [&](auto whole, std::int64_t i, std::size_t part) {
-      constexpr bool kWhole = decltype(whole)::value;
-      const VecF32 g = load<kWhole>(s.d_theta + i, part);
-      along = hn::MulAdd(g, load<kWhole>(row + columns.turn + i, part), along);
-      VecF32 turn = hn::Mul(g, dt);
-      if (!write) turn = hn::Add(turn, load<kWhole>(to + shared.turn + i, part));
-      store<kWhole>(turn, to + shared.turn + i, part);
-    });
-    d_log += s.d_cum[t];
-    float* const of = task.sizes.row(first + t);
-    of[sizes.log_decay + head] = static_cast<float>(d_log);
-    of[sizes.dt + head] = sum_lanes(along);
-    of[sizes.gamma + head] = static_cast<float>(s.d_gamma[t] + s.d_carry[t]);
-    // The beta of the row behind: where there is none, c has no part of it, and no row that would take this.
-    if (first + t + 1 < end_row) task.sizes.row(first + t + 1)[sizes.shift + head] = static_cast<float>(s.d_carry[t]);
-  }
-}
-
-// Chunk `chunk` of a sequence: `rows` rows from `first` on. D stands in s.ds, that of theta behind it in s.d_theta.
-HWY_INLINE void trapezoidal_chunk_backward(const TrapezoidalBackwardTask& task, std::int64_t head, std::size_t sequence,
-                                           std::int64_t chunk, std::int64_t first, std::int64_t rows,
-                                           const TrapezoidalBackwardScratch& s) {
-  const TrapezoidalScan& scan = *task.scan;
-  const TrapezoidalParameterColumns parameters(scan);
-  const TrapezoidalBackwardSequence& of = task.sequences[sequence];
-  const std::int64_t rank = scan.rank, states = scan.states, width = scan.head_width;
-  const std::int64_t end_row = of.first_row + of.rows;
-  const std::int64_t at = (task.first_chunks[sequence] + chunk) * scan.heads + head;
-  for (std::int64_t n = 0; n < states; ++n) {
-    std::copy_n(task.saved.s + (at * states + n) * width, width, s.s + n * s.p);
-  }
-  std::copy_n(task.saved.angle + at * scan.angles, scan.angles, s.theta);
-  std::fill_n(s.sums, parameters.count, 0.0F);
-  for (double* sums : {s.d_cum, s.d_carry, s.d_gamma}) std::fill_n(sums, rows, 0.0);
-  const bool last = first + rows == end_row;
-  const float carried = trapezoidal_chunk_sizes(task.prepared, TrapezoidalColumns(scan), head, first, rows,
-                                                last ? rows : rows + 1, s.sizes);
-  trapezoidal_factors(scan, rows, s);
-  trapezoidal_chunk_rows(task, head, first, rows, s);
-  trapezoidal_chunk_forward(scan, rows * rank, s);
-  for (std::int64_t t = 0; t < rows; ++t) {
-    const std::int64_t m = t * rank * s.p;
-    trapezoidal_outputs_backward(task, head, first + t, s.raw + m, s.value + m, s.p, s.g + m, s.sums);
-  }
-  trapezoidal_chunk_values_backward(scan, head, rows, s);
-  trapezoidal_chunk_keys_backward(scan, rows, carried, s);
-  const bool asked = last && of.final_gradient != nullptr;
-  for (std::int64_t r = 0; asked && r < rank; ++r) {
-    const float* const key = reinterpret_cast<const float*>(of.final_gradient + scan.key_offset);
-    add_or_write(key + (head * rank + r) * states, states, false, s.dk + ((rows - 1) * rank + r) * s.n);
-  }
-  trapezoidal_chunk_inputs_backward(task, head, first, rows, end_row, s);
-  if (asked) {
-    const float* const value = reinterpret_cast<const float*>(of.final_gradient + scan.value_offset);
-    add_or_write(value + head * width, width, false, task.gradients->x.row(end_row - 1) + head * width);
-  }
-  add_or_write(s.sums, parameters.count, false, task.parameters.row(head));
-}
-
-// What the first state's k and x add to S, (1 - l) dt k_r v_r^T of the first row, backwards. D stands in s.ds.
-HWY_NOINLINE void trapezoidal_pending_backward(const TrapezoidalBackwardTask& task, std::int64_t head,
-                                               const TrapezoidalBackwardSequence& sequence,
-                                               const TrapezoidalBackwardScratch& s) {
-  const TrapezoidalScan& scan = *task.scan;
-  const std::int64_t rank = scan.rank, states = scan.states, width = scan.head_width;
-  float* const d_shift = task.sizes.row(sequence.first_row) + TrapezoidalSizeColumns(scan).shift + head;
-  *d_shift = 0.0F;
-  float* const key_gradient =
-      sequence.initial_gradient == nullptr
-          ? nullptr
-          : reinterpret_cast<float*>(sequence.initial_gradient + scan.key_offset) + head * rank * states;
-  float* const value_gradient =
-      sequence.initial_gradient == nullptr
-          ? nullptr
-          : reinterpret_cast<float*>(sequence.initial_gradient + scan.value_offset) + head * width;
-  if (key_gradient != nullptr) {
-    std::fill_n(key_gradient, rank * states, 0.0F);
-    std::fill_n(value_gradient, width, 0.0F);
-  }
-  if (sequence.initial == nullptr) return;
-  const float* const key = reinterpret_cast<const float*>(sequence.initial + scan.key_offset) + head * rank * states;
-  const float* const x = reinterpret_cast<const float*>(sequence.initial + scan.value_offset) + head * width;
-  const float shift = task.prepared.row(sequence.first_row)[TrapezoidalColumns(scan).shift + head];
-  float* const d_mix = task.parameters.row(head) + TrapezoidalParameterColumns(scan).value_mix;
-  float* const v = s.value;  // free: no chunk is left
-  float* const dv = s.dv;
-  double sum = 0.0;
-  for (std::int64_t r = 0; r < rank; ++r) {
-    const float* mix = scan.value_mix == nullptr ? nullptr : scan.value_mix + (head * rank + r) * width;
-    for (std::int64_t p = 0; p < width; ++p) v[p] = mix == nullptr ? x[p] : x[p] * mix[p];
-    for (std::int64_t n = 0; n < states; ++n) {
-      const float along = dot_padded(s.ds + n * s.p, v, s.p);
-      sum += along * double{key[r * states + n]};
-      if (key_gradient != nullptr) key_gradient[r * states + n] = shift * along;
-    }
-    gemm_product({.rows = 1,
-                  .columns = s.p,
-                  .k = states,
-                  .a = key + r * states,
-                  .a_row = 0,
-                  .a_column = 1,
-                  .b = s.ds,
-                  .ldb = s.p,
-                  .c = dv,
-                  .ldc = s.p});
-    for (std::int64_t p = 0; p < width; ++p) {
-      const float g = shift * dv[p];
-      if (mix != nullptr) d_mix[r * s.p + p] += g * x[p];
-      if (value_gradient != nullptr) value_gradient[p] += mix == nullptr ? g : g * mix[p];
-    }
-  }
-  *d_shift = static_cast<float>(sum);
-}
-
-// D and d_theta of a head from what is asked of the state after the last row.
-HWY_NOINLINE void trapezoidal_final_gradient(const TrapezoidalScan& scan, std::int64_t head,
-                                             const TrapezoidalBackwardSequence& sequence,
-                                             const TrapezoidalBackwardScratch& s) {
-  const std::int64_t states = scan.states, width = scan.head_width;
-  std::fill_n(s.ds, states * s.p, 0.0F);
-  std::fill_n(s.d_theta, scan.angles, 0.0F);
-  if (sequence.final_gradient == nullptr) return;
-  const float* const from = reinterpret_cast<const float*>(sequence.final_gradient) + head * states * width;
-  for (std::int64_t n = 0; n < states; ++n) std::copy_n(from + n * width, width, s.ds + n * s.p);
-  const float* const angle = reinterpret_cast<const float*>(sequence.final_gradient + scan.angle_offset);
-  std::copy_n(angle + head * scan.angles, scan.angles, s.d_theta);
-}
-
-// And what is left of them at the first row is what the state before it is told.
-HWY_NOINLINE void trapezoidal_initial_gradient(const TrapezoidalScan& scan, std::int64_t head,
-                                               const TrapezoidalBackwardSequence& sequence,
-                                               const TrapezoidalBackwardScratch& s) {
-  if (sequence.initial_gradient == nullptr) return;
-  const std::int64_t states = scan.states, width = scan.head_width;
-  float* const to = reinterpret_cast<float*>(sequence.initial_gradient) + head * states * width;
-  for (std::int64_t n = 0; n < states; ++n) std::copy_n(s.ds + n * s.p, width, to + n * width);
-  float* const angle = reinterpret_cast<float*>(sequence.initial_gradient + scan.angle_offset);
-  std::copy_n(s.d_theta, scan.angles, angle + head * scan.angles);
-}
-
-// All heads of a chunk before the chunk before it: what they share of its rows is still in the cache.
-void trapezoidal_heads_backward(const TrapezoidalBackwardTask& task, float* scratch) {
-  const TrapezoidalScan& scan = *task.scan;
-  const TrapezoidalBackwardScratch all = carve_trapezoidal_backward_scratch(scan, task.heads, scratch);
-  // Columns of padding are computed with and not used, but must be numbers.
-  std::fill_n(scratch, all.floats, 0.0F);
-  const std::int64_t chunk = scan.chunk_rows();
-  const auto for_heads = [&](auto&& body) {
-    for (std::int64_t i = 0; i < task.heads; ++i) {
-      TrapezoidalBackwardScratch s = all;
-      s.ds += i * scan.states * s.p;
-      s.d_theta += i * s.angles;
-      body(task.first_head + i, s);
-    }
-  };
-  for (std::size_t i = 0; i < task.sequences.size(); ++i) {
-    const TrapezoidalBackwardSequence& sequence = task.sequences[i];
-    if (sequence.rows == 0) continue;
-    for_heads([&](std::int64_t head, const TrapezoidalBackwardScratch& s) {
-      trapezoidal_final_gradient(scan, head, sequence, s);
-    });
-    for (std::int64_t done = (sequence.rows - 1) / chunk * chunk; done >= 0; done -= chunk) {
-      for_heads([&](std::int64_t head, const TrapezoidalBackwardScratch& s) {
-        trapezoidal_chunk_backward(task, head, i, done / chunk, sequence.first_row + done,
-                                   std::min(chunk, sequence.rows - done), s);
-      });
-    }
-    for_heads([&](std::int64_t head, const TrapezoidalBackwardScratch& s) {
-      trapezoidal_pending_backward(task, head, sequence, s);
-      trapezoidal_initial_gradient(scan, head, sequence, s);
-    });
-  }
+  gemm_product_add({states, s.p, count}, GemmLeft::transposed(s.q, s.n), {s.from_g, s.p}, {s.ds, s.p});
 }
 
 }  // namespace krait::kernels::HWY_NAMESPACE

@@ -1,0 +1,26 @@
+// What all sequence mixers share: they map the rows of a batch to rows of the same width, and rows of different
+// segments do not see each other.
+#pragma once
+
+#include <torch/nn/module.h>
+
+#include <vector>
+
+#include "krait/nn/segments.h"
+#include "krait/nn/tensor_rows.h"
+
+namespace krait::nn {
+
+// How the rows of a batch hang together.
+struct Batch {
+  Segments segments;
+  // Of each segment, how many of its first rows are a prefix that is read in both directions; empty: none is.
+  std::vector<std::int64_t> prefixes = {};
+};
+
+struct Mixer : torch::nn::Module {
+  // x [M, D] -> [M, D]
+  virtual Tensor forward(const Tensor& x, const Batch& batch) = 0;
+};
+
+}  // namespace krait::nn

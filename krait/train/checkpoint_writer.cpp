@@ -1,0 +1,279 @@
+#include "krait/train/checkpoint_writer.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "krait/core/check.h"
+#include "krait/core/crc32c.h"
+#include "krait/formats/atomic_file.h"
+#include "krait/train/checkpoint_image.h"
+#include "krait/train/direct_file.h"
+#include "krait/train/quiet_thread.h"
+
+namespace krait::train {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+// Removes one file; that it is not there is fine.
+Result<void> remove_file(const fs::path& path) {
+  if (::unlink(path.c_str()) == 0 || errno == ENOENT) return {};
+  return file_failure(errno, "cannot remove", path);
+}
+
+// What cannot be removed now is swept up when the folder is opened next.
+void remove_remains(const fs::path& data) { ::unlink(data.c_str()); }
+
+// A folder that no other writer has.
+class FolderLock {
+ public:
+  static Result<FolderLock> take(const fs::path& folder) {
+    std::error_code error;
+    fs::create_directories(folder, error);
+    const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (descriptor < 0) return file_failure(error ? error.value() : errno, "cannot open the folder", folder);
+    FolderLock lock(descriptor);
+    if (::flock(descriptor, LOCK_EX | LOCK_NB) == 0) return lock;
+    if (errno == EWOULDBLOCK) {
+      return fail(ErrorCode::kResourceExhausted, "[checkpoint] another writer has the folder ({})", folder.string());
+    }
+    return file_failure(errno, "cannot lock the folder", folder);
+  }
+  FolderLock(FolderLock&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
+  FolderLock& operator=(FolderLock&&) = delete;
+  ~FolderLock() {
+    if (descriptor_ >= 0) ::close(descriptor_);
+  }
+
+ private:
+  explicit FolderLock(int descriptor) : descriptor_(descriptor) {}
+  int descriptor_;
+};
+
+// Manifests that were never finished, and data that no manifest speaks of.
+Result<void> sweep(const fs::path& folder, const CheckpointFiles& files) {
+  for (const fs::path& name : files.partial) KRAIT_TRY(remove_file(folder / name));
+  for (const CheckpointId& id : files.data) {
+    if (std::ranges::find(files.manifests, id) == files.manifests.end()) {
+      KRAIT_TRY(remove_file(folder / id.data_name()));
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+// What both threads have. The caller's takes snapshots, the writer's brings them to the disk, one after the other.
+struct CheckpointWriter::Parts {
+  struct Job {
+    CheckpointReport report;
+    CheckpointImage image;
+  };
+
+  Parts(CheckpointOptions given, ThreadPool& pool, SizeClassPool& blocks, FolderLock taken,
+        std::unique_ptr<FileEngine> files)
+      : options(std::move(given)), threads(pool), memory(blocks), lock(std::move(taken)), engine(std::move(files)) {}
+
+  void run();
+  Result<void> write(Job& job);
+  Result<CheckpointManifest> write_data(CheckpointImage& image, const CheckpointId& id);
+  Result<void> write_pages(DirectFile& file, CheckpointImage& image);
+  std::vector<Error> remove_old();
+  std::vector<CheckpointReport> reports(bool wait_for_all);
+
+  const CheckpointOptions options;
+  ThreadPool& threads;
+  SizeClassPool& memory;
+  FolderLock lock;
+  std::unique_ptr<FileEngine> engine;  // the writer's thread's
+  std::uint64_t sequence = 0;          // of the next checkpoint; the caller's
+  std::vector<CheckpointId> kept;      // committed ones, the oldest first; the writer's thread's
+
+  std::mutex mutex;  // of all below
+  std::condition_variable changed;
+  std::deque<Job> jobs;  // the first one is under way
+  std::vector<CheckpointReport> ended;
+  bool stopping = false;
+  std::thread thread;
+};
+
+void CheckpointWriter::Parts::run() {
+  std::unique_lock guard(mutex);
+  for (;;) {
+    changed.wait(guard, [this] { return stopping || !jobs.empty(); });
+    if (jobs.empty()) return;
+    Job& job = jobs.front();
+    guard.unlock();
+    const auto start = Clock::now();
+    try {
+      job.report.committed = write(job);
+      if (job.report.committed) {
+        kept.push_back(job.report.id);
+        job.report.leftovers = remove_old();
+      }
+    } catch (const std::exception& exception) {
+      engine->abandon();
+      job.report.committed = fail(ErrorCode::kInternal, "[checkpoint] {}", exception.what());
+    }
+    job.report.write_seconds = seconds_since(start);
+    guard.lock();
+    ended.push_back(std::move(job.report));
+    jobs.pop_front();  // and its memory goes back to the pool
+    changed.notify_all();
+  }
+}
+
+Result<void> CheckpointWriter::Parts::write(Job& job) {
+  const CheckpointId& id = job.report.id;
+  const auto manifest = write_data(job.image, id);
+  if (!manifest) {
+    remove_remains(options.folder / id.data_name());
+    return std::unexpected(manifest.error());
+  }
+  const fs::path path = options.folder / id.manifest_name();
+  const std::string text = manifest_text(*manifest);
+  formats::AtomicFile file(path);
+  file.write(text.data(), text.size());
+  if (auto written = file.commit("checkpoint"); !written) {
+    remove_remains(options.folder / id.data_name());
+    return written;
+  }
+  return sync_folder(options.folder);
+}
+
+Result<CheckpointManifest> CheckpointWriter::Parts::write_data(CheckpointImage& image, const CheckpointId& id) {
+  KRAIT_ASSIGN(DirectFile file, DirectFile::create(options.folder / id.data_name(), options.direct));
+  KRAIT_TRY(file.allocate(image.pages().size()));
+  KRAIT_TRY(write_pages(file, image));
+  KRAIT_TRY(file.truncate(image.bytes()));
+  KRAIT_TRY(file.sync());
+  KRAIT_TRY(sync_folder(options.folder));
+  return CheckpointManifest{id, image.bytes(), crc32c(image.header())};
+}
+
+// The pages of the header last, since the checksums in it are computed while the others are written.
+Result<void> CheckpointWriter::Parts::write_pages(DirectFile& file, CheckpointImage& image) {
+  const std::span<const std::byte> pages = image.pages();
+  const std::size_t head = std::min<std::size_t>(SizeClassPool::class_bytes(image.header_bytes()), pages.size());
+  const auto rest = engine->write(file.descriptor(), head, pages.subspan(head));
+  image.complete([&] { engine->finished(rest); });
+  const auto first = engine->write(file.descriptor(), 0, pages.first(head));
+  const int rest_error = engine->wait(rest);
+  const int first_error = engine->wait(first);
+  if (const int error = rest_error != 0 ? rest_error : first_error; error != 0) {
+    return file_failure(error, fmt::format("cannot write {} bytes", image.bytes()), file.path());
+  }
+  return {};
+}
+
+std::vector<Error> CheckpointWriter::Parts::remove_old() {
+  std::vector<Error> failed;
+  const auto note = [&](Result<void> result) {
+    if (!result) failed.push_back(std::move(result.error()));
+  };
+  while (options.keep_last > 0 && kept.size() > static_cast<std::size_t>(options.keep_last)) {
+    const CheckpointId old = kept.front();
+    kept.erase(kept.begin());
+    // Data without a manifest is swept up by whoever opens the folder; a manifest without data would be an error.
+    Result<void> manifest = remove_file(options.folder / old.manifest_name());
+    if (manifest) manifest = sync_folder(options.folder);
+    if (manifest) note(remove_file(options.folder / old.data_name()));
+    note(std::move(manifest));
+  }
+  return failed;
+}
+
+std::vector<CheckpointReport> CheckpointWriter::Parts::reports(bool wait_for_all) {
+  std::unique_lock guard(mutex);
+  if (wait_for_all) changed.wait(guard, [this] { return jobs.empty(); });
+  return std::exchange(ended, {});
+}
+
+Result<std::unique_ptr<CheckpointWriter>> CheckpointWriter::open(CheckpointOptions options, ThreadPool& threads,
+                                                                 SizeClassPool& memory) {
+  if (options.keep_last < 0 || options.snapshots < 1) {
+    return fail(ErrorCode::kInvalidArgument,
+                "[checkpoint] keep_last must be 0 or more and snapshots 1 or more, not {} and {}", options.keep_last,
+                options.snapshots);
+  }
+  KRAIT_ASSIGN(FolderLock lock, FolderLock::take(options.folder));
+  KRAIT_ASSIGN(const CheckpointFiles files, list_checkpoint_files(options.folder));
+  KRAIT_TRY(sweep(options.folder, files));
+  KRAIT_ASSIGN(auto engine, FileEngine::create(options.engine));
+  auto parts = std::make_unique<Parts>(std::move(options), threads, memory, std::move(lock), std::move(engine));
+  parts->kept = files.manifests;
+  for (const auto* ids : {&files.manifests, &files.data}) {
+    if (!ids->empty()) parts->sequence = std::max(parts->sequence, ids->back().sequence + 1);
+  }
+  return std::unique_ptr<CheckpointWriter>(new CheckpointWriter(std::move(parts)));
+}
+
+CheckpointWriter::CheckpointWriter(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {
+  parts_->thread = quiet_thread([parts = parts_.get()] { parts->run(); });
+}
+
+CheckpointWriter::~CheckpointWriter() {
+  {
+    const std::lock_guard guard(parts_->mutex);
+    parts_->stopping = true;
+  }
+  parts_->changed.notify_all();
+  parts_->thread.join();
+}
+
+Result<void> CheckpointWriter::prepare(std::span<const StateProvider* const> providers) {
+  std::vector<CheckpointImage> images;  // whose memory stays with the pool
+  for (int i = 0; i < parts_->options.snapshots; ++i) {
+    KRAIT_ASSIGN(auto image, CheckpointImage::take(0, providers, parts_->threads, parts_->memory));
+    images.push_back(std::move(image));
+  }
+  return {};
+}
+
+Result<SaveOutcome> CheckpointWriter::save(std::int64_t step, std::span<const StateProvider* const> providers) {
+  if (step < 0) return fail(ErrorCode::kInvalidArgument, "[checkpoint] step {} is negative", step);
+  Parts& parts = *parts_;
+  const auto start = Clock::now();
+  {
+    std::unique_lock guard(parts.mutex);
+    const auto has_place = [&] { return parts.jobs.size() < static_cast<std::size_t>(parts.options.snapshots); };
+    if (!has_place() && parts.options.when_busy == WhenBusy::kSkip) return SaveOutcome::kSkipped;
+    parts.changed.wait(guard, has_place);
+  }
+  Parts::Job job;
+  job.report.id = {parts.sequence, step};
+  job.report.waited_seconds = seconds_since(start);
+  const auto copying = Clock::now();
+  KRAIT_ASSIGN(job.image, CheckpointImage::take(step, providers, parts.threads, parts.memory));
+  job.report.bytes = job.image.bytes();
+  job.report.snapshot_seconds = seconds_since(copying);
+  ++parts.sequence;
+  {
+    const std::lock_guard guard(parts.mutex);
+    parts.jobs.push_back(std::move(job));
+  }
+  parts.changed.notify_all();
+  return SaveOutcome::kStarted;
+}
+
+std::vector<CheckpointReport> CheckpointWriter::take_reports() { return parts_->reports(false); }
+
+std::vector<CheckpointReport> CheckpointWriter::finish() { return parts_->reports(true); }
+
+std::string_view CheckpointWriter::engine_name() const { return parts_->engine->name(); }
+
+}  // namespace krait::train

@@ -1,0 +1,131 @@
+// Trained models in the layouts that others read (trained_model.h): config.json, model.safetensors, tokenizer.json.
+// Mamba and Mamba-2 as transformers has them. Mamba-3, which transformers does not have, as its authors do.
+#include <algorithm>
+#include <fstream>
+#include <iterator>
+#include <limits>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "krait/formats/atomic_file.h"
+#include "krait/formats/safetensors_writer.h"
+#include "krait/train/trained_model.h"
+
+namespace krait::train {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json shared_config(const TrainedModelOptions& of, std::int64_t rows, std::int64_t end_token) {
+  Json config{{"vocab_size", rows},       {"hidden_size", of.width},       {"num_hidden_layers", of.layers},
+              {"expand", of.expand},      {"conv_kernel", of.conv_width},  {"use_bias", false},
+              {"use_conv_bias", true},    {"hidden_act", "silu"},          {"layer_norm_epsilon", 1e-5},
+              {"residual_in_fp32", true}, {"tie_word_embeddings", of.tied}};
+  if (end_token >= 0) {
+    for (const char* name : {"bos_token_id", "eos_token_id", "pad_token_id"}) config[name] = end_token;
+  }
+  return config;
+}
+
+Json mamba_config(const TrainedModelOptions& of, std::int64_t rows, std::int64_t end_token) {
+  Json config{{"architectures", {"MambaForCausalLM"}}, {"model_type", "mamba"}};
+  config.update(shared_config(of, rows, end_token));
+  config["state_size"] = of.states > 0 ? of.states : 16;
+  config["intermediate_size"] = of.expand * of.width;
+  config["time_step_rank"] = (of.width + 15) / 16;
+  return config;
+}
+
+Json mamba2_config(const TrainedModelOptions& of, std::int64_t rows, std::int64_t end_token) {
+  Json config{{"architectures", {"Mamba2ForCausalLM"}}, {"model_type", "mamba2"}};
+  config.update(shared_config(of, rows, end_token));
+  config["state_size"] = of.states > 0 ? of.states : 128;
+  config["num_heads"] = of.expand * of.width / of.head_width;
+  config["head_dim"] = of.head_width;
+  config["n_groups"] = of.groups;
+  config["chunk_size"] = 64;
+  config["rms_norm"] = true;
+  config["norm_before_gate"] = false;
+  return config;
+}
+
+struct Layout {
+  Json config;
+  bool plural = false;  // transformers' "embeddings" for "embedding"
+};
+
+Result<Layout> layout_of(const TrainedModelOptions& options, std::int64_t rows, std::int64_t end_token) {
+  const auto all = [&](std::string_view name) {
+    return std::ranges::all_of(options.mixers, [&](const std::string& mixer) { return mixer == name; });
+  };
+  if (options.feed_forward == 0 && all("mamba")) return Layout{mamba_config(options, rows, end_token), true};
+  if (options.feed_forward == 0 && all("mamba2")) return Layout{mamba2_config(options, rows, end_token), true};
+  return fail(ErrorCode::kUnsupported,
+              "[train] no published layout has layers of {} with feed-forward layers of {}: the checkpoint keeps the "
+              "weights",
+              fmt::join(options.mixers, ", "), options.feed_forward);
+}
+
+// The bytes of a parameter in the file's dtype.
+std::vector<std::byte> stored(const at::Tensor& parameter, DType dtype) {
+  const auto* values = parameter.data_ptr<float>();
+  const auto count = static_cast<std::size_t>(parameter.numel());
+  std::vector<std::byte> bytes(count * (dtype == DType::kF32 ? 4 : 2));
+  for (std::size_t i = 0; i < count; ++i) {
+    if (dtype == DType::kF32) {
+      std::memcpy(bytes.data() + 4 * i, values + i, 4);
+    } else {
+      const std::uint16_t rounded = f32_to_bf16(values[i]);
+      std::memcpy(bytes.data() + 2 * i, &rounded, 2);
+    }
+  }
+  return bytes;
+}
+
+bool is_matrix(const std::string& name, const at::Tensor& parameter) {
+  return parameter.dim() == 2 && !name.ends_with("A_log") && !name.ends_with("_bias");
+}
+
+Result<void> write_text(const std::filesystem::path& path, const std::string& text) {
+  formats::AtomicFile file(path);
+  file.write(text.data(), text.size());
+  return file.commit("train");
+}
+
+}  // namespace
+
+Result<void> export_model(const nn::LanguageModel& model, const TrainedModelOptions& options,
+                          const ExportOptions& exported, const std::filesystem::path& tokenizer,
+                          const std::filesystem::path& folder) {
+  if (exported.matrices != DType::kF32 && exported.matrices != DType::kBF16) {
+    return fail(ErrorCode::kInvalidArgument, "[train] matrices are exported as f32 or bf16, not {}",
+                to_string(exported.matrices));
+  }
+  KRAIT_ASSIGN(const Layout layout, layout_of(options, model.dimensions().padded_vocabulary, exported.end_token));
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error) {
+    return fail(ErrorCode::kInputOutput, "[train] cannot make {}: {}", folder.string(), error.message());
+  }
+  std::vector<std::vector<std::byte>> bytes;
+  std::vector<formats::NamedTensor> tensors;
+  for (const auto& parameter : model.named_parameters()) {
+    const at::Tensor& tensor = parameter.value();
+    const DType dtype = is_matrix(parameter.key(), tensor) ? exported.matrices : DType::kF32;
+    std::string name = parameter.key();
+    if (layout.plural && name == "backbone.embedding.weight") name = "backbone.embeddings.weight";
+    bytes.push_back(stored(tensor, dtype));
+    tensors.push_back({std::move(name), {.dtype = dtype, .shape = tensor.sizes().vec(), .bytes = bytes.back()}});
+  }
+  KRAIT_TRY(formats::write_safetensors(folder / "model.safetensors", tensors, {{"format", "pt"}}));
+  KRAIT_TRY(write_text(folder / "config.json", layout.config.dump(1) + "\n"));
+  if (!tokenizer.empty()) {
+    std::ifstream in(tokenizer, std::ios::binary);
+    const std::string text{std::istreambuf_iterator<char>(in), {}};
+    if (!in) return fail(ErrorCode::kInputOutput, "[train] cannot read {}", tokenizer.string());
+    KRAIT_TRY(write_text(folder / "tokenizer.json", text));
+  }
+  return {};
+}
+
+}  // namespace krait::train

@@ -1,0 +1,52 @@
+// The rest of a run's configuration, beside what it learns from (train_config.h):
+//
+//   [model]                   trained_model.h
+//   mixers = ["mamba2"]
+//   width = 256
+//   layers = 6
+//   [train]
+//   steps = 2000
+//   rate = 3e-3
+//   schedule = "cosine"       or wsd, constant
+//   warm_up = 100
+//   accumulation = 1
+//   bf16 = false              products round their operands to bf16
+//   [evaluate]
+//   every = 200
+//   patience = 0              evaluations without a better one after which the run stops; 0: it never does
+//   [checkpoint]
+//   every = 200
+//   keep = 3
+//   [output]
+//   folder = "runs/tales"     checkpoints/, events, log.jsonl, and the model at the end
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "krait/train/checkpoint_writer.h"
+#include "krait/train/train_config.h"
+#include "krait/train/trained_model.h"
+#include "krait/train/trainer.h"
+
+namespace krait::train {
+
+struct RunConfig {
+  TrainDataConfig data;
+  TrainedModelOptions model;
+  TrainerOptions trainer;
+  bool bf16 = false;
+  std::int64_t evaluate_every = 0;    // steps; 0: at the end alone
+  std::int64_t evaluate_batches = 0;  // of validation data, 0: all; of a task: examples / batch
+  std::int64_t patience = 0;
+  std::int64_t checkpoint_every = 0;  // steps; 0: none
+  CheckpointOptions checkpoint;
+  bool stop_when_not_saved = true;  // false: a checkpoint that cannot be written is reported, and training goes on
+  ExportOptions exported;
+  std::filesystem::path folder;
+};
+
+// Paths in the file are relative to the file's folder. The vocabulary is known when the data are (training_run.h).
+Result<RunConfig> read_run_config(const std::filesystem::path& path);
+
+}  // namespace krait::train

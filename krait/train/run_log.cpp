@@ -1,0 +1,77 @@
+#include "krait/train/run_log.h"
+
+#include <chrono>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "krait/formats/atomic_file.h"
+#include "krait/train/training_run.h"
+
+namespace krait::train {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+double wall_seconds() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace
+
+Result<RunLog> RunLog::open(const std::filesystem::path& folder, std::int64_t first_step) {
+  KRAIT_ASSIGN(EventFile events, EventFile::create(folder, wall_seconds()));
+  const auto path = folder / "log.jsonl";
+  std::string kept;
+  if (std::ifstream in(path); in) {
+    for (std::string line; std::getline(in, line);) {
+      const Json entry = Json::parse(line, nullptr, false);
+      // A line that is cut off is the last one of a run that was killed.
+      if (entry.is_object() && entry.value("step", first_step) < first_step) kept += line + "\n";
+    }
+  }
+  formats::AtomicFile file(path);
+  file.write(kept.data(), kept.size());
+  KRAIT_TRY(file.commit("train"));
+  return RunLog(path, std::move(events));
+}
+
+void RunLog::add(const StepReport& step) {
+  const Json line{
+      {"step", step.step},   {"loss", step.loss},     {"rate", step.rate},      {"gradient_norm", step.gradient_norm},
+      {"taken", step.taken}, {"tokens", step.tokens}, {"seconds", step.seconds}};
+  waiting_ += line.dump() + "\n";
+  const double now = wall_seconds();
+  events_.scalar("train/loss", step.step, step.loss, now);
+  events_.scalar("train/rate", step.step, step.rate, now);
+  events_.scalar("train/gradient_norm", step.step, step.gradient_norm, now);
+  if (step.seconds > 0.0) {
+    events_.scalar("train/tokens_per_second", step.step, static_cast<double>(step.tokens) / step.seconds, now);
+  }
+}
+
+void RunLog::add(const EvaluationReport& evaluation) {
+  Json line{{"step", evaluation.step}};
+  const double now = wall_seconds();
+  const auto both = [&](const char* name, double value) {
+    line[name] = value;
+    events_.scalar(std::string("evaluate/") + name, evaluation.step, value, now);
+  };
+  if (evaluation.is_task) {
+    both("accuracy", evaluation.accuracy);
+    both("exact_match", evaluation.exact_match);
+  } else {
+    both("evaluation_loss", evaluation.loss);
+  }
+  waiting_ += line.dump() + "\n";
+}
+
+Result<void> RunLog::flush() {
+  std::ofstream out(path_, std::ios::app | std::ios::binary);
+  out << waiting_;
+  out.flush();
+  if (!out) return fail(ErrorCode::kInputOutput, "[train] cannot write {}", path_.string());
+  waiting_.clear();
+  return events_.flush();
+}
+
+}  // namespace krait::train

@@ -1,0 +1,32 @@
+// What a run has said, step by step: log.jsonl, which scripts read and people plot, and TensorBoard's events.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "krait/train/event_file.h"
+#include "krait/train/trainer.h"
+
+namespace krait::train {
+
+struct EvaluationReport;
+
+class RunLog {
+ public:
+  // Lines of the log from `first_step` on are of steps that will be taken again: they are taken off.
+  static Result<RunLog> open(const std::filesystem::path& folder, std::int64_t first_step);
+
+  void add(const StepReport& step);
+  void add(const EvaluationReport& evaluation);
+  Result<void> flush();
+
+ private:
+  RunLog(std::filesystem::path path, EventFile events) : path_(std::move(path)), events_(std::move(events)) {}
+
+  std::filesystem::path path_;
+  std::string waiting_;  // lines that are not written yet
+  EventFile events_;
+};
+
+}  // namespace krait::train

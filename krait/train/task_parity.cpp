@@ -1,0 +1,56 @@
+// Parity: whether the ones among the bits read so far are odd in number. The least that needs a state which is not
+// forgotten and flips; a linear recurrence whose transitions have no negative eigenvalues cannot do it for every length
+// (Sarrof et al. 2024; Grazzi et al. 2024, "Unlocking state-tracking in linear RNNs through negative eigenvalues").
+#include "krait/train/random_stream.h"
+#include "krait/train/task_list.h"
+
+namespace krait::train {
+namespace {
+
+class Parity final : public Task {
+ public:
+  Parity(std::int64_t shortest, std::int64_t longest, bool every_place)
+      : shortest_(shortest), longest_(longest), every_place_(every_place) {}
+
+  std::int64_t vocabulary() const override { return 2; }
+  std::int64_t longest() const override { return longest_; }
+
+  Example example(std::uint64_t seed, std::uint64_t index) const override {
+    Random random = random_stream(seed, {stream_name(kParity.name), index});
+    const std::int64_t length = between(random, shortest_, longest_);
+    Example example;
+    std::int32_t parity = 0;
+    for (std::int64_t i = 0; i < length; ++i) {
+      const auto bit = static_cast<std::int32_t>(below(random, 2));
+      parity ^= bit;
+      example.ids.push_back(bit);
+      example.labels.push_back(every_place_ || i + 1 == length ? parity : kNoLabel);
+    }
+    return example;
+  }
+
+  std::string spell(std::int32_t token) const override { return token == 0 ? "0" : "1"; }
+
+ private:
+  std::int64_t shortest_, longest_;
+  bool every_place_;
+};
+
+Result<std::unique_ptr<Task>> make(const TaskValues& values) {
+  const std::int64_t shortest = values.at("shortest"), longest = values.at("length");
+  if (shortest > longest) {
+    return fail(ErrorCode::kInvalidArgument, "[task] parity: shortest {} is above length {}", shortest, longest);
+  }
+  return std::make_unique<Parity>(shortest, longest, values.at("every_place") != 0);
+}
+
+}  // namespace
+
+const TaskKind kParity = {"parity",
+                          "say whether the ones are odd in number",
+                          {{"length", 40, 1, 1 << 20, "the most bits"},
+                           {"shortest", 3, 1, 1 << 20, "the fewest bits"},
+                           {"every_place", 0, 0, 1, "1: ask at every bit; 0: at the last"}},
+                          make};
+
+}  // namespace krait::train

@@ -1,0 +1,77 @@
+#include "krait/train/trained_model.h"
+
+#include <ATen/Context.h>
+#include <ATen/Functions.h>
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+#include "krait/nn/mamba1_mixer.h"
+#include "krait/nn/mamba2_mixer.h"
+
+namespace krait::train {
+namespace {
+
+using MakeMixer = std::shared_ptr<nn::Mixer> (*)(const TrainedModelOptions& options);
+
+struct KnownMixer {
+  std::string_view name;
+  MakeMixer make;
+};
+
+constexpr std::array kMixers = {
+    KnownMixer{"mamba",
+               [](const TrainedModelOptions& of) -> std::shared_ptr<nn::Mixer> {
+                 return std::make_shared<nn::Mamba1Mixer>(nn::Mamba1Dimensions{.width = of.width,
+                                                                               .inner = of.expand * of.width,
+                                                                               .states = of.states > 0 ? of.states : 16,
+                                                                               .conv_width = of.conv_width});
+               }},
+    KnownMixer{"mamba2",
+               [](const TrainedModelOptions& of) -> std::shared_ptr<nn::Mixer> {
+                 return std::make_shared<nn::Mamba2Mixer>(
+                     nn::Mamba2Dimensions{.width = of.width,
+                                          .inner = of.expand * of.width,
+                                          .head_width = of.head_width,
+                                          .states = of.states > 0 ? of.states : 128,
+                                          .groups = of.groups,
+                                          .conv_width = of.conv_width});
+               }},
+};
+
+}  // namespace
+
+std::vector<std::string> mixer_names() {
+  std::vector<std::string> names;
+  for (const KnownMixer& mixer : kMixers) names.emplace_back(mixer.name);
+  return names;
+}
+
+Result<std::shared_ptr<nn::LanguageModel>> make_model(const TrainedModelOptions& options) {
+  std::vector<MakeMixer> pattern;
+  for (const std::string& name : options.mixers) {
+    const auto* found = std::ranges::find(kMixers, name, &KnownMixer::name);
+    if (found == kMixers.end()) {
+      return fail(ErrorCode::kInvalidArgument, "[train] no mixer '{}': {}", name, fmt::join(mixer_names(), ", "));
+    }
+    pattern.push_back(found->make);
+  }
+  if (pattern.empty()) return fail(ErrorCode::kInvalidArgument, "[train] a model has one mixer at least");
+  at::manual_seed(options.seed);
+  const std::int64_t padding = std::max<std::int64_t>(1, options.padding);
+  try {
+    return std::make_shared<nn::LanguageModel>(
+        nn::LanguageModelDimensions{.vocabulary = options.vocabulary,
+                                    .padded_vocabulary = (options.vocabulary + padding - 1) / padding * padding,
+                                    .width = options.width,
+                                    .layers = options.layers,
+                                    .feed_forward = options.feed_forward,
+                                    .tied = options.tied},
+        [&](std::int64_t layer) { return pattern[static_cast<std::size_t>(layer) % pattern.size()](options); });
+  } catch (const UserError& wrong) {
+    return fail(ErrorCode::kInvalidArgument, "[train] {}: {}", wrong.what(), wrong.hint());
+  }
+}
+
+}  // namespace krait::train

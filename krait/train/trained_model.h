@@ -1,0 +1,50 @@
+// Which model is trained: the dimensions that a configuration states, the module that follows from them, and the folder
+// in transformers' layout that it is exported to, which krait runs, converts and quantizes like any other.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "krait/core/dtype.h"
+#include "krait/core/error.h"
+#include "krait/nn/language_model.h"
+
+namespace krait::train {
+
+struct TrainedModelOptions {
+  // The mixers, layer by layer, repeated as often as it takes: {"mamba2"}, or {"mamba2", "mamba2", "attention"}.
+  std::vector<std::string> mixers = {"mamba2"};
+  std::int64_t vocabulary = 0;  // V
+  std::int64_t width = 256;     // D
+  std::int64_t layers = 6;
+  std::int64_t expand = 2;        // E = expand D
+  std::int64_t states = 0;        // N; 0: the paper's, 16 for mamba and 128 for mamba2
+  std::int64_t head_width = 64;   // P
+  std::int64_t groups = 1;        // G
+  std::int64_t conv_width = 4;    // K
+  std::int64_t feed_forward = 0;  // F, 0: none
+  std::int64_t padding = 1;       // the table's rows are a multiple of it
+  bool tied = true;
+  std::uint64_t seed = 0;
+};
+
+// The names that `mixers` knows.
+std::vector<std::string> mixer_names();
+
+// kInvalidArgument for dimensions that do not go together. The same seed gives the same model.
+Result<std::shared_ptr<nn::LanguageModel>> make_model(const TrainedModelOptions& options);
+
+struct ExportOptions {
+  DType matrices = DType::kF32;  // or bf16, f16; vectors stay f32
+  std::int64_t end_token = -1;   // of a text, for config.json; -1: none
+};
+
+// config.json and model.safetensors, and a copy of tokenizer.json where there is one. Files appear when complete.
+// kUnsupported for a pattern of mixers that no published architecture has.
+Result<void> export_model(const nn::LanguageModel& model, const TrainedModelOptions& options,
+                          const ExportOptions& exported, const std::filesystem::path& tokenizer,
+                          const std::filesystem::path& folder);
+
+}  // namespace krait::train

@@ -1,0 +1,105 @@
+#include "krait/train/trainer.h"
+
+#include <chrono>
+#include <cstring>
+#include <numeric>
+
+namespace krait::train {
+namespace {
+
+std::vector<std::byte> to_bytes(std::span<const std::uint64_t> numbers) {
+  std::vector<std::byte> bytes(numbers.size_bytes());
+  std::memcpy(bytes.data(), numbers.data(), bytes.size());
+  return bytes;
+}
+
+Result<std::vector<std::uint64_t>> to_numbers(const TensorView& view) {
+  if (view.bytes.size() % sizeof(std::uint64_t) != 0) {
+    return fail(ErrorCode::kCorrupt, "[train] {} bytes are no list of numbers", view.bytes.size());
+  }
+  std::vector<std::uint64_t> numbers(view.bytes.size() / sizeof(std::uint64_t));
+  std::memcpy(numbers.data(), view.bytes.data(), view.bytes.size());
+  return numbers;
+}
+
+}  // namespace
+
+nn::Batch model_batch(const Batch& batch) {
+  nn::Batch result;
+  for (const BatchSegment& segment : batch.segments) {
+    if (segment.padding) continue;
+    result.segments.push_back({segment.first, segment.rows});
+    result.prefixes.push_back(segment.prefix);
+  }
+  return result;
+}
+
+Trainer::Trainer(nn::LanguageModel& model, BatchSource& source, const TrainerOptions& options)
+    : model_(model), source_(source), options_(options), optimiser_(model, options.optimiser) {}
+
+Result<StepReport> Trainer::step() {
+  const auto start = std::chrono::steady_clock::now();
+  StepReport report{.step = step_, .rate = options_.schedule.rate(step_)};
+  std::vector<Batch> batches;
+  for (std::int64_t i = 0; i < options_.accumulation; ++i) {
+    KRAIT_ASSIGN(Batch batch, source_.next());
+    report.tokens += batch.tokens();
+    report.labels += batch.labelled();
+    batches.push_back(std::move(batch));
+  }
+  // Each batch's loss is its share of the mean over all labels of the step.
+  const auto divisor = static_cast<double>(std::max<std::int64_t>(1, report.labels));
+  for (const Batch& batch : batches) {
+    const nn::TokenLossResult loss =
+        model_.loss(batch.ids, batch.labels, model_batch(batch), {}, options_.z_factor, divisor);
+    report.loss += loss.loss.to(at::kDouble).item<double>();
+    loss.loss.backward();
+  }
+  if (reduce_) KRAIT_TRY(reduce_(model_, report));
+  const OptimiserStep taken = optimiser_.step(report.rate);
+  report.taken = taken.taken;
+  report.gradient_norm = taken.norm;
+  ++step_;
+  tokens_ += static_cast<std::uint64_t>(report.tokens);
+  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return report;
+}
+
+std::vector<std::unique_ptr<StateProvider>> Trainer::state_providers() const {
+  std::vector<std::unique_ptr<StateProvider>> providers;
+  for (TensorStateProvider& tensors : optimiser_.providers()) {
+    providers.push_back(std::make_unique<TensorStateProvider>(std::move(tensors)));
+  }
+  providers.push_back(std::make_unique<BlobStateProvider>("data_place", [this] { return to_bytes(source_.place()); }));
+  providers.push_back(std::make_unique<BlobStateProvider>("counters", [this] {
+    const std::vector<std::uint64_t> counters = {static_cast<std::uint64_t>(step_),
+                                                 static_cast<std::uint64_t>(optimiser_.steps()), tokens_};
+    return to_bytes(counters);
+  }));
+  return providers;
+}
+
+Result<void> Trainer::restore(const Checkpoint& checkpoint) {
+  for (const TensorStateProvider& provider : optimiser_.providers()) {
+    KRAIT_ASSIGN(const ProvidedState state, provider.state());
+    for (const formats::NamedTensor& tensor : state.tensors) {
+      // The bytes are this trainer's own, which it hands out to be read.
+      const std::span<std::byte> own(const_cast<std::byte*>(tensor.view.bytes.data()), tensor.view.bytes.size());
+      KRAIT_TRY(checkpoint.read(state_name(provider.name(), tensor.name), tensor.view.dtype, tensor.view.shape, own));
+    }
+  }
+  KRAIT_ASSIGN(const TensorView place, checkpoint.view(state_name("data_place", BlobStateProvider::kBlob)));
+  KRAIT_ASSIGN(const std::vector<std::uint64_t> numbers, to_numbers(place));
+  KRAIT_TRY(source_.seek(numbers));
+  KRAIT_ASSIGN(const TensorView counted, checkpoint.view(state_name("counters", BlobStateProvider::kBlob)));
+  KRAIT_ASSIGN(const std::vector<std::uint64_t> counters, to_numbers(counted));
+  if (counters.size() != 3) {
+    return fail(ErrorCode::kCorrupt, "[train] a checkpoint has 3 counters, here are {}", counters.size());
+  }
+  step_ = static_cast<std::int64_t>(counters[0]);
+  optimiser_.set_steps(static_cast<std::int64_t>(counters[1]));
+  tokens_ = counters[2];
+  return {};
+}
+
+}  // namespace krait::train

@@ -1,0 +1,72 @@
+// A training run, step by step: batches from a source, the loss and its gradients, the optimiser, the schedule. Who
+// calls decides what happens between steps: evaluation, checkpoints, what is shown (training_run.h).
+//
+// A run that was interrupted goes on to the bit as it would have: all that a step depends on is in state_providers(),
+// and nothing in a step depends on time or on the number of threads.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "krait/nn/language_model.h"
+#include "krait/train/batch_source.h"
+#include "krait/train/checkpoint_reader.h"
+#include "krait/train/optimiser.h"
+#include "krait/train/schedule.h"
+
+namespace krait::train {
+
+struct TrainerOptions {
+  Schedule schedule;
+  OptimiserOptions optimiser;
+  std::int64_t accumulation = 1;  // batches a step
+  double z_factor = 0.0;
+};
+
+struct StepReport {
+  std::int64_t step = 0;  // that was taken, from 0
+  double loss = 0.0;      // mean over the labels of the step, in nats
+  double rate = 0.0;
+  double gradient_norm = 0.0;
+  bool taken = true;  // false: a gradient was not finite, and the parameters stay
+  std::int64_t tokens = 0, labels = 0;
+  double seconds = 0.0;
+};
+
+class Trainer {
+ public:
+  // All must outlive it.
+  Trainer(nn::LanguageModel& model, BatchSource& source, const TrainerOptions& options);
+
+  Result<StepReport> step();
+  std::int64_t steps_done() const { return step_; }
+  bool is_done() const { return step_ >= options_.schedule.steps; }
+
+  Optimiser& optimiser() { return optimiser_; }
+  nn::LanguageModel& model() { return model_; }
+  const TrainerOptions& options() const { return options_; }
+
+  std::vector<std::unique_ptr<StateProvider>> state_providers() const;
+  // What state_providers() told when the checkpoint was taken. kInvalidArgument where it is of another model or other
+  // data; then the trainer must not be used further.
+  Result<void> restore(const Checkpoint& checkpoint);
+
+  // What sums gradients over the processes that train together, before the optimiser; none: one process.
+  using ReduceGradients = std::function<Result<void>(torch::nn::Module&, StepReport&)>;
+  void set_reduction(ReduceGradients reduce) { reduce_ = std::move(reduce); }
+
+ private:
+  nn::LanguageModel& model_;
+  BatchSource& source_;
+  TrainerOptions options_;
+  Optimiser optimiser_;
+  std::int64_t step_ = 0;
+  std::uint64_t tokens_ = 0;
+  ReduceGradients reduce_;
+};
+
+// What a model reads of a batch: its sequences without the padding.
+nn::Batch model_batch(const Batch& batch);
+
+}  // namespace krait::train

@@ -1,0 +1,189 @@
+#include "krait/train/training_run.h"
+
+#include <limits>
+
+#include "krait/nn/compute_threads.h"
+#include "krait/nn/linear.h"
+#include "krait/train/run_log.h"
+#include "krait/train/size_class_pool.h"
+
+namespace krait::train {
+namespace {
+
+// Another seed than that of training: other examples of the same task.
+constexpr std::uint64_t kEvaluationSeed = 0x65766c;
+constexpr std::int64_t kTaskBatches = 8;
+
+}  // namespace
+
+struct TrainingRun::Parts {
+  RunConfig config;
+  RunObserver observer;
+  std::shared_ptr<const Task> task;
+  std::unique_ptr<BatchSource> source;
+  std::optional<DataLoader> validation;
+  DataCursor validation_begin;
+  std::shared_ptr<nn::LanguageModel> model;
+  std::unique_ptr<Trainer> trainer;
+  SizeClassPool memory;
+  std::unique_ptr<CheckpointWriter> writer;
+  std::optional<RunLog> log;
+  double best = std::numeric_limits<double>::infinity();
+  std::int64_t without_better = 0;
+
+  Result<void> open_data();
+  Result<void> open_task();
+  Result<void> open_corpus();
+  Result<void> go_on();
+  Result<void> save();
+  Result<void> heed_reports(std::vector<CheckpointReport> reports);
+  Result<EvaluationReport> evaluate();
+};
+
+Result<void> TrainingRun::Parts::open_data() { return config.data.task ? open_task() : open_corpus(); }
+
+Result<void> TrainingRun::Parts::open_task() {
+  KRAIT_ASSIGN(std::unique_ptr<Task> made, make_task(config.data.task->name, config.data.task->values));
+  task = std::move(made);
+  config.model.vocabulary = task->vocabulary();
+  const DataLoaderOptions& loader = config.data.loader;
+  source = std::make_unique<TaskSource>(task, loader.seed, loader.batch, loader.rank, loader.ranks);
+  return {};
+}
+
+Result<void> TrainingRun::Parts::open_corpus() {
+  KRAIT_ASSIGN(std::vector<DataSource> sources, open_sources(config.data.sources));
+  if (sources.empty()) {
+    return fail(ErrorCode::kInvalidArgument, "[train] nothing to learn from: [[data.source]] or [task] says what");
+  }
+  config.model.vocabulary = sources.front().corpus.vocabulary();
+  KRAIT_ASSIGN(DataLoader loader, DataLoader::make(std::move(sources), config.data.loader));
+  source = std::make_unique<CorpusSource>(std::move(loader));
+  if (config.data.validation.empty()) return {};
+  KRAIT_ASSIGN(std::vector<DataSource> held_out, open_sources(config.data.validation));
+  DataLoaderOptions once = config.data.loader;
+  once.shuffle = once.repeat = false;
+  once.rank = 0;
+  once.ranks = 1;
+  KRAIT_ASSIGN(DataLoader opened, DataLoader::make(std::move(held_out), once));
+  validation_begin = opened.cursor();
+  validation.emplace(std::move(opened));
+  return {};
+}
+
+Result<void> TrainingRun::Parts::go_on() {
+  KRAIT_ASSIGN(const NewestCheckpoint newest, open_newest_checkpoint(config.checkpoint.folder, nn::ComputePool()));
+  for (const Error& error : newest.passed_over) {
+    if (observer.note) observer.note(error.message);
+  }
+  return trainer->restore(newest.checkpoint);
+}
+
+Result<void> TrainingRun::Parts::heed_reports(std::vector<CheckpointReport> reports) {
+  for (CheckpointReport& report : reports) {
+    if (observer.checkpoint) observer.checkpoint(report);
+    if (!report.committed && config.stop_when_not_saved) return std::unexpected(report.committed.error());
+  }
+  return {};
+}
+
+Result<void> TrainingRun::Parts::save() {
+  const auto providers = trainer->state_providers();
+  std::vector<const StateProvider*> views;
+  for (const auto& provider : providers) views.push_back(provider.get());
+  const auto started = writer->save(trainer->steps_done(), views);
+  if (!started && config.stop_when_not_saved) return std::unexpected(started.error());
+  if (!started && observer.note) observer.note(started.error().message);
+  return {};
+}
+
+Result<EvaluationReport> TrainingRun::Parts::evaluate() {
+  EvaluationReport report{.step = trainer->steps_done() - 1, .is_task = task != nullptr};
+  trainer->optimiser().swap_average();
+  double wrong = 0.0;
+  if (task != nullptr) {
+    const std::int64_t batches = config.evaluate_batches > 0 ? config.evaluate_batches : kTaskBatches;
+    const std::int64_t batch = config.data.loader.batch;
+    const TaskScore score =
+        evaluate_task(*model, *task, config.data.loader.seed ^ kEvaluationSeed, batches * batch, batch);
+    report.accuracy = score.accuracy();
+    report.exact_match = score.exact_match();
+    wrong = 1.0 - report.accuracy;
+  } else {
+    KRAIT_TRY(validation->seek(validation_begin));
+    KRAIT_ASSIGN(const TextEvaluation text, evaluate_text(*model, *validation, config.evaluate_batches));
+    report.loss = wrong = text.mean();
+  }
+  trainer->optimiser().swap_average();
+  report.is_best = wrong < best;
+  without_better = report.is_best ? 0 : without_better + 1;
+  best = std::min(best, wrong);
+  return report;
+}
+
+TrainingRun::TrainingRun(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+TrainingRun::~TrainingRun() = default;
+const RunConfig& TrainingRun::config() const { return parts_->config; }
+Trainer& TrainingRun::trainer() { return *parts_->trainer; }
+
+Result<std::unique_ptr<TrainingRun>> TrainingRun::open(RunConfig config, bool resume, const RunObserver& observer) {
+  auto parts = std::make_unique<Parts>();
+  parts->config = std::move(config);
+  parts->observer = observer;
+  nn::set_bf16_products(parts->config.bf16);
+  KRAIT_TRY(parts->open_data());
+  KRAIT_ASSIGN(parts->model, make_model(parts->config.model));
+  parts->trainer = std::make_unique<Trainer>(*parts->model, *parts->source, parts->config.trainer);
+  if (resume) KRAIT_TRY(parts->go_on());
+  if (parts->config.checkpoint_every > 0) {
+    KRAIT_ASSIGN(parts->writer, CheckpointWriter::open(parts->config.checkpoint, nn::ComputePool(), parts->memory));
+  }
+  KRAIT_ASSIGN(RunLog log, RunLog::open(parts->config.folder, parts->trainer->steps_done()));
+  parts->log.emplace(std::move(log));
+  return std::unique_ptr<TrainingRun>(new TrainingRun(std::move(parts)));
+}
+
+Result<RunResult> TrainingRun::run() {
+  Parts& of = *parts_;
+  const RunConfig& config = of.config;
+  Trainer& trainer = *of.trainer;
+  const bool evaluates = of.task != nullptr || of.validation.has_value();
+  RunResult result{.parameters = trainer.optimiser().parameters()};
+  while (!trainer.is_done() && !result.stopped) {
+    KRAIT_ASSIGN(const StepReport step, trainer.step());
+    of.log->add(step);
+    if (of.observer.step) of.observer.step(step);
+    const std::int64_t done = trainer.steps_done();
+    const auto due = [&](std::int64_t every) { return every > 0 && done % every == 0; };
+    if (evaluates && (due(config.evaluate_every) || trainer.is_done())) {
+      KRAIT_ASSIGN(result.last_evaluation, of.evaluate());
+      of.log->add(*result.last_evaluation);
+      if (of.observer.evaluation) of.observer.evaluation(*result.last_evaluation);
+      result.stopped = config.patience > 0 && of.without_better >= config.patience;
+    }
+    if (of.observer.stop && of.observer.stop()) result.stopped = true;
+    if (of.writer != nullptr) {
+      if (due(config.checkpoint_every) || trainer.is_done() || result.stopped) KRAIT_TRY(of.save());
+      KRAIT_TRY(of.heed_reports(of.writer->take_reports()));
+    }
+    if (auto flushed = of.log->flush(); !flushed) {
+      if (config.stop_when_not_saved) return std::unexpected(flushed.error());
+      if (of.observer.note) of.observer.note(flushed.error().message);
+    }
+  }
+  if (of.writer != nullptr) KRAIT_TRY(of.heed_reports(of.writer->finish()));
+  result.steps = trainer.steps_done();
+  return result;
+}
+
+Result<std::filesystem::path> TrainingRun::export_to(std::filesystem::path folder) {
+  const RunConfig& config = parts_->config;
+  if (folder.empty()) folder = config.folder / "model";
+  parts_->trainer->optimiser().swap_average();
+  const auto done = export_model(*parts_->model, config.model, config.exported, config.data.tokenizer, folder);
+  parts_->trainer->optimiser().swap_average();
+  if (!done) return std::unexpected(done.error());
+  return folder;
+}
+
+}  // namespace krait::train

@@ -1,0 +1,62 @@
+// A whole run as its configuration says: data, model, steps, evaluation, checkpoints, what is logged, and the model in
+// transformers' layout at the end. Whoever shows it to people is told of every step.
+//
+// In the output folder: checkpoints/ (formats.md), log.jsonl, one line a step, and events.out.tfevents.* for
+// TensorBoard, config.json, model.safetensors and tokenizer.json of the model. A run that goes on appends to the log
+// what the checkpoint's step did not have yet: lines of later steps, which an interrupted run has left, are taken off.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+
+#include "krait/train/evaluation.h"
+#include "krait/train/run_config.h"
+
+namespace krait::train {
+
+struct EvaluationReport {
+  std::int64_t step = 0;
+  bool is_task = false;
+  double loss = 0.0;      // nats a token, of text
+  double accuracy = 0.0;  // of a task
+  double exact_match = 0.0;
+  bool is_best = false;
+};
+
+// What a run tells as it goes. All are called by the thread that trains.
+struct RunObserver {
+  std::function<void(const StepReport&)> step = {};
+  std::function<void(const EvaluationReport&)> evaluation = {};
+  std::function<void(const CheckpointReport&)> checkpoint = {};
+  std::function<void(const std::string&)> note = {};
+  std::function<bool()> stop = {};  // asked after every step: whether to end here, with a checkpoint
+};
+
+struct RunResult {
+  std::int64_t steps = 0;
+  bool stopped = false;  // before its last step, by the observer or for want of progress
+  std::optional<EvaluationReport> last_evaluation = {};
+  std::int64_t parameters = 0;
+};
+
+class TrainingRun {
+ public:
+  // Opens data and makes the model; `resume` goes on from the newest checkpoint, of which there must be one.
+  static Result<std::unique_ptr<TrainingRun>> open(RunConfig config, bool resume, const RunObserver& observer);
+  ~TrainingRun();
+  Result<RunResult> run();
+  // The model as it is now, averaged where an average is kept; `folder` is model/ of the run's folder where it is
+  // empty.
+  Result<std::filesystem::path> export_to(std::filesystem::path folder);
+
+  const RunConfig& config() const;
+  Trainer& trainer();
+
+ private:
+  struct Parts;
+  explicit TrainingRun(std::unique_ptr<Parts> parts);
+  std::unique_ptr<Parts> parts_;
+};
+
+}  // namespace krait::train
