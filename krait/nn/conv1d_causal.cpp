@@ -66,6 +66,7 @@ class Conv1dCausal : public torch::autograd::Function<Conv1dCausal> {
     const auto segment_count = static_cast<std::int64_t>(segments.size());
     Tensor after = states_to_advance(before, {segment_count, taps.size(0) - 1, taps.size(1)}, x);
     Tensor y = new_rows(x, rows.size(0), rows.size(1));
+    if (!cover(segments, rows.size(0))) y.zero_();
     with_real(
         x, [&](auto real) { forward_rows(kernel_of<decltype(real)>(taps, offset, silu), rows, segments, after, y); });
     context->save_for_backward({rows, taps, offset, before});
@@ -116,7 +117,8 @@ ConvResult conv1d_causal(const Tensor& x, const Tensor& weight, const Tensor& bi
   check_shape(bias, {channels}, "the bias of a convolution");
   check_shape(window, {static_cast<std::int64_t>(segments.size()), width - 1, channels}, "the window of a convolution");
   check_segments(segments, channels == 0 ? 0 : x.numel() / channels);
-  tensor_list results = Conv1dCausal::apply(x, weight.reshape({channels, width}).t(), bias, window, segments, silu);
+  tensor_list results =
+      Conv1dCausal::apply(x, weight.reshape({channels, width}).t(), or_none(bias), or_none(window), segments, silu);
   return {results[0], results[1]};
 }
 

@@ -32,13 +32,13 @@ void multiply(kernels::GemmForm form, const Tensor& a, const Tensor& b, const Te
 class Linear : public torch::autograd::Function<Linear> {
  public:
   static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& weight, const Tensor& bias) {
-    const Tensor rows = as_rows(x), block = as_block(weight);
+    const Tensor rows = as_rows(x), block = as_block(weight), offset = as_block(bias);
     Tensor y = new_rows(x, rows.size(0), weight.size(0));
     multiply({.b_transposed = true}, rows, block, y);
-    if (bias.defined()) y.add_(bias);
+    if (offset.defined()) y.add_(offset);
     context->save_for_backward({rows, block});
     context->saved_data["shape"] = x.sizes().vec();
-    context->saved_data["bias"] = bias.defined();
+    context->saved_data["bias"] = offset.defined();
     std::vector<std::int64_t> shape = x.sizes().vec();
     shape.back() = weight.size(0);
     return y.view(shape);
@@ -87,7 +87,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   if (weight.dim() != 2) check_shape(weight, {-1, -1}, "the weight of a linear layer");
   check_columns(x, weight.size(1), "x of a linear layer");
   check_shape(bias, {weight.size(0)}, "the bias of a linear layer");
-  return Linear::apply(x, weight, bias);
+  return Linear::apply(x, weight, or_none(bias));
 }
 
 std::vector<Tensor> split_columns(const Tensor& x, const std::vector<std::int64_t>& sizes) {

@@ -166,14 +166,14 @@ void check_norm(const Tensor& x, const Tensor& weight) {
 
 Tensor rms_norm(const Tensor& x, const Tensor& weight, double epsilon) {
   check_norm(x, weight);
-  return RmsNorm::apply(x, weight, epsilon);
+  return RmsNorm::apply(x, or_none(weight), epsilon);
 }
 
 AddedNorm add_rms_norm(const Tensor& residual, const Tensor& delta, const Tensor& weight, double epsilon) {
   check_norm(residual, weight);
   check_same_type(delta, residual, "what is added to a residual");
   check_shape(delta, residual.sizes(), "what is added to a residual");
-  const tensor_list results = AddRmsNorm::apply(residual, delta, weight, epsilon);
+  const tensor_list results = AddRmsNorm::apply(residual, delta, or_none(weight), epsilon);
   return {results[0], results[1]};
 }
 
@@ -186,7 +186,7 @@ Tensor gated_rms_norm(const Tensor& x, const Tensor& gate, const Tensor& weight,
     throw UserError(fmt::format("a norm of {} groups over {} columns", groups, x.size(-1)),
                     "the columns are cut into equal groups");
   }
-  return GatedRmsNorm::apply(x, gate, weight, epsilon, groups, order == kernels::GateOrder::kNormThenGate);
+  return GatedRmsNorm::apply(x, gate, or_none(weight), epsilon, groups, order == kernels::GateOrder::kNormThenGate);
 }
 
 }  // namespace krait::nn

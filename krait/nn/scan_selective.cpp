@@ -107,6 +107,7 @@ class SelectiveScan : public torch::autograd::Function<SelectiveScan> {
     Tensor after =
         states_to_advance(before, {static_cast<std::int64_t>(segments.size()), a_block.size(0), a_block.size(1)}, x);
     Tensor y = new_rows(x, x_rows.size(0), x_rows.size(1));
+    if (!cover(segments, x_rows.size(0))) y.zero_();
     const Tensor borders = with_real(x, [&](auto real) {
       using Real = decltype(real);
       return run(scan_of<Real>(a_block, b_rows, d_block, bias_block, softplus),
@@ -204,8 +205,8 @@ ScanResult selective_scan(const SelectiveScanInputs& in, const Segments& segment
   }
   check_segments(segments, in.x.numel() / channels);
   const Tensor state = in.state.defined() ? in.state.transpose(1, 2) : in.state;
-  tensor_list results =
-      SelectiveScan::apply(in.x, in.dt, in.a.t(), in.b, in.c, in.d, in.z, in.dt_bias, state, segments, in.dt_softplus);
+  tensor_list results = SelectiveScan::apply(in.x, in.dt, in.a.t(), in.b, in.c, or_none(in.d), or_none(in.z),
+                                             or_none(in.dt_bias), or_none(state), segments, in.dt_softplus);
   return {results[0], results[1].transpose(1, 2)};
 }
 

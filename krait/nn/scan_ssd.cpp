@@ -107,6 +107,7 @@ class SsdScan : public torch::autograd::Function<SsdScan> {
         before,
         {static_cast<std::int64_t>(segments.size()), heads, b_rows.size(1) / sizes.groups, x_rows.size(1) / heads}, x);
     Tensor y = new_rows(x, x_rows.size(0), x_rows.size(1));
+    if (!cover(segments, x_rows.size(0))) y.zero_();
     const Tensor borders = with_real(x, [&](auto real) {
       using Real = decltype(real);
       return run(scan_of<Real>(x_rows, a_block, b_rows, d_block, bias_block, sizes),
@@ -204,8 +205,8 @@ ScanResult ssd_scan(const SsdScanInputs& in, const Segments& segments) {
               "the state of an SSD scan");
   check_segments(segments, in.x.numel() / inner);
   const Tensor state = in.state.defined() ? in.state.transpose(2, 3) : in.state;
-  const tensor_list results = SsdScan::apply(in.x, in.dt, in.a, in.b, in.c, in.d, in.dt_bias, state, segments,
-                                             Sizes{in.groups, in.dt_low, in.dt_high});
+  const tensor_list results = SsdScan::apply(in.x, in.dt, in.a, in.b, in.c, or_none(in.d), or_none(in.dt_bias),
+                                             or_none(state), segments, Sizes{in.groups, in.dt_low, in.dt_high});
   return {results[0], results[1].transpose(2, 3)};
 }
 

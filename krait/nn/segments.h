@@ -31,7 +31,8 @@ Segments from_list(const std::vector<std::int64_t>& list);
 // Whether every one of `rows` rows is part of a segment.
 bool cover(const Segments& segments, std::int64_t rows);
 
-// Throws UserError unless the segments are within `rows` and in order without overlap. Rows of no segment are padding.
+// Throws UserError unless the segments are within `rows` and in order without overlap. Rows of no segment are padding:
+// what is made of them is 0, so that no weight's gradient takes anything from them.
 void check_segments(const Segments& segments, std::int64_t rows);
 
 }  // namespace krait::nn

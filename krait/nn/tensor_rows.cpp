@@ -4,15 +4,28 @@
 
 namespace krait::nn {
 
+namespace {
+
+const Tensor& none() {
+  static const Tensor instance = at::empty({0});
+  return instance;
+}
+
+bool is_none(const Tensor& tensor) { return !tensor.defined() || tensor.is_same(none()); }
+
+}  // namespace
+
+Tensor or_none(const Tensor& tensor) { return tensor.defined() ? tensor : none(); }
+
 Tensor as_rows(const Tensor& tensor) {
-  if (!tensor.defined()) return tensor;
+  if (is_none(tensor)) return {};
   const std::int64_t columns = tensor.dim() == 0 ? 1 : tensor.size(-1);
   const Tensor rows =
       tensor.dim() == 2 ? tensor : tensor.reshape({columns == 0 ? 0 : tensor.numel() / columns, columns});
   return rows.size(0) <= 1 || rows.stride(1) == 1 || columns <= 1 ? rows : rows.contiguous();
 }
 
-Tensor as_block(const Tensor& tensor) { return tensor.defined() ? tensor.contiguous() : tensor; }
+Tensor as_block(const Tensor& tensor) { return is_none(tensor) ? Tensor() : tensor.contiguous(); }
 
 Tensor new_rows(const Tensor& like, std::int64_t rows, std::int64_t columns) {
   return at::empty({rows, columns}, like.options());

@@ -14,6 +14,10 @@ namespace krait::nn {
 
 using at::Tensor;
 
+// What a torch::autograd::Function is applied to in the place of an undefined tensor, which libtorch (1.13) does not
+// take there. as_rows() and as_block() make it undefined again.
+Tensor or_none(const Tensor& tensor);
+
 // A matrix [M, C] whose rows are contiguous each, the tensor itself where it is one.
 Tensor as_rows(const Tensor& tensor);
 

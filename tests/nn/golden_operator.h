@@ -31,6 +31,7 @@ class GoldenOperator {
     if (golden_.has("grad." + name)) tensor.requires_grad_();
     return inputs_.emplace(name, tensor).first->second;
   }
+  at::Tensor out(const std::string& name) const { return read("out." + name); }
   // From in.seq_idx [B, T] where the case has it, else B sequences of T rows.
   nn::Segments segments(std::int64_t batch, std::int64_t length) const {
     if (!golden_.has("in.seq_idx")) return nn::equal_segments(batch, length);
