@@ -16,7 +16,7 @@ namespace {
 using MaybeTensor = c10::optional<Tensor>;
 using Two = std::tuple<Tensor, Tensor>;
 
-Tensor or_none(const MaybeTensor& tensor) { return tensor.value_or(Tensor()); }
+Tensor or_undefined(const MaybeTensor& tensor) { return tensor.value_or(Tensor()); }
 
 // What is wrong with the arguments becomes Python's ValueError.
 template <class Call>
@@ -47,10 +47,10 @@ Two selective_scan_operator(const Tensor& x, const Tensor& dt, const Tensor& a, 
                                               .a = a,
                                               .b = b,
                                               .c = c,
-                                              .d = or_none(d),
-                                              .z = or_none(z),
-                                              .dt_bias = or_none(dt_bias),
-                                              .state = or_none(state),
+                                              .d = or_undefined(d),
+                                              .z = or_undefined(z),
+                                              .dt_bias = or_undefined(dt_bias),
+                                              .state = or_undefined(state),
                                               .dt_softplus = dt_softplus},
                                              segments_of(x, segments));
     return Two(result.y, result.state);
@@ -66,9 +66,9 @@ Two ssd_scan_operator(const Tensor& x, const Tensor& dt, const Tensor& a, const 
                                         .a = a,
                                         .b = b,
                                         .c = c,
-                                        .d = or_none(d),
-                                        .dt_bias = or_none(dt_bias),
-                                        .state = or_none(state),
+                                        .d = or_undefined(d),
+                                        .dt_bias = or_undefined(dt_bias),
+                                        .state = or_undefined(state),
                                         .groups = groups,
                                         .dt_low = dt_low,
                                         .dt_high = dt_high},
@@ -80,23 +80,23 @@ Two ssd_scan_operator(const Tensor& x, const Tensor& dt, const Tensor& a, const 
 Two conv1d_causal_operator(const Tensor& x, const Tensor& weight, const MaybeTensor& bias, bool silu,
                            const MaybeTensor& window, const MaybeTensor& segments) {
   return checked([&] {
-    const ConvResult result = conv1d_causal(x, weight, or_none(bias), segments_of(x, segments), silu, or_none(window));
+    const ConvResult result = conv1d_causal(x, weight, or_undefined(bias), segments_of(x, segments), silu, or_undefined(window));
     return Two(result.y, result.window);
   });
 }
 
 Tensor linear_operator(const Tensor& x, const Tensor& weight, const MaybeTensor& bias) {
-  return checked([&] { return nn::linear(x, weight, or_none(bias)); });
+  return checked([&] { return nn::linear(x, weight, or_undefined(bias)); });
 }
 
 Tensor rms_norm_operator(const Tensor& x, const MaybeTensor& weight, double epsilon) {
-  return checked([&] { return rms_norm(x, or_none(weight), epsilon); });
+  return checked([&] { return rms_norm(x, or_undefined(weight), epsilon); });
 }
 
 Tensor gated_rms_norm_operator(const Tensor& x, const Tensor& gate, const MaybeTensor& weight, double epsilon,
                                std::int64_t groups, bool norm_before_gate) {
   return checked([&] {
-    return gated_rms_norm(x, gate, or_none(weight), epsilon, groups,
+    return gated_rms_norm(x, gate, or_undefined(weight), epsilon, groups,
                           norm_before_gate ? kernels::GateOrder::kNormThenGate : kernels::GateOrder::kGateThenNorm);
   });
 }
