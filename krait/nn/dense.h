@@ -17,9 +17,10 @@ struct Dense : torch::nn::Module {
   Tensor weight, bias;
 };
 
-// The taps of a causal depthwise convolution, "weight" [C, 1, K] and "bias" [C], from U(-1/sqrt(K), 1/sqrt(K)).
+// The taps of a causal depthwise convolution, "weight" [C, 1, K] and, if it has one, "bias" [C], from U(-1/sqrt(K),
+// 1/sqrt(K)).
 struct ConvWeight : torch::nn::Module {
-  ConvWeight(std::int64_t channels, std::int64_t width);
+  ConvWeight(std::int64_t channels, std::int64_t width, bool with_bias = true);
 
   Tensor weight, bias;
 };

@@ -32,6 +32,11 @@ class GoldenOperator {
     return inputs_.emplace(name, tensor).first->second;
   }
   at::Tensor out(const std::string& name) const { return read("out." + name); }
+  // The case's values in a module's parameter, whose gradient is then compared.
+  void put(const std::string& name, at::Tensor parameter) {
+    parameter.set_data(read("in." + name));
+    inputs_.emplace(name, parameter);
+  }
   // From in.seq_idx [B, T] where the case has it, else B sequences of T rows.
   nn::Segments segments(std::int64_t batch, std::int64_t length) const {
     if (!golden_.has("in.seq_idx")) return nn::equal_segments(batch, length);
