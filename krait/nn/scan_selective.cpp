@@ -196,13 +196,13 @@ ScanResult selective_scan(const SelectiveScanInputs& in, const Segments& segment
               "the state of a selective scan");
   std::vector<std::int64_t> group_shape = in.x.sizes().vec();
   group_shape.back() = in.b.size(-1);
-  check_shape(in.b, group_shape, "B of a selective scan");
-  check_shape(in.c, group_shape, "C of a selective scan");
   const std::int64_t groups = in.b.size(-1) / states;
   if (groups == 0 || in.b.size(-1) % states != 0 || channels % groups != 0) {
     throw UserError(fmt::format("B has {} columns", in.b.size(-1)),
                     fmt::format("it must be groups x {} states, with {} channels in equal groups", states, channels));
   }
+  check_shape(in.b, group_shape, "B of a selective scan");
+  check_shape(in.c, group_shape, "C of a selective scan");
   check_segments(segments, in.x.numel() / channels);
   const Tensor state = in.state.defined() ? in.state.transpose(1, 2) : in.state;
   tensor_list results = SelectiveScan::apply(in.x, in.dt, in.a.t(), in.b, in.c, or_none(in.d), or_none(in.z),

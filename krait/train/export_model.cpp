@@ -49,6 +49,22 @@ Json mamba2_config(const TrainedModelOptions& of, std::int64_t rows, std::int64_
   return config;
 }
 
+Json mamba3_config(const TrainedModelOptions& of, std::int64_t rows) {
+  return {{"d_model", of.width},
+          {"n_layer", of.layers},
+          {"vocab_size", rows},
+          {"ssm_cfg",
+           {{"layer", "Mamba3"},
+            {"d_state", of.states > 0 ? of.states : 128},
+            {"expand", of.expand},
+            {"headdim", of.head_width},
+            {"ngroups", of.groups}}},
+          {"rms_norm", true},
+          {"residual_in_fp32", true},
+          {"pad_vocab_size_multiple", 1},
+          {"tie_embeddings", of.tied}};
+}
+
 struct Layout {
   Json config;
   bool plural = false;  // transformers' "embeddings" for "embedding"
@@ -60,6 +76,7 @@ Result<Layout> layout_of(const TrainedModelOptions& options, std::int64_t rows, 
   };
   if (options.feed_forward == 0 && all("mamba")) return Layout{mamba_config(options, rows, end_token), true};
   if (options.feed_forward == 0 && all("mamba2")) return Layout{mamba2_config(options, rows, end_token), true};
+  if (options.feed_forward == 0 && all("mamba3")) return Layout{mamba3_config(options, rows), false};
   return fail(ErrorCode::kUnsupported,
               "[train] no published layout has layers of {} with feed-forward layers of {}: the checkpoint keeps the "
               "weights",

@@ -7,8 +7,11 @@
 #include <array>
 #include <string_view>
 
+#include "krait/nn/attention_mixer.h"
+#include "krait/nn/gated_delta_mixer.h"
 #include "krait/nn/mamba1_mixer.h"
 #include "krait/nn/mamba2_mixer.h"
+#include "krait/nn/mamba3_mixer.h"
 
 namespace krait::train {
 namespace {
@@ -37,6 +40,29 @@ constexpr std::array kMixers = {
                                           .states = of.states > 0 ? of.states : 128,
                                           .groups = of.groups,
                                           .conv_width = of.conv_width});
+               }},
+    KnownMixer{"mamba3",
+               [](const TrainedModelOptions& of) -> std::shared_ptr<nn::Mixer> {
+                 return std::make_shared<nn::Mamba3Mixer>(
+                     nn::Mamba3Dimensions{.width = of.width,
+                                          .inner = of.expand * of.width,
+                                          .head_width = of.head_width,
+                                          .states = of.states > 0 ? of.states : 128,
+                                          .groups = of.groups});
+               }},
+    // A state of its own size: heads of head_width by head_width, as many as the inner width has.
+    KnownMixer{"gated_delta",
+               [](const TrainedModelOptions& of) -> std::shared_ptr<nn::Mixer> {
+                 return std::make_shared<nn::GatedDeltaMixer>(
+                     nn::GatedDeltaDimensions{.width = of.width,
+                                              .key_heads = of.expand * of.width / of.head_width,
+                                              .key_width = of.head_width,
+                                              .conv_width = of.conv_width});
+               }},
+    KnownMixer{"attention",
+               [](const TrainedModelOptions& of) -> std::shared_ptr<nn::Mixer> {
+                 return std::make_shared<nn::AttentionMixer>(nn::AttentionDimensions{
+                     .width = of.width, .heads = of.width / of.head_width, .head_width = of.head_width});
                }},
 };
 
