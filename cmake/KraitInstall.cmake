@@ -5,6 +5,11 @@ include(CMakePackageConfigHelpers)
 
 if(TARGET krait_cli)
   install(TARGETS krait_cli RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
+  if(TARGET krait_train_cli)
+    # krait finds it beside itself; torch in Python loads the operators by their path.
+    install(TARGETS krait_train_cli RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
+    install(TARGETS krait_operators LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}/krait")
+  endif()
   install(DIRECTORY "${PROJECT_SOURCE_DIR}/models/tales" DESTINATION share/krait/models)
   install(FILES "${PROJECT_SOURCE_DIR}/LICENSE" "${PROJECT_SOURCE_DIR}/README.md" DESTINATION share/doc/krait)
 endif()

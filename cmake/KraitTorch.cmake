@@ -1,6 +1,7 @@
 # libtorch, for the half that learns (krait/nn, krait/train). Debian's package (libtorch-dev) puts a configuration file
 # for CMake beside it that asks for the headers of all that torch itself was built with; its three libraries are all
 # that is wanted, so they are found by themselves.
+# Not under the sanitizers: libtorch is not built with them, and the kernels below it are tested without it.
 option(KRAIT_LEARN "Build what trains, where libtorch is there" ON)
 set(KRAIT_HAVE_TORCH OFF)
 if(KRAIT_LEARN)
