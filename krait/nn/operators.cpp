@@ -80,7 +80,8 @@ Two ssd_scan_operator(const Tensor& x, const Tensor& dt, const Tensor& a, const 
 Two conv1d_causal_operator(const Tensor& x, const Tensor& weight, const MaybeTensor& bias, bool silu,
                            const MaybeTensor& window, const MaybeTensor& segments) {
   return checked([&] {
-    const ConvResult result = conv1d_causal(x, weight, or_undefined(bias), segments_of(x, segments), silu, or_undefined(window));
+    const ConvResult result =
+        conv1d_causal(x, weight, or_undefined(bias), segments_of(x, segments), silu, or_undefined(window));
     return Two(result.y, result.window);
   });
 }
