@@ -11,10 +11,10 @@
 namespace krait::kernels {
 namespace {
 
-using tests::DoubleMatrix;
 using tests::kRounding;
 using tests::Matrix;
 using tests::on_every_target;
+using tests::WideMatrix;
 
 struct Case {
   Matrix x, kernel, ahead, d;
@@ -37,9 +37,9 @@ struct Case {
 
 // The oracle on the same numbers.
 struct Oracle {
-  DoubleMatrix x, kernel, ahead, d, dy;
+  WideMatrix x, kernel, ahead, d, dy;
   LongConvolutionOf<double> convolution;
-  DoubleMatrix y, dx, dkernel, dahead, dd;
+  WideMatrix y, dx, dkernel, dahead, dd;
 
   Oracle(const Case& c, std::span<const SequenceRows> sequences, const Matrix& up)
       : x(c.x),
@@ -56,7 +56,7 @@ struct Oracle {
                    .ahead = c.convolution.ahead.empty() ? Rows<const double>() : ahead.in(),
                    .first_ahead = c.convolution.first_ahead,
                    .d = c.convolution.d == nullptr ? nullptr : d.data()};
-    for (DoubleMatrix* zero : {&y, &dx, &dkernel, &dahead, &dd}) zero->clear();
+    for (WideMatrix* zero : {&y, &dx, &dkernel, &dahead, &dd}) zero->clear();
     reference::long_convolution(convolution, x.in(), sequences, y.out());
     reference::long_convolution_backward(
         convolution, x.in(), dy.in(), sequences,
@@ -282,7 +282,7 @@ TEST(LongConvolution, ReferenceGradientsAreDifferencesOfTheLoss) {
     Matrix up(cut.rows, 2);
     up.fill_normal(random);
     Oracle oracle(c, cut.sequences, up);
-    DoubleMatrix y(c.x);
+    WideMatrix y(c.x);
     const auto loss = [&] {
       reference::long_convolution(oracle.convolution, oracle.x.in(), cut.sequences, y.out());
       return tests::dot(oracle.dy, y);

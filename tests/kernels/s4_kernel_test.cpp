@@ -13,12 +13,12 @@
 namespace krait::kernels {
 namespace {
 
-using tests::DoubleMatrix;
 using tests::expect_gradient_near;
 using tests::kRounding;
 using tests::largest_of;
 using tests::Matrix;
 using tests::on_every_target;
+using tests::WideMatrix;
 
 // Parameters from a HiPPO matrix, a little disturbed in each set, as training would.
 struct Case {
@@ -65,7 +65,7 @@ struct Case {
 };
 
 struct Doubles {
-  DoubleMatrix log_dt, log_decay, frequency, p, b, c;
+  WideMatrix log_dt, log_decay, frequency, p, b, c;
   S4KernelOf<double> parameters;
 
   explicit Doubles(const Case& from)
@@ -93,7 +93,7 @@ struct Doubles {
             .c = c.data()};
   }
   void clear() {
-    for (DoubleMatrix* m : {&log_dt, &log_decay, &frequency, &p, &b, &c}) m->clear();
+    for (WideMatrix* m : {&log_dt, &log_decay, &frequency, &p, &b, &c}) m->clear();
   }
 };
 
@@ -132,7 +132,7 @@ TEST(S4Kernel, OracleIsTheModelStepByStep) {
       s4_output_for_kernel(pool, d.parameters, length, of_kernel.c.data());
       S4KernelOf<double> parameters = d.parameters;
       parameters.c = of_kernel.c.data();
-      DoubleMatrix kernel(4, length), impulse(length, 4), response(length, 4);
+      WideMatrix kernel(4, length), impulse(length, 4), response(length, 4);
       for (std::int64_t h = 0; h < 4; ++h) impulse.at(0, h) = 1.0;
       reference::s4_kernel(parameters, kernel.out());
       reference::s4_steps(d.parameters, impulse.in(), response.out());
@@ -142,7 +142,7 @@ TEST(S4Kernel, OracleIsTheModelStepByStep) {
               << static_cast<int>(kind) << ", length " << length << ", channel " << h << ", l " << l;
         }
       }
-      DoubleMatrix back(4, 8);
+      WideMatrix back(4, 8);
       s4_output_for_steps(pool, parameters, length, back.data());
       for (std::int64_t h = 0; h < 4; ++h) {
         for (std::int64_t i = 0; i < 8; ++i) ASSERT_NEAR(back.at(h, i), d.c.at(h, i), 1e-6) << h << ", " << i;
@@ -163,7 +163,7 @@ TEST(S4Kernel, MatchesOracleAtEveryLength) {
           Case c(kind, 4, 10, 2, copies, random);
           if (length == 16) c.parameters.rank = 0;
           const Doubles d(c);
-          DoubleMatrix expected(copies * 4, length);
+          WideMatrix expected(copies * 4, length);
           reference::s4_kernel(d.parameters, expected.out());
           Matrix kernel(copies * 4, length, 3, 1);
           s4_kernel(pool, c.parameters, kernel.out());
@@ -200,10 +200,10 @@ TEST(S4Kernel, ConvolutionAgreesWithSteps) {
       long_convolution(pool, {.kernel = kernel.in(), .ahead = {}, .first_ahead = 0, .d = nullptr}, u.in(),
                        {&sequence, 1}, y.out());
       Doubles d(c);
-      d.c = DoubleMatrix(of_steps);
+      d.c = WideMatrix(of_steps);
       d.parameters.c = d.c.data();
-      const DoubleMatrix wide(u);
-      DoubleMatrix expected(length, 8);
+      const WideMatrix wide(u);
+      WideMatrix expected(length, 8);
       reference::s4_steps(d.parameters, wide.in(), expected.out());
       double worst = 0.0;
       for (std::int64_t t = 0; t < length; ++t) {
@@ -226,7 +226,7 @@ TEST(S4Kernel, ReferenceGradientsAreDifferencesOfTheLoss) {
       c.log_dt.fill_uniform(random, -3.0, -1.0);
       Doubles d(c), gradient(c);
       gradient.clear();
-      DoubleMatrix up(8, length), kernel(8, length);
+      WideMatrix up(8, length), kernel(8, length);
       up.fill([&] { return random.normal(); });
       reference::s4_kernel_backward(d.parameters, up.in(), gradient.gradients());
       const auto loss = [&] {
@@ -256,7 +256,7 @@ TEST(S4Kernel, GradientsMatchOracle) {
         expected.clear();
         Matrix up(p.copies * 4, length, 1, 1);
         up.fill_normal(random);
-        const DoubleMatrix wide(up);
+        const WideMatrix wide(up);
         reference::s4_kernel_backward(d.parameters, wide.in(), expected.gradients());
         Case actual = c;
         for (Matrix* m : {&actual.log_dt, &actual.log_decay, &actual.frequency, &actual.p, &actual.b, &actual.c}) {

@@ -10,11 +10,11 @@
 namespace krait::kernels {
 namespace {
 
-using tests::DoubleMatrix;
 using tests::expect_gradient_near;
 using tests::kRounding;
 using tests::Matrix;
 using tests::on_every_target;
+using tests::WideMatrix;
 
 // S4D-Lin: A[n] = -1/2 + i pi n, dt between 1e-3 and 1e-1.
 struct Case {
@@ -53,7 +53,7 @@ struct Case {
 };
 
 struct Doubles {
-  DoubleMatrix log_dt, log_decay, frequency, b, c;
+  WideMatrix log_dt, log_decay, frequency, b, c;
   S4dKernelOf<double> parameters;
 
   explicit Doubles(const Case& from)
@@ -80,7 +80,7 @@ struct Doubles {
             .c = c.data()};
   }
   void clear() {
-    for (DoubleMatrix* m : {&log_dt, &log_decay, &frequency, &b, &c}) m->clear();
+    for (WideMatrix* m : {&log_dt, &log_decay, &frequency, &b, &c}) m->clear();
   }
 };
 
@@ -110,7 +110,7 @@ double kernel_bound(const Doubles& d, std::int64_t row, std::int64_t l) {
 void expect_kernel_matches(ThreadPool& pool, const Case& c, std::int64_t length) {
   const S4dKernel& p = c.parameters;
   const Doubles d(c);
-  DoubleMatrix expected(p.copies * p.channels, length);
+  WideMatrix expected(p.copies * p.channels, length);
   reference::s4d_kernel(d.parameters, expected.out());
   Matrix kernel(p.copies * p.channels, length, 3, 1);
   s4d_kernel(pool, p, kernel.out());
@@ -174,7 +174,7 @@ TEST(S4dKernel, OracleIsTheModelStepByStep) {
     Case c(4, 8, 2, 1, method, true, random);
     const Doubles d(c);
     const std::int64_t length = 128;
-    DoubleMatrix kernel(4, length), x(length, 4), y(length, 4);
+    WideMatrix kernel(4, length), x(length, 4), y(length, 4);
     x.fill([&] { return random.normal(); });
     reference::s4d_kernel(d.parameters, kernel.out());
     const SequenceRows sequence{.first_row = 0, .rows = length, .state = nullptr};
@@ -208,8 +208,8 @@ TEST(S4dKernel, ConvolutionAgreesWithSteps) {
       long_convolution(pool, {.kernel = kernel.in(), .ahead = {}, .first_ahead = 0, .d = nullptr}, x.in(),
                        {&sequence, 1}, y.out());
       const Doubles d(c);
-      const DoubleMatrix wide(x);
-      DoubleMatrix expected(length, 16);
+      const WideMatrix wide(x);
+      WideMatrix expected(length, 16);
       reference::s4d_steps(d.parameters, wide.in(), {&sequence, 1}, expected.out());
       double largest = 0.0, worst = 0.0;
       for (std::int64_t t = 0; t < length; ++t) {
@@ -234,7 +234,7 @@ TEST(S4dKernel, ReferenceGradientsAreDifferencesOfTheLoss) {
       Doubles d(c), gradient(c);
       gradient.clear();
       const std::int64_t length = 11;
-      DoubleMatrix up(8, length), kernel(8, length);
+      WideMatrix up(8, length), kernel(8, length);
       up.fill([&] { return random.normal(); });
       reference::s4d_kernel_backward(d.parameters, up.in(), gradient.gradients());
       const auto loss = [&] {
@@ -280,7 +280,7 @@ void expect_gradients_match(ThreadPool& pool, const Case& c, std::int64_t length
   expected.clear();
   Matrix up(p.copies * p.channels, length, 2, 1);
   up.fill_normal(random);
-  const DoubleMatrix wide(up);
+  const WideMatrix wide(up);
   reference::s4d_kernel_backward(d.parameters, wide.in(), expected.gradients());
   Case actual = c;
   for (Matrix* m : {&actual.log_dt, &actual.log_decay, &actual.frequency, &actual.b, &actual.c}) {

@@ -10,10 +10,10 @@
 namespace krait::kernels {
 namespace {
 
-using tests::DoubleMatrix;
 using tests::kRounding;
 using tests::Matrix;
 using tests::on_every_target;
+using tests::WideMatrix;
 
 // Decays as S5 and the LRU have them: sizes between 0.8 and 0.999, any angle.
 struct Case {
@@ -51,9 +51,9 @@ struct Case {
 };
 
 struct Oracle {
-  DoubleMatrix u, a, initial, dh, dfinal;
+  WideMatrix u, a, initial, dh, dfinal;
   DiagonalScanOf<double> scan;
-  DoubleMatrix h, last, du, da, dinitial;
+  WideMatrix h, last, du, da, dinitial;
   SequenceRows sequence;
 
   explicit Oracle(const Case& c)
@@ -87,7 +87,7 @@ struct Oracle {
   }
 };
 
-double size_at(const DoubleMatrix& m, std::int64_t row, std::int64_t states, std::int64_t n) {
+double size_at(const WideMatrix& m, std::int64_t row, std::int64_t states, std::int64_t n) {
   return std::hypot(m.at(row, n), m.at(row, states + n));
 }
 double decay_at(const Oracle& o, std::int64_t row, std::int64_t n) {
@@ -126,7 +126,7 @@ void expect_matches_oracle(ThreadPool& pool, const Case& c) {
   }
 
   // Backward of the rows that the kernel wrote, so that only its own errors count.
-  o.h = DoubleMatrix(h);
+  o.h = WideMatrix(h);
   o.backward();
   Matrix du(c.rows, 2 * c.states, 1), da(c.a.rows(), 2 * c.states, 2), dinitial(1, 2 * c.states);
   Matrix initial = c.initial;

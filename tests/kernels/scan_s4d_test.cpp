@@ -12,10 +12,10 @@
 namespace krait::kernels {
 namespace {
 
-using tests::DoubleMatrix;
 using tests::kRounding;
 using tests::Matrix;
 using tests::on_every_target;
+using tests::WideMatrix;
 
 struct Case {
   std::int64_t rows, channels, states;
@@ -48,8 +48,8 @@ struct Case {
 };
 
 struct Oracle {
-  DoubleMatrix x, z, w, d, initial, dy, dfinal;
-  DoubleMatrix y, last, dx, dz, dw, dd, dinitial;
+  WideMatrix x, z, w, d, initial, dy, dfinal;
+  WideMatrix y, last, dx, dz, dw, dd, dinitial;
   S4dScanOf<double> scan;
   SequenceRows sequence;
 
@@ -80,7 +80,7 @@ struct Oracle {
     reference::s4d_scan(scan, x.in(), {&sequence, 1}, {&state, 1}, y.out());
   }
   void backward() {
-    for (DoubleMatrix* m : {&dz, &dw, &dd}) m->clear();
+    for (WideMatrix* m : {&dz, &dw, &dd}) m->clear();
     const double* state = initial.data();
     const SequenceGradientsOf<double> states{.final_state = dfinal.data(), .initial_state = dinitial.data()};
     reference::s4d_scan_backward(scan, x.in(), dy.in(), {&sequence, 1}, {&state, 1}, {&states, 1},
@@ -88,7 +88,7 @@ struct Oracle {
   }
 };
 
-double size_at(const DoubleMatrix& m, std::int64_t state, std::int64_t c) {
+double size_at(const WideMatrix& m, std::int64_t state, std::int64_t c) {
   return std::hypot(m.at(2 * state, c), m.at(2 * state + 1, c));
 }
 
@@ -287,9 +287,9 @@ TEST(ScanS4d, StepsTheModelOfTheKernel) {
     const SequenceRows sequence{.first_row = 0, .rows = rows, .state = nullptr};
     s4d_scan(pool, {.channels = channels, .states = states, .z = z.data(), .w = w.data(), .d = nullptr}, x.in(),
              {&sequence, 1}, y.out());
-    const DoubleMatrix wide[] = {DoubleMatrix(log_dt), DoubleMatrix(log_decay), DoubleMatrix(frequency),
-                                 DoubleMatrix(b),      DoubleMatrix(c),         DoubleMatrix(x)};
-    DoubleMatrix expected(rows, channels);
+    const WideMatrix wide[] = {WideMatrix(log_dt), WideMatrix(log_decay), WideMatrix(frequency),
+                               WideMatrix(b),      WideMatrix(c),         WideMatrix(x)};
+    WideMatrix expected(rows, channels);
     reference::s4d_steps({.channels = channels,
                           .states = states,
                           .sets = 3,

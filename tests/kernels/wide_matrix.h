@@ -1,5 +1,4 @@
-// What tests of backward kernels share beside kernel_testing.h: matrices of double for the references, and derivatives
-// by central differences.
+// What tests of backward kernels share beside kernel_testing.h: matrices of double for the references.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -24,8 +23,13 @@ class WideMatrix {
     }
   }
 
+  void clear() { values_.assign(values_.size(), 0.0); }
+  template <class Draw>
+  void fill(Draw&& draw) {
+    for (double& v : values_) v = draw();
+  }
   void fill_normal(Random& random, double scale = 1.0) {
-    for (double& v : values_) v = scale * random.normal();
+    fill([&] { return scale * random.normal(); });
   }
   double& at(std::int64_t r, std::int64_t c) { return values_[static_cast<std::size_t>(r * columns_ + c)]; }
   double at(std::int64_t r, std::int64_t c) const { return values_[static_cast<std::size_t>(r * columns_ + c)]; }
