@@ -146,7 +146,7 @@ void add_train(CLI::App& program, int& status) {
   command->add_flag("-q,--quiet", options->quiet, "Nothing on stderr but errors");
   command->footer(
       "Examples:\n"
-      "  krait train examples/train/parity.toml            a synthetic task, in a minute\n"
+      "  krait train examples/train/induction_heads.toml   a synthetic task, in half a minute\n"
       "  krait train run.toml --resume                     after Ctrl-C, or a kill\n"
       "  krait run -m runs/tales/model \"Once upon a time\"  what came of it");
   command->callback([options, &status] { status = train_model(*options); });
