@@ -52,6 +52,11 @@ Result<void> TrainingRun::Parts::open_task() {
 }
 
 Result<void> TrainingRun::Parts::open_corpus() {
+  if (!config.data.objectives.empty()) {
+    return fail(ErrorCode::kUnsupported,
+                "[train] runs over documents have next_token alone so far; [[objective]] {} is not read by them",
+                config.data.objectives.front().name);
+  }
   KRAIT_ASSIGN(std::vector<DataSource> sources, open_sources(config.data.sources));
   if (sources.empty()) {
     return fail(ErrorCode::kInvalidArgument, "[train] nothing to learn from: [[data.source]] or [task] says what");
