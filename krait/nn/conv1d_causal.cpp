@@ -65,8 +65,7 @@ class Conv1dCausal : public torch::autograd::Function<Conv1dCausal> {
     const Tensor before = as_block(window);
     const auto segment_count = static_cast<std::int64_t>(segments.size());
     Tensor after = states_to_advance(before, {segment_count, taps.size(0) - 1, taps.size(1)}, x);
-    Tensor y = new_rows(x, rows.size(0), rows.size(1));
-    if (!cover(segments, rows.size(0))) y.zero_();
+    Tensor y = new_segment_rows(x, segments, rows.size(0), rows.size(1));
     with_real(
         x, [&](auto real) { forward_rows(kernel_of<decltype(real)>(taps, offset, silu), rows, segments, after, y); });
     context->save_for_backward({rows, taps, offset, before});
@@ -82,8 +81,7 @@ class Conv1dCausal : public torch::autograd::Function<Conv1dCausal> {
     const Segments segments = from_list(context->saved_data["segments"].toIntVector());
     const Tensor dy = upstream[0].defined() ? as_rows(upstream[0]) : at::zeros_like(x);
     const Tensor d_after = as_block(upstream[1]);
-    Tensor dx = new_rows(x, x.size(0), x.size(1));
-    if (!cover(segments, x.size(0))) dx.zero_();
+    Tensor dx = new_segment_rows(x, segments, x.size(0), x.size(1));
     Tensor d_weight = context->needs_input_grad(1) ? at::zeros_like(weight) : Tensor();
     Tensor d_bias = bias.defined() && context->needs_input_grad(2) ? at::zeros_like(bias) : Tensor();
     Tensor d_window = window.defined() && context->needs_input_grad(3) ? at::empty_like(window) : Tensor();

@@ -59,11 +59,7 @@ class HaxAttention : public torch::autograd::Function<HaxAttention> {
     const Tensor &q = saved[0], &k = saved[1], &v = saved[2], &scale = saved[3], &tokens = saved[4];
     const Segments segments = from_list(context->saved_data["segments"].toIntVector());
     const Tensor dy = as_rows(upstream[0]);
-    const bool covered = cover(segments, q.size(0));
-    const auto like = [&](const Tensor& of) {
-      Tensor gradient = new_rows(of, of.size(0), of.size(1));
-      return covered ? gradient : gradient.zero_();
-    };
+    const auto like = [&](const Tensor& of) { return new_segment_rows(of, segments, of.size(0), of.size(1)); };
     const Tensor dq = like(q), dk = like(k), dv = like(v), d_scale = at::zeros_like(scale);
     const auto sequences = sequences_of(segments);
     if (dy.scalar_type() == at::kDouble) {

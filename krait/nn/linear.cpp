@@ -39,9 +39,7 @@ class Linear : public torch::autograd::Function<Linear> {
     context->save_for_backward({rows, block});
     context->saved_data["shape"] = x.sizes().vec();
     context->saved_data["bias"] = offset.defined();
-    std::vector<std::int64_t> shape = x.sizes().vec();
-    shape.back() = weight.size(0);
-    return y.view(shape);
+    return y.view(shape_with_columns(x, weight.size(0)));
   }
 
   static tensor_list backward(AutogradContext* context, tensor_list upstream) {

@@ -28,8 +28,7 @@ class LongConvolution : public torch::autograd::Function<LongConvolution> {
   static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& kernel, const Tensor& ahead,
                         const Tensor& d, const Segments& segments, std::int64_t first_ahead) {
     const Tensor rows = as_rows(x), taps = as_block(kernel), taps_ahead = as_block(ahead), skip = as_block(d);
-    const Tensor y = new_rows(x, rows.size(0), rows.size(1));
-    if (!cover(segments, rows.size(0))) y.zero_();
+    const Tensor y = new_segment_rows(x, segments, rows.size(0), rows.size(1));
     const auto sequences = sequences_of(segments);
     if (x.scalar_type() == at::kDouble) {
       kernels::reference::long_convolution(convolution_of<double>(taps, taps_ahead, skip, first_ahead),
@@ -54,8 +53,7 @@ class LongConvolution : public torch::autograd::Function<LongConvolution> {
     const auto sum_like = [&](std::size_t input) {
       return saved[input].defined() ? at::zeros_like(saved[input]) : Tensor();
     };
-    const Tensor dx = new_rows(x, x.size(0), x.size(1));
-    if (!cover(segments, x.size(0))) dx.zero_();
+    const Tensor dx = new_segment_rows(x, segments, x.size(0), x.size(1));
     const Tensor d_kernel = sum_like(1), d_ahead = sum_like(2), d_d = sum_like(3);
     const auto sequences = sequences_of(segments);
     with_real(x, [&](auto real) {

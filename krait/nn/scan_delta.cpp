@@ -98,8 +98,7 @@ class DeltaScan : public torch::autograd::Function<DeltaScan> {
     context->set_materialize_grads(false);
     const Tensor q_rows = as_rows(q), k_rows = as_rows(k), v_rows = as_rows(v), dt_rows = as_rows(dt),
                  beta_rows = as_rows(beta), a_block = as_block(a), before = as_block(state);
-    Tensor o = new_rows(v, v_rows.size(0), v_rows.size(1));
-    if (!cover(segments, v_rows.size(0))) o.zero_();
+    Tensor o = new_segment_rows(v, segments, v_rows.size(0), v_rows.size(1));
     Tensor borders;
     const Tensor after = with_real(v, [&](auto real) {
       using Real = decltype(real);
@@ -124,11 +123,7 @@ class DeltaScan : public torch::autograd::Function<DeltaScan> {
     const Segments segments = from_list(kept.at("segments").toIntVector());
     const Tensor d_o = upstream[0].defined() ? as_rows(upstream[0]) : at::zeros_like(saved[kV]);
     const Tensor d_after = as_block(upstream[1]);
-    const bool covered = cover(segments, d_o.size(0));
-    const auto like = [&](const Tensor& of) {
-      Tensor gradient = new_rows(of, of.size(0), of.size(1));
-      return covered ? gradient : gradient.zero_();
-    };
+    const auto like = [&](const Tensor& of) { return new_segment_rows(of, segments, of.size(0), of.size(1)); };
     Tensor dq = like(saved[kQ]), dk = like(saved[kK]), dv = like(saved[kV]), d_dt = like(saved[kDt]),
            d_beta = like(saved[kBeta]), da = at::zeros_like(saved[kA]);
     Tensor d_state = saved[kState].defined() ? at::empty_like(saved[kState]) : Tensor();
@@ -179,11 +174,7 @@ ScanResult delta_scan(const DeltaScanInputs& in, const Segments& segments) {
     throw UserError(fmt::format("{} heads of keys for {} of values and {} columns of q", in.key_heads, heads, keys),
                     "heads of keys are of equal width and have equal shares of the heads of values");
   }
-  const auto shape_with = [&](std::int64_t last) {
-    std::vector<std::int64_t> shape = in.v.sizes().vec();
-    shape.back() = last;
-    return shape;
-  };
+  const auto shape_with = [&](std::int64_t columns) { return shape_with_columns(in.v, columns); };
   check_shape(in.q, shape_with(keys), "q of a delta rule");
   check_shape(in.k, shape_with(keys), "k of a delta rule");
   check_shape(in.dt, shape_with(heads), "dt of a delta rule");

@@ -37,8 +37,7 @@ class DiagonalScan : public torch::autograd::Function<DiagonalScan> {
     context->set_materialize_grads(false);
     const Tensor rows = as_rows(u), factors = of_rows ? as_rows(a) : as_block(a), before = as_block(state);
     const Tensor after = states_to_advance(before, {static_cast<std::int64_t>(segments.size()), rows.size(1)}, u);
-    const Tensor h = new_rows(u, rows.size(0), rows.size(1));
-    if (!cover(segments, rows.size(0))) h.zero_();
+    const Tensor h = new_segment_rows(u, segments, rows.size(0), rows.size(1));
     if (u.scalar_type() == at::kDouble) {
       const auto states = states_in_double(segments, after);
       kernels::reference::diagonal_scan(scan_of<double>(factors, of_rows), rows_in<double>(rows),
@@ -59,12 +58,11 @@ class DiagonalScan : public torch::autograd::Function<DiagonalScan> {
     const auto saved = context->get_saved_variables();
     const Tensor &h = saved[0], &a = saved[1], &before = saved[2];
     const Segments segments = from_list(context->saved_data["segments"].toIntVector());
-    const bool of_rows = context->saved_data["of_rows"].toBool(), covered = cover(segments, h.size(0));
+    const bool of_rows = context->saved_data["of_rows"].toBool();
     const auto shape = context->saved_data["shape"].toIntVector();
     const Tensor dh = upstream[0].defined() ? as_rows(upstream[0]) : at::zeros_like(h), d_after = as_block(upstream[1]);
-    const Tensor du = new_rows(h, h.size(0), h.size(1));
-    if (!covered) du.zero_();
-    const Tensor da = of_rows && covered ? new_rows(h, h.size(0), h.size(1)) : at::zeros(a.sizes(), a.options());
+    const Tensor du = new_segment_rows(h, segments, h.size(0), h.size(1));
+    const Tensor da = of_rows ? new_segment_rows(a, segments, a.size(0), a.size(1)) : at::zeros_like(a);
     const Tensor d_before = before.defined() ? at::empty_like(before) : Tensor();
     with_real(h, [&](auto real) {
       using Real = decltype(real);

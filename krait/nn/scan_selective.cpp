@@ -106,8 +106,7 @@ class SelectiveScan : public torch::autograd::Function<SelectiveScan> {
                  z_rows = as_rows(z);
     Tensor after =
         states_to_advance(before, {static_cast<std::int64_t>(segments.size()), a_block.size(0), a_block.size(1)}, x);
-    Tensor y = new_rows(x, x_rows.size(0), x_rows.size(1));
-    if (!cover(segments, x_rows.size(0))) y.zero_();
+    Tensor y = new_segment_rows(x, segments, x_rows.size(0), x_rows.size(1));
     const Tensor borders = with_real(x, [&](auto real) {
       using Real = decltype(real);
       return run(scan_of<Real>(a_block, b_rows, d_block, bias_block, softplus),
@@ -127,11 +126,8 @@ class SelectiveScan : public torch::autograd::Function<SelectiveScan> {
     const Segments segments = from_list(context->saved_data["segments"].toIntVector());
     const Tensor dy = upstream[0].defined() ? as_rows(upstream[0]) : at::zeros_like(saved[kX]);
     const Tensor d_after = as_block(upstream[1]);
-    const bool covered = cover(segments, dy.size(0));
     const auto like = [&](const Tensor& of) {
-      if (!of.defined()) return Tensor();
-      Tensor gradient = new_rows(of, of.size(0), of.size(1));
-      return covered ? gradient : gradient.zero_();
+      return of.defined() ? new_segment_rows(of, segments, of.size(0), of.size(1)) : Tensor();
     };
     const auto sum_like = [&](const Tensor& of) { return of.defined() ? at::zeros_like(of) : Tensor(); };
     Tensor dx = like(saved[kX]), d_dt = like(saved[kDt]), db = like(saved[kB]), dc = like(saved[kC]),
@@ -194,8 +190,7 @@ ScanResult selective_scan(const SelectiveScanInputs& in, const Segments& segment
   check_shape(in.dt_bias, {channels}, "the bias of dt");
   check_shape(in.state, {static_cast<std::int64_t>(segments.size()), channels, states},
               "the state of a selective scan");
-  std::vector<std::int64_t> group_shape = in.x.sizes().vec();
-  group_shape.back() = in.b.size(-1);
+  const std::vector<std::int64_t> group_shape = shape_with_columns(in.x, in.b.size(-1));
   const std::int64_t groups = in.b.size(-1) / states;
   if (groups == 0 || in.b.size(-1) % states != 0 || channels % groups != 0) {
     throw UserError(fmt::format("B has {} columns", in.b.size(-1)),

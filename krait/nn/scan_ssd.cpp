@@ -106,8 +106,7 @@ class SsdScan : public torch::autograd::Function<SsdScan> {
     Tensor after = states_to_advance(
         before,
         {static_cast<std::int64_t>(segments.size()), heads, b_rows.size(1) / sizes.groups, x_rows.size(1) / heads}, x);
-    Tensor y = new_rows(x, x_rows.size(0), x_rows.size(1));
-    if (!cover(segments, x_rows.size(0))) y.zero_();
+    Tensor y = new_segment_rows(x, segments, x_rows.size(0), x_rows.size(1));
     const Tensor borders = with_real(x, [&](auto real) {
       using Real = decltype(real);
       return run(scan_of<Real>(x_rows, a_block, b_rows, d_block, bias_block, sizes),
@@ -130,11 +129,7 @@ class SsdScan : public torch::autograd::Function<SsdScan> {
     const Segments segments = from_list(kept.at("segments").toIntVector());
     const Tensor dy = upstream[0].defined() ? as_rows(upstream[0]) : at::zeros_like(saved[kX]);
     const Tensor d_after = as_block(upstream[1]);
-    const bool covered = cover(segments, dy.size(0));
-    const auto like = [&](const Tensor& of) {
-      Tensor gradient = new_rows(of, of.size(0), of.size(1));
-      return covered ? gradient : gradient.zero_();
-    };
+    const auto like = [&](const Tensor& of) { return new_segment_rows(of, segments, of.size(0), of.size(1)); };
     const auto sum_like = [&](const Tensor& of) { return of.defined() ? at::zeros_like(of) : Tensor(); };
     Tensor dx = like(saved[kX]), d_dt = like(saved[kDt]), db = like(saved[kB]), dc = like(saved[kC]);
     Tensor da = sum_like(saved[kA]), dd = sum_like(saved[kD]), d_bias = sum_like(saved[kBias]);
@@ -191,11 +186,7 @@ ScanResult ssd_scan(const SsdScanInputs& in, const Segments& segments) {
     throw UserError(fmt::format("{} groups for {} heads and {} columns of B", in.groups, heads, columns),
                     "groups have equal shares of both");
   }
-  const auto shape_with = [&](std::int64_t last) {
-    std::vector<std::int64_t> shape = in.x.sizes().vec();
-    shape.back() = last;
-    return shape;
-  };
+  const auto shape_with = [&](std::int64_t columns) { return shape_with_columns(in.x, columns); };
   check_shape(in.dt, shape_with(heads), "dt of an SSD scan");
   check_shape(in.b, shape_with(columns), "B of an SSD scan");
   check_shape(in.c, shape_with(columns), "C of an SSD scan");

@@ -182,8 +182,7 @@ class TrapezoidalScan : public torch::autograd::Function<TrapezoidalScan> {
     context->saved_data["shapes"] = shapes_of(in);
     const std::vector<std::int64_t> shape = in[kX].sizes().vec();
     for (std::size_t i = 0; i < in.size(); ++i) in[i] = i < kRowInputs ? as_rows(in[i]) : as_block(in[i]);
-    Tensor y = new_rows(in[kX], in[kX].size(0), in[kX].size(1));
-    if (!cover(segments, y.size(0))) y.zero_();
+    Tensor y = new_segment_rows(in[kX], segments, in[kX].size(0), in[kX].size(1));
     const Tensor after = with_real(y, [&](auto real) {
       const auto scan = scan_of<decltype(real)>(in, options);
       const Tensor states =
@@ -209,12 +208,11 @@ class TrapezoidalScan : public torch::autograd::Function<TrapezoidalScan> {
                           kept.at("epsilon").toDouble()};
     const Tensor dy = upstream[0].defined() ? as_rows(upstream[0]) : at::zeros_like(saved[kX]);
     const Tensor d_after = as_block(upstream[1]);
-    const bool covered = cover(segments, dy.size(0));
     tensor_list to(kInputs);
     for (std::size_t i = 0; i < kInputs; ++i) {
       if (!saved[i].defined()) continue;
-      to[i] = i < kRowInputs ? new_rows(saved[i], saved[i].size(0), saved[i].size(1)) : at::zeros_like(saved[i]);
-      if (!covered && i < kRowInputs) to[i].zero_();
+      to[i] = i < kRowInputs ? new_segment_rows(saved[i], segments, saved[i].size(0), saved[i].size(1))
+                             : at::zeros_like(saved[i]);
     }
     with_real(dy, [&](auto real) {
       using Real = decltype(real);
@@ -303,11 +301,7 @@ void check_inputs(const TrapezoidalScanInputs& in, const Segments& segments) {
     throw UserError(fmt::format("{} angles for {} states", angles, states), "each angle turns a pair of states");
   }
   const std::int64_t width = inner / heads;
-  const auto shape_with = [&](std::int64_t last) {
-    std::vector<std::int64_t> shape = in.x.sizes().vec();
-    shape.back() = last;
-    return shape;
-  };
+  const auto shape_with = [&](std::int64_t columns) { return shape_with_columns(in.x, columns); };
   check_shape(in.z, in.x.sizes(), "z of a Mamba-3 scan");
   check_shape(in.b, shape_with(rank * in.groups * states), "B of a Mamba-3 scan");
   check_shape(in.c, shape_with(rank * in.groups * states), "C of a Mamba-3 scan");

@@ -32,6 +32,12 @@ inline std::vector<kernels::SequenceRows> sequences_of(const Segments& segments,
   return sequences;
 }
 
+// [M, C] for a kernel that writes the rows of the segments: rows of none are zero.
+inline Tensor new_segment_rows(const Tensor& like, const Segments& segments, std::int64_t rows, std::int64_t columns) {
+  Tensor result = new_rows(like, rows, columns);
+  return cover(segments, rows) ? result : result.zero_();
+}
+
 // What flows back into the final states and is wanted of the initial ones; either may be undefined.
 template <class Real>
 std::vector<kernels::SequenceGradientsOf<Real>> state_gradients(const Segments& segments, const Tensor& d_final,

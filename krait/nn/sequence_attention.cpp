@@ -98,9 +98,7 @@ class SequenceAttention : public torch::autograd::Function<SequenceAttention> {
     }
     const kernels::Attention attention = attention_of(heads, saved[1], saved[2]);
     const std::int64_t rows = saved[0].size(0);
-    const bool covered = cover(segments, rows);
-    Tensor out = new_rows(saved[0], rows, heads.query * attention.kv.value_width);
-    if (!covered) out.zero_();
+    Tensor out = new_segment_rows(saved[0], segments, rows, heads.query * attention.kv.value_width);
     Tensor lse = new_rows(saved[0], rows, heads.query);
     const auto sequences = sequences_of(segments);
     const kernels::AttentionSequences rows_of = {.sequences = sequences, .prefixes = view.prefixes};
@@ -140,12 +138,10 @@ class SequenceAttention : public torch::autograd::Function<SequenceAttention> {
                     kept.at("prefixes").toIntVector(), chosen_from_list(kept.at("chosen").toIntVector())};
     const std::size_t count = first_place.size();
     const Tensor &out = saved[count], &lse = saved[count + 1], d_out = as_rows(upstream[0]);
-    const bool covered = cover(segments, out.size(0));
     tensor_list to(count);
     for (std::size_t i = 0; i < count; ++i) {
       const auto first = static_cast<std::size_t>(first_place[i]);
-      to[i] = first < i ? to[first] : new_rows(saved[i], saved[i].size(0), saved[i].size(1));
-      if (first == i && !covered) to[i].zero_();
+      to[i] = first < i ? to[first] : new_segment_rows(saved[i], segments, saved[i].size(0), saved[i].size(1));
     }
     const auto sequences = sequences_of(segments);
     const kernels::AttentionSequences rows_of = {.sequences = sequences, .prefixes = view.prefixes};
@@ -225,11 +221,7 @@ Tensor sequence_attention(const AttentionHeads& heads, const std::vector<Attenti
   check_heads(all, sources.front());
   View view{.windows = {}, .delays = {}, .prefixes = prefixes, .chosen = {}};
   tensor_list in;
-  const auto shape_with = [&](std::int64_t last) {
-    std::vector<std::int64_t> shape = sources.front().q.sizes().vec();
-    shape.back() = last;
-    return shape;
-  };
+  const auto shape_with = [&](std::int64_t columns) { return shape_with_columns(sources.front().q, columns); };
   for (const AttentionSource& source : sources) {
     const AttentionSource& first = sources.front();
     for (const Tensor* tensor : {&source.q, &source.k, &source.v}) {

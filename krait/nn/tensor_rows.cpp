@@ -31,6 +31,12 @@ Tensor new_rows(const Tensor& like, std::int64_t rows, std::int64_t columns) {
   return at::empty({rows, columns}, like.options());
 }
 
+std::vector<std::int64_t> shape_with_columns(const Tensor& tensor, std::int64_t columns) {
+  std::vector<std::int64_t> shape = tensor.sizes().vec();
+  shape.back() = columns;
+  return shape;
+}
+
 void check_real(const Tensor& tensor, std::string_view what) {
   if (!tensor.device().is_cpu() || (tensor.scalar_type() != at::kFloat && tensor.scalar_type() != at::kDouble)) {
     throw UserError(fmt::format("{} is {} on {}", what, c10::toString(tensor.scalar_type()), tensor.device().str()),

@@ -6,6 +6,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <string_view>
+#include <vector>
 
 #include "krait/core/error.h"
 #include "krait/kernels/rows.h"
@@ -26,6 +27,9 @@ Tensor as_block(const Tensor& tensor);
 
 // [M, C] of the dtype of `like`, content undefined.
 Tensor new_rows(const Tensor& like, std::int64_t rows, std::int64_t columns);
+
+// The shape of `tensor` with another last dimension: what goes with its rows.
+std::vector<std::int64_t> shape_with_columns(const Tensor& tensor, std::int64_t columns);
 
 // Views of what as_rows() and new_rows() give. An undefined tensor is an empty matrix.
 template <class Real>

@@ -13,17 +13,10 @@ using tests::covered_rows;
 using tests::Inputs;
 using tests::Results;
 
-// Of 9 rows, row 5 is padding; the second segment has no rows.
-const Segments kSegments = {{0, 5}, {5, 0}, {6, 3}};
-constexpr std::int64_t kRows = 9;
+const Segments& kSegments = tests::kPaddedSegments;
+constexpr std::int64_t kRows = tests::kPaddedRows;
 
-class NnAttention : public ::testing::Test {
- protected:
-  Tensor normal(at::IntArrayRef shape) { return tests::normal_tensor(shape, random_); }
-
- private:
-  Random random_{7};
-};
+class NnAttention : public tests::RandomTensors {};
 
 // softmax(q k^T / sqrt(D) + mask) v by libtorch, of one head in one segment.
 TEST_F(NnAttention, IsSoftmaxOfScores) {

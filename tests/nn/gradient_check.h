@@ -36,6 +36,21 @@ inline at::Tensor covered_rows(const at::Tensor& rows, const nn::Segments& segme
   return at::cat(parts, 0);
 }
 
+// Of 9 rows, row 5 is padding; the second segment has no rows.
+inline const nn::Segments kPaddedSegments = {{0, 5}, {5, 0}, {6, 3}};
+inline constexpr std::int64_t kPaddedRows = 9;
+
+// A test that draws its tensors, the same each time.
+class RandomTensors : public ::testing::Test {
+ protected:
+  at::Tensor normal(at::IntArrayRef shape, double scale = 1.0, double shift = 0.0) {
+    return normal_tensor(shape, random_, scale, shift);
+  }
+
+ private:
+  Random random_{5};
+};
+
 // By name; one that is not there is undefined.
 class Inputs {
  public:

@@ -15,22 +15,15 @@ using tests::covered_rows;
 using tests::Inputs;
 using tests::Results;
 
-// Of 9 rows, row 5 is padding; the second segment has no rows.
-const Segments kSegments = {{0, 5}, {5, 0}, {6, 3}};
-constexpr std::int64_t kRows = 9;
+const Segments& kSegments = tests::kPaddedSegments;
+constexpr std::int64_t kRows = tests::kPaddedRows;
 
-class NnGradients : public ::testing::Test {
+class NnGradients : public tests::RandomTensors {
  protected:
-  Tensor normal(at::IntArrayRef shape, double scale = 1.0, double shift = 0.0) {
-    return tests::normal_tensor(shape, random_, scale, shift);
-  }
   std::map<std::string, Tensor> without(std::map<std::string, Tensor> in, std::initializer_list<const char*> names) {
     for (const char* name : names) in.erase(name);
     return in;
   }
-
- private:
-  Random random_{5};
 };
 
 TEST_F(NnGradients, OfLinearLayers) {

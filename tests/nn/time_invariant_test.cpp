@@ -13,19 +13,10 @@ using tests::covered_rows;
 using tests::Inputs;
 using tests::Results;
 
-// Of 9 rows, row 5 is padding; the second segment has no rows.
-const Segments kSegments = {{0, 5}, {5, 0}, {6, 3}};
-constexpr std::int64_t kRows = 9;
+const Segments& kSegments = tests::kPaddedSegments;
+constexpr std::int64_t kRows = tests::kPaddedRows;
 
-class NnTimeInvariant : public ::testing::Test {
- protected:
-  Tensor normal(at::IntArrayRef shape, double scale = 1.0, double shift = 0.0) {
-    return tests::normal_tensor(shape, random_, scale, shift);
-  }
-
- private:
-  Random random_{11};
-};
+class NnTimeInvariant : public tests::RandomTensors {};
 
 TEST_F(NnTimeInvariant, GradientsOfTheLongConvolution) {
   std::map<std::string, Tensor> in = {
