@@ -2,15 +2,15 @@
 // with libtorch: krait starts it, so that nothing else waits for libtorch to load.
 #include <fmt/format.h>
 
-#include <chrono>
-#include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "krait/cli/command.h"
-#include "krait/cli/loss_curve.h"
+#include "krait/cli/run_view.h"
 #include "krait/cli/terminal.h"
+#include "krait/cli/train_study.h"
 #include "krait/nn/compute_threads.h"
+#include "krait/train/study_plan.h"
 #include "krait/train/training_run.h"
 
 namespace krait::cli {
@@ -25,89 +25,25 @@ struct TrainOptions {
   std::string export_folder;
 };
 
-std::string evaluation_text(const train::EvaluationReport& evaluation) {
-  if (evaluation.is_task) {
-    return fmt::format("answers right {:.2f} %, whole examples {:.2f} %", 100.0 * evaluation.accuracy,
-                       100.0 * evaluation.exact_match);
-  }
-  return fmt::format("held-out loss {:.4f}, perplexity {:.2f}", evaluation.loss, std::exp(evaluation.loss));
-}
-
 nlohmann::ordered_json evaluation_json(const train::EvaluationReport& evaluation) {
   if (evaluation.is_task) return {{"accuracy", evaluation.accuracy}, {"exact_match", evaluation.exact_match}};
   return {{"loss", evaluation.loss}};
 }
 
-// A line on stderr now and then where nobody looks, the curve where somebody does.
-class RunView {
- public:
-  RunView(std::int64_t steps, bool quiet) : steps_(steps), quiet_(quiet), live_(is_terminal(stderr) && !quiet) {}
-
-  void step(const train::StepReport& step) {
-    curve_.add(static_cast<double>(step.step), step.loss);
-    seconds_ += step.seconds;
-    ++taken_;
-    tokens_ += step.tokens;
-    if (!step.taken)
-      note(fmt::format("step {}: a gradient was not finite; parameters are left as they were", step.step));
-    const auto now = std::chrono::steady_clock::now();
-    if (quiet_ || now < next_) return;
-    next_ = now + (live_ ? std::chrono::milliseconds(500) : std::chrono::milliseconds(10000));
-    const double left = seconds_ / static_cast<double>(taken_) * static_cast<double>(steps_ - step.step - 1);
-    const std::string line =
-        fmt::format("step {}/{}  loss {:.4f}  rate {:.2e}  {:.0f} tokens/s  {} left", step.step + 1, steps_, step.loss,
-                    step.rate, static_cast<double>(tokens_) / std::max(1e-9, seconds_), duration_text(left));
-    if (!live_) {
-      fmt::print(stderr, "{}\n", line);
-      return;
-    }
-    wipe();
-    const std::string drawn = curve_.draw(72, 10);
-    fmt::print(stderr, "{}{}\n", drawn, line);
-    lines_ = static_cast<int>(std::ranges::count(drawn, '\n')) + 1;
-  }
-  void note(const std::string& text) {
-    if (quiet_) return;
-    wipe();
-    fmt::print(stderr, "{}\n", text);
-  }
-
- private:
-  static std::string duration_text(double seconds) {
-    const auto whole = static_cast<std::int64_t>(seconds);
-    return fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60);
-  }
-  void wipe() {
-    if (lines_ > 0) fmt::print(stderr, "\033[{}A\033[J", lines_);
-    lines_ = 0;
-  }
-
-  std::int64_t steps_;
-  bool quiet_, live_;
-  LossCurve curve_;
-  double seconds_ = 0.0;
-  std::int64_t taken_ = 0, tokens_ = 0;
-  int lines_ = 0;
-  std::chrono::steady_clock::time_point next_ = {};
-};
-
 int train_model(const TrainOptions& options) {
   if (options.threads > 0) nn::set_compute_threads(options.threads);
-  const train::RunConfig config = value_or_throw(train::read_run_config(options.config));
+  train::ConfigFile file = value_or_throw(train::ConfigFile::open(options.config));
+  if (train::is_study(file)) {
+    if (!options.export_folder.empty()) {
+      throw UserError("--export with a study", "it has many models: each run's is in model/ of its own folder");
+    }
+    return train_study({options.config, options.resume, options.json, options.quiet}, file);
+  }
+  const train::RunConfig config =
+      value_or_throw(train::read_run_config(file, std::filesystem::path(options.config).parent_path()));
   RunView view(config.trainer.schedule.steps, options.quiet);
   const InterruptGuard guard;
-  train::RunObserver observer;
-  observer.step = [&](const train::StepReport& step) { view.step(step); };
-  observer.evaluation = [&](const train::EvaluationReport& evaluation) {
-    view.note(fmt::format("after step {}: {}{}", evaluation.step + 1, evaluation_text(evaluation),
-                          evaluation.is_best ? ", the best so far" : ""));
-  };
-  observer.checkpoint = [&](const train::CheckpointReport& report) {
-    if (!report.committed) view.note(fmt::format("checkpoint was not written: {}", report.committed.error().message));
-  };
-  observer.note = [&](const std::string& text) { view.note(text); };
-  observer.stop = [] { return InterruptGuard::interrupted(); };
-  const auto run = value_or_throw(train::TrainingRun::open(config, options.resume, observer));
+  const auto run = value_or_throw(train::TrainingRun::open(config, options.resume, view.observer()));
   const train::RunResult result = value_or_throw(run->run());
   const bool interrupted = InterruptGuard::interrupted();
   if (interrupted) {
@@ -122,10 +58,18 @@ int train_model(const TrainOptions& options) {
                                {"stopped", result.stopped},
                                {"folder", config.folder.string()}};
     if (result.last_evaluation) out["evaluation"] = evaluation_json(*result.last_evaluation);
+    for (const train::EvaluationReport& evaluation : result.task_evaluations) {
+      nlohmann::ordered_json entry{{"name", evaluation.name}, {"examples", evaluation.examples}};
+      entry.update(evaluation_json(evaluation));
+      out["evaluations"].push_back(std::move(entry));
+    }
     fmt::print("{}\n", out.dump());
   } else {
     fmt::print("{} parameters, {} steps{}\n", count_text(result.parameters), result.steps,
                result.last_evaluation ? ": " + evaluation_text(*result.last_evaluation) : "");
+    for (const train::EvaluationReport& evaluation : result.task_evaluations) {
+      fmt::print("{}\n", evaluation_text(evaluation));
+    }
     if (exported) fmt::print("{}\n", exported->string());
   }
   return interrupted ? kInterruptedStatus : 0;
@@ -147,6 +91,7 @@ void add_train(CLI::App& program, int& status) {
   command->footer(
       "Examples:\n"
       "  krait train examples/train/induction_heads.toml   a synthetic task, in half a minute\n"
+      "  krait train examples/train/parity.toml            a study: several models, each with several seeds\n"
       "  krait train run.toml --resume                     after Ctrl-C, or a kill\n"
       "  krait run -m runs/tales/model \"Once upon a time\"  what came of it");
   command->callback([options, &status] { status = train_model(*options); });

@@ -4,6 +4,7 @@
 #include <toml++/toml.h>
 #include <algorithm>
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "krait/core/check.h"
 #include "krait/formats/mapped_file.h"
@@ -58,6 +59,50 @@ ConfigNode* find_entry(ConfigNode& table, std::string_view key) {
   return found == entries.end() ? nullptr : &found->second;
 }
 
+// As it was read, before anybody asked for it.
+ConfigNode unasked(ConfigNode node) {
+  node.asked = false;
+  node.known_names.clear();
+  if (auto* entries = std::get_if<ConfigNode::Table>(&node.value)) {
+    for (auto& [key, entry] : *entries) entry = unasked(std::move(entry));
+  } else if (auto* items = std::get_if<ConfigNode::Array>(&node.value)) {
+    for (ConfigNode& item : *items) item = unasked(std::move(item));
+  }
+  return node;
+}
+
+void merge(ConfigNode& into, const ConfigNode& from, std::span<const std::string_view> except) {
+  for (const auto& [key, change] : entries_of(from)) {
+    if (std::ranges::find(except, key) != except.end()) continue;
+    ConfigNode* found = find_entry(into, key);
+    if (found == nullptr) {
+      std::get<ConfigNode::Table>(into.value).emplace_back(key, unasked(change));
+    } else if (std::holds_alternative<ConfigNode::Table>(found->value) &&
+               std::holds_alternative<ConfigNode::Table>(change.value)) {
+      merge(*found, change, {});
+    } else {
+      *found = unasked(change);
+    }
+  }
+}
+
+nlohmann::ordered_json json_of(const ConfigNode& node) {
+  if (const auto* entries = std::get_if<ConfigNode::Table>(&node.value)) {
+    auto object = nlohmann::ordered_json::object();
+    for (const auto& [key, entry] : *entries) object[key] = json_of(entry);
+    return object;
+  }
+  if (const auto* items = std::get_if<ConfigNode::Array>(&node.value)) {
+    auto list = nlohmann::ordered_json::array();
+    for (const ConfigNode& item : *items) list.push_back(json_of(item));
+    return list;
+  }
+  if (const auto* boolean = std::get_if<bool>(&node.value)) return *boolean;
+  if (const auto* whole = std::get_if<std::int64_t>(&node.value)) return *whole;
+  if (const auto* number = std::get_if<double>(&node.value)) return *number;
+  return std::get<std::string>(node.value);
+}
+
 std::string in_table(const std::string& path) { return path.empty() ? "" : fmt::format(" in [{}]", path); }
 
 }  // namespace
@@ -80,6 +125,45 @@ Result<ConfigFile> ConfigFile::parse(std::string_view text, std::string origin) 
   }
   return file;
 }
+
+ConfigFile ConfigFile::copy() const {
+  ConfigFile file;
+  file.origin_ = origin_;
+  file.root_ = std::make_unique<ConfigNode>(unasked(*root_));
+  return file;
+}
+
+void ConfigFile::put(std::string_view path, ConfigScalar value) {
+  ConfigNode* table = root_.get();
+  for (std::size_t dot = path.find('.'); dot != std::string_view::npos; dot = path.find('.')) {
+    const std::string_view key = path.substr(0, dot);
+    path.remove_prefix(dot + 1);
+    ConfigNode* inner = find_entry(*table, key);
+    if (inner == nullptr) {
+      auto& entries = std::get<ConfigNode::Table>(table->value);
+      inner = &entries.emplace_back(std::string(key), ConfigNode{}).second;
+      inner->line = table->line;
+    }
+    if (!std::holds_alternative<ConfigNode::Table>(inner->value)) return;
+    table = inner;
+  }
+  ConfigNode* found = find_entry(*table, path);
+  if (found == nullptr) {
+    found = &std::get<ConfigNode::Table>(table->value).emplace_back(std::string(path), ConfigNode{}).second;
+    found->line = table->line;
+  }
+  std::visit([&](auto& scalar) { found->value = std::move(scalar); }, value);
+}
+
+void ConfigFile::put_over(const ConfigTable& changes, std::span<const std::string_view> except) {
+  if (changes.node_ != nullptr) merge(*root_, *changes.node_, except);
+}
+
+void ConfigFile::remove(std::string_view key) {
+  std::erase_if(std::get<ConfigNode::Table>(root_->value), [&](const auto& entry) { return entry.first == key; });
+}
+
+std::string ConfigFile::json() const { return json_of(*root_).dump(); }
 
 void ConfigFile::complain(int line, std::string what) { complaints_.push_back({line, std::move(what)}); }
 
@@ -235,6 +319,29 @@ void ConfigTable::read(std::string_view key, std::vector<double>& value, double 
     }
   }
   value = std::move(numbers);
+}
+
+void ConfigTable::read(std::string_view key, std::vector<std::int64_t>& value, std::int64_t low, std::int64_t high) {
+  const auto* found = expect<ConfigNode::Array>(key, "a list of whole numbers");
+  if (found == nullptr) return;
+  std::vector<std::int64_t> numbers;
+  for (const ConfigNode& item : *found) {
+    const auto* whole = std::get_if<std::int64_t>(&item.value);
+    if (whole == nullptr || *whole < low || *whole > high) {
+      wrong(key, whole == nullptr ? fmt::format("has {} in it, not a whole number", type_of(item))
+                                  : fmt::format("has {} in it, not from {} to {}", *whole, low, high));
+      return;
+    }
+    numbers.push_back(*whole);
+  }
+  value = std::move(numbers);
+}
+
+std::vector<std::string> ConfigTable::keys() const {
+  std::vector<std::string> keys;
+  if (node_ == nullptr) return keys;
+  for (const auto& entry : entries_of(*node_)) keys.push_back(entry.first);
+  return keys;
 }
 
 ConfigTable ConfigTable::table(std::string_view key) {

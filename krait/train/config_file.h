@@ -24,6 +24,8 @@
 
 namespace krait::train {
 
+using ConfigScalar = std::variant<bool, std::int64_t, double, std::string>;
+
 // A value as the file has it, with its place. For config_file.cpp.
 struct ConfigNode {
   using Table = std::vector<std::pair<std::string, ConfigNode>>;  // in the order of the file
@@ -51,7 +53,9 @@ class ConfigTable {
   void read(std::string_view key, std::string& value, std::span<const std::string_view> choices);
   void read(std::string_view key, std::vector<std::string>& value);
   void read(std::string_view key, std::vector<double>& value, double low, double high);
+  void read(std::string_view key, std::vector<std::int64_t>& value, std::int64_t low, std::int64_t high);
 
+  std::vector<std::string> keys() const;                  // in the order of the file
   ConfigTable table(std::string_view key);                // [path.key]
   std::vector<ConfigTable> tables(std::string_view key);  // [[path.key]]; one [path.key] counts as a list of one
 
@@ -78,6 +82,18 @@ class ConfigFile {
   static Result<ConfigFile> open(const std::filesystem::path& path);
   // kCorrupt when this is no TOML, with the line.
   static Result<ConfigFile> parse(std::string_view text, std::string origin);
+
+  // A file like this one of which nobody has asked for anything, to be changed before it is read.
+  ConfigFile copy() const;
+  // `path` has dots between tables ("model.seed"). Tables on the way are made; where something else is in the way, it
+  // stays, and who reads it says so.
+  void put(std::string_view path, ConfigScalar value);
+  // What `changes` has stands over what this file had, but for the keys `except`: tables are merged, all else is
+  // replaced. Errors in it are said with the changes' own lines.
+  void put_over(const ConfigTable& changes, std::span<const std::string_view> except);
+  void remove(std::string_view key);
+  // All of it as one line of JSON, in the order of the file.
+  std::string json() const;
 
   ConfigTable root() { return {this, root_.get(), ""}; }
   ConfigTable table(std::string_view key) { return root().table(key); }

@@ -52,6 +52,10 @@ void read_trainer(ConfigTable table, RunConfig& run) {
 
 Result<RunConfig> read_run_config(const std::filesystem::path& path) {
   KRAIT_ASSIGN(ConfigFile file, ConfigFile::open(path));
+  return read_run_config(file, path.parent_path());
+}
+
+Result<RunConfig> read_run_config(ConfigFile& file, const std::filesystem::path& base) {
   RunConfig run;
   run.data = read_train_data_config(file);
   read_model(file.table("model"), run.model);
@@ -60,6 +64,7 @@ Result<RunConfig> read_run_config(const std::filesystem::path& path) {
   evaluate.read("every", run.evaluate_every, 0, kMany);
   evaluate.read("batches", run.evaluate_batches, 0, kMany);
   evaluate.read("patience", run.patience, 0, kMany);
+  run.task_evaluations = read_task_evaluations(evaluate, run.data.task);
   ConfigTable checkpoint = file.table("checkpoint");
   checkpoint.read("every", run.checkpoint_every, 0, kMany);
   std::int64_t keep = run.checkpoint.keep_last;
@@ -77,7 +82,6 @@ Result<RunConfig> read_run_config(const std::filesystem::path& path) {
   output.read("dtype", dtype, kTypes);
   run.exported.matrices = dtype == "bf16" ? DType::kBF16 : DType::kF32;
   KRAIT_TRY(file.finish());
-  const std::filesystem::path base = path.parent_path();
   const auto resolve = [&](const std::string& name) { return name.empty() ? name : (base / name).string(); };
   run.folder = resolve(folder);
   run.checkpoint.folder = run.folder / "checkpoints";

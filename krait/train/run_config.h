@@ -14,6 +14,8 @@
 //   [evaluate]
 //   every = 200
 //   patience = 0              evaluations without a better one after which the run stops; 0: it never does
+//   [[evaluate.task]]         task_evaluation.h
+//   length = 4096
 //   [checkpoint]
 //   every = 200
 //   keep = 3
@@ -25,6 +27,7 @@
 #include <string>
 
 #include "krait/train/checkpoint_writer.h"
+#include "krait/train/task_evaluation.h"
 #include "krait/train/train_config.h"
 #include "krait/train/trained_model.h"
 #include "krait/train/trainer.h"
@@ -39,7 +42,8 @@ struct RunConfig {
   std::int64_t evaluate_every = 0;    // steps; 0: at the end alone
   std::int64_t evaluate_batches = 0;  // of validation data, 0: all; of a task: examples / batch
   std::int64_t patience = 0;
-  std::int64_t checkpoint_every = 0;  // steps; 0: none
+  std::vector<TaskEvaluation> task_evaluations;  // when the run is done
+  std::int64_t checkpoint_every = 0;             // steps; 0: none
   CheckpointOptions checkpoint;
   bool stop_when_not_saved = true;  // false: a checkpoint that cannot be written is reported, and training goes on
   ExportOptions exported;
@@ -48,5 +52,7 @@ struct RunConfig {
 
 // Paths in the file are relative to the file's folder. The vocabulary is known when the data are (training_run.h).
 Result<RunConfig> read_run_config(const std::filesystem::path& path);
+// The same of a file that is open; `base`: what paths in it are relative to.
+Result<RunConfig> read_run_config(ConfigFile& file, const std::filesystem::path& base);
 
 }  // namespace krait::train

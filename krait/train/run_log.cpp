@@ -51,10 +51,16 @@ void RunLog::add(const StepReport& step) {
 
 void RunLog::add(const EvaluationReport& evaluation) {
   Json line{{"step", evaluation.step}};
+  std::string tag = "evaluate/";
+  if (!evaluation.name.empty()) {
+    line["task"] = evaluation.name;
+    line["examples"] = evaluation.examples;
+    tag += evaluation.name + "/";
+  }
   const double now = wall_seconds();
   const auto both = [&](const char* name, double value) {
     line[name] = value;
-    events_.scalar(std::string("evaluate/") + name, evaluation.step, value, now);
+    events_.scalar(tag + name, evaluation.step, value, now);
   };
   if (evaluation.is_task) {
     both("accuracy", evaluation.accuracy);

@@ -10,7 +10,8 @@ namespace {
 
 class InductionHeads final : public Task {
  public:
-  InductionHeads(std::int64_t length, std::int64_t symbols) : length_(length), symbols_(symbols) {}
+  InductionHeads(std::int64_t shortest, std::int64_t length, std::int64_t symbols)
+      : shortest_(shortest), length_(length), symbols_(symbols) {}
 
   std::int64_t vocabulary() const override { return symbols_ + 1; }
   std::int64_t longest() const override { return length_; }
@@ -18,12 +19,13 @@ class InductionHeads final : public Task {
   Example example(std::uint64_t seed, std::uint64_t index) const override {
     Random random = random_stream(seed, {stream_name(kInductionHeads.name), index});
     Example example;
-    for (std::int64_t i = 0; i < length_; ++i) {
+    const std::int64_t length = shortest_ < length_ ? between(random, shortest_, length_) : length_;
+    for (std::int64_t i = 0; i < length; ++i) {
       example.ids.push_back(static_cast<std::int32_t>(between(random, 0, symbols_ - 1)));
     }
     example.labels.assign(example.ids.size(), kNoLabel);
     // What follows it is before the end.
-    const auto place = static_cast<std::size_t>(between(random, 0, length_ - 3));
+    const auto place = static_cast<std::size_t>(between(random, 0, length - 3));
     example.ids[place] = example.ids.back() = static_cast<std::int32_t>(symbols_);
     example.labels.back() = example.ids[place + 1];
     return example;
@@ -34,19 +36,25 @@ class InductionHeads final : public Task {
   }
 
  private:
-  std::int64_t length_, symbols_;
+  std::int64_t shortest_, length_, symbols_;
 };
 
 Result<std::unique_ptr<Task>> make(const TaskValues& values) {
-  return std::make_unique<InductionHeads>(values.at("length"), values.at("symbols"));
+  const std::int64_t length = values.at("length"), shortest = values.at("shortest");
+  if (shortest > length || (shortest > 0 && shortest < 3)) {
+    return fail(ErrorCode::kInvalidArgument, "[task] induction_heads: shortest {} is not from 3 to length {}, nor 0",
+                shortest, length);
+  }
+  return std::make_unique<InductionHeads>(shortest > 0 ? shortest : length, length, values.at("symbols"));
 }
 
 }  // namespace
 
-const TaskKind kInductionHeads = {
-    "induction_heads",
-    "say what followed the special token the first time",
-    {{"length", 256, 3, 1 << 20, "tokens"}, {"symbols", 15, 1, 1 << 16, "different tokens beside the special one"}},
-    make};
+const TaskKind kInductionHeads = {"induction_heads",
+                                  "say what followed the special token the first time",
+                                  {{"length", 256, 3, 1 << 20, "the most tokens"},
+                                   {"shortest", 0, 0, 1 << 20, "the fewest tokens; 0: all have the most"},
+                                   {"symbols", 15, 1, 1 << 16, "different tokens beside the special one"}},
+                                  make};
 
 }  // namespace krait::train

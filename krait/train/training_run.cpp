@@ -38,6 +38,8 @@ struct TrainingRun::Parts {
   Result<void> save();
   Result<void> heed_reports(std::vector<CheckpointReport> reports);
   Result<EvaluationReport> evaluate();
+  EvaluationReport score(const Task& asked, std::int64_t examples, std::int64_t rows);
+  Result<void> evaluate_tasks(RunResult& result);
 };
 
 Result<void> TrainingRun::Parts::open_data() { return config.data.task ? open_task() : open_corpus(); }
@@ -109,10 +111,7 @@ Result<EvaluationReport> TrainingRun::Parts::evaluate() {
   if (task != nullptr) {
     const std::int64_t batches = config.evaluate_batches > 0 ? config.evaluate_batches : kTaskBatches;
     const std::int64_t batch = config.data.loader.batch;
-    const TaskScore score =
-        evaluate_task(*model, *task, config.data.loader.seed ^ kEvaluationSeed, batches * batch, batch);
-    report.accuracy = score.accuracy();
-    report.exact_match = score.exact_match();
+    report = score(*task, batches * batch, batch);
     wrong = 1.0 - report.accuracy;
   } else {
     KRAIT_TRY(validation->seek(validation_begin));
@@ -124,6 +123,37 @@ Result<EvaluationReport> TrainingRun::Parts::evaluate() {
   without_better = report.is_best ? 0 : without_better + 1;
   best = std::min(best, wrong);
   return report;
+}
+
+EvaluationReport TrainingRun::Parts::score(const Task& asked, std::int64_t examples, std::int64_t rows) {
+  const TaskScore score = evaluate_task(*model, asked, config.data.loader.seed ^ kEvaluationSeed, examples, rows);
+  return {.step = trainer->steps_done() - 1,
+          .examples = examples,
+          .is_task = true,
+          .accuracy = score.accuracy(),
+          .exact_match = score.exact_match()};
+}
+
+Result<void> TrainingRun::Parts::evaluate_tasks(RunResult& result) {
+  for (const TaskEvaluation& wanted : config.task_evaluations) {
+    if (observer.stop && observer.stop()) {
+      result.stopped = true;
+      break;
+    }
+    KRAIT_ASSIGN(const std::unique_ptr<Task> asked, make_task(wanted.task.name, wanted.task.values));
+    trainer->optimiser().swap_average();
+    // No more memory than a batch of training takes.
+    EvaluationReport report =
+        score(*asked, wanted.examples, evaluation_rows(*asked, config.data.loader.batch * task->longest()));
+    trainer->optimiser().swap_average();
+    report.name = wanted.name;
+    // The step after the last: a run that is opened again measures anew, and its log drops these lines.
+    report.step = trainer->steps_done();
+    log->add(report);
+    if (observer.evaluation) observer.evaluation(report);
+    result.task_evaluations.push_back(std::move(report));
+  }
+  return log->flush();
 }
 
 TrainingRun::TrainingRun(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
@@ -154,6 +184,11 @@ Result<RunResult> TrainingRun::run() {
   Trainer& trainer = *of.trainer;
   const bool evaluates = of.task != nullptr || of.validation.has_value();
   RunResult result{.parameters = trainer.optimiser().parameters()};
+  bool interrupted = false;
+  if (evaluates && trainer.is_done()) {
+    KRAIT_ASSIGN(result.last_evaluation, of.evaluate());
+    if (of.observer.evaluation) of.observer.evaluation(*result.last_evaluation);
+  }
   while (!trainer.is_done() && !result.stopped) {
     KRAIT_ASSIGN(const StepReport step, trainer.step());
     of.log->add(step);
@@ -166,7 +201,7 @@ Result<RunResult> TrainingRun::run() {
       if (of.observer.evaluation) of.observer.evaluation(*result.last_evaluation);
       result.stopped = config.patience > 0 && of.without_better >= config.patience;
     }
-    if (of.observer.stop && of.observer.stop()) result.stopped = true;
+    if (of.observer.stop && of.observer.stop()) result.stopped = interrupted = !trainer.is_done();
     if (of.writer != nullptr) {
       if (due(config.checkpoint_every) || trainer.is_done() || result.stopped) KRAIT_TRY(of.save());
       KRAIT_TRY(of.heed_reports(of.writer->take_reports()));
@@ -177,6 +212,7 @@ Result<RunResult> TrainingRun::run() {
     }
   }
   if (of.writer != nullptr) KRAIT_TRY(of.heed_reports(of.writer->finish()));
+  if (!interrupted) KRAIT_TRY(of.evaluate_tasks(result));
   result.steps = trainer.steps_done();
   return result;
 }

@@ -16,7 +16,9 @@
 namespace krait::train {
 
 struct EvaluationReport {
+  std::string name = {};  // of one of [[evaluate.task]], measured when the run is done; empty: the run's own
   std::int64_t step = 0;
+  std::int64_t examples = 0;  // of a task
   bool is_task = false;
   double loss = 0.0;      // nats a token, of text
   double accuracy = 0.0;  // of a task
@@ -37,6 +39,7 @@ struct RunResult {
   std::int64_t steps = 0;
   bool stopped = false;  // before its last step, by the observer or for want of progress
   std::optional<EvaluationReport> last_evaluation = {};
+  std::vector<EvaluationReport> task_evaluations = {};  // [[evaluate.task]], of a run that is done
   std::int64_t parameters = 0;
 };
 
@@ -45,6 +48,7 @@ class TrainingRun {
   // Opens data and makes the model; `resume` goes on from the newest checkpoint, of which there must be one.
   static Result<std::unique_ptr<TrainingRun>> open(RunConfig config, bool resume, const RunObserver& observer);
   ~TrainingRun();
+  // One that is done already is only evaluated.
   Result<RunResult> run();
   // The model as it is now, averaged where an average is kept; `folder` is model/ of the run's folder where it is
   // empty.

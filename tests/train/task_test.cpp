@@ -154,6 +154,21 @@ TEST(InductionHeads, AsksForWhatFollowed) {
   EXPECT_EQ(places, (std::set<std::size_t>{0, 1, 2, 3, 4, 5, 6}));
 }
 
+TEST(InductionHeads, MayBeOfDifferentLengths) {
+  const auto task = task_of("induction_heads", {{"length", 9}, {"shortest", 3}});
+  std::set<std::int64_t> lengths;
+  for (std::uint64_t i = 0; i < kExamples; ++i) {
+    const Example example = task->example(5, i);
+    lengths.insert(example.length());
+    const auto first = std::ranges::find(example.ids, 15);
+    EXPECT_EQ(example.labels.back(), *(first + 1));
+    EXPECT_LT(first + 1, example.ids.end() - 1);
+  }
+  EXPECT_EQ(lengths, (std::set<std::int64_t>{3, 4, 5, 6, 7, 8, 9}));
+  EXPECT_NE(refusal("induction_heads", {{"length", 9}, {"shortest", 10}}), "");
+  EXPECT_NE(refusal("induction_heads", {{"length", 9}, {"shortest", 2}}), "");
+}
+
 TEST(AssociativeRecall, AsksForTheValueOfEachKeyOnceNearOnesMoreOften) {
   const auto task = task_of("associative_recall", {{"length", 64}, {"pairs", 4}, {"keys", 9}, {"values", 5}});
   std::map<std::size_t, int> asked_at;
