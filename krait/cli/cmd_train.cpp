@@ -27,7 +27,9 @@ struct TrainOptions {
 
 nlohmann::ordered_json evaluation_json(const train::EvaluationReport& evaluation) {
   if (evaluation.is_task) return {{"accuracy", evaluation.accuracy}, {"exact_match", evaluation.exact_match}};
-  return {{"loss", evaluation.loss}};
+  nlohmann::ordered_json out{{"loss", evaluation.loss}};
+  for (const auto& objective : evaluation.objectives) out["objectives"][objective.name] = objective.loss;
+  return out;
 }
 
 int train_model(const TrainOptions& options) {

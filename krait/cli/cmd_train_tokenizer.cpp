@@ -12,6 +12,7 @@
 #include "krait/cli/terminal.h"
 #include "krait/formats/mapped_file.h"
 #include "krait/formats/tokenizer.h"
+#include "krait/train/objective.h"
 #include "krait/train/tokenizer_training.h"
 
 namespace krait::cli {
@@ -23,6 +24,7 @@ struct TrainTokenizerOptions {
   std::vector<std::string> files;
   std::string out;
   train::TokenizerTrainingOptions training;
+  bool objectives = false;
   bool json = false;
 };
 
@@ -55,13 +57,19 @@ bool count_tokens(const formats::Tokenizer& tokenizer, const std::vector<std::st
   return true;
 }
 
-int train_tokenizer(const TrainTokenizerOptions& options) {
+int train_tokenizer(TrainTokenizerOptions options) {
   const auto start = std::chrono::steady_clock::now();
   if (std::ranges::count(options.files, "-") > 0) {
     throw UserError("the texts are read twice, which standard input cannot be", "name files");
   }
   const fs::path out = options.out;
   const bool one_file = out.extension() == ".json";
+  if (options.objectives) {
+    auto& special = options.training.special_tokens;
+    for (const std::string& token : train::objective_special_tokens()) {
+      if (std::ranges::find(special, token) == special.end()) special.push_back(token);
+    }
+  }
   auto trainer = train::TokenizerTrainer::make(options.training);
   if (!trainer) throw UserError(trainer.error().message, "krait train-tokenizer --help lists what there is");
 
@@ -145,6 +153,8 @@ void add_train_tokenizer(CLI::App& program, int& status) {
                    "Special tokens, ids from 0; the first ends a text. Texts are cut at them")
       ->type_name("TOKENS")
       ->capture_default_str();
+  command->add_flag("--objectives", options->objectives,
+                    "Also the special tokens that training objectives write: <|separator|>, [[mask]], [[mask_0]], …");
   command->add_option("--split", options->training.split, "How text is cut into words: gpt-2, qwen2, smollm, …")
       ->type_name("NAME")
       ->capture_default_str();

@@ -20,7 +20,14 @@ std::string duration_text(double seconds) {
 
 std::string evaluation_text(const train::EvaluationReport& evaluation) {
   if (!evaluation.is_task) {
-    return fmt::format("held-out loss {:.4f}, perplexity {:.2f}", evaluation.loss, std::exp(evaluation.loss));
+    std::string text =
+        fmt::format("held-out loss {:.4f}, perplexity {:.2f}", evaluation.loss, std::exp(evaluation.loss));
+    double sum = 0.0;
+    for (const auto& objective : evaluation.objectives) sum += objective.weight;
+    for (const auto& objective : evaluation.objectives) {
+      text += fmt::format(", {} {:.3f} ({:.0f} %)", objective.name, objective.loss, 100.0 * objective.weight / sum);
+    }
+    return text;
   }
   return fmt::format("{}{}answers right {:.2f} %, whole examples {:.2f} %", evaluation.name,
                      evaluation.name.empty() ? "" : ": ", 100.0 * evaluation.accuracy, 100.0 * evaluation.exact_match);

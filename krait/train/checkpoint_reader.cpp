@@ -106,6 +106,15 @@ Result<void> Checkpoint::read(std::string_view name, DType dtype, std::span<cons
   return {};
 }
 
+Result<void> restore_tensors(const Checkpoint& checkpoint, const StateProvider& provider) {
+  KRAIT_ASSIGN(const ProvidedState state, provider.state());
+  for (const formats::NamedTensor& tensor : state.tensors) {
+    const std::span<std::byte> own(const_cast<std::byte*>(tensor.view.bytes.data()), tensor.view.bytes.size());
+    KRAIT_TRY(checkpoint.read(state_name(provider.name(), tensor.name), tensor.view.dtype, tensor.view.shape, own));
+  }
+  return {};
+}
+
 Result<NewestCheckpoint> open_newest_checkpoint(const std::filesystem::path& folder, ThreadPool& threads) {
   KRAIT_ASSIGN(const CheckpointFiles files, list_checkpoint_files(folder));
   std::vector<Error> passed_over;

@@ -14,6 +14,7 @@
 #include "krait/formats/mapped_file.h"
 #include "krait/formats/weight_source.h"
 #include "krait/train/checkpoint_manifest.h"
+#include "krait/train/checkpoint_state.h"
 
 namespace krait::train {
 
@@ -46,6 +47,9 @@ class Checkpoint {
   std::unique_ptr<formats::WeightSource> source_;
   std::vector<std::uint32_t> checksums_;  // parallel to tensors()
 };
+
+// Fills the tensors that a provider tells, which are the run's own and may be written, from the checkpoint.
+Result<void> restore_tensors(const Checkpoint& checkpoint, const StateProvider& provider);
 
 struct NewestCheckpoint {
   Checkpoint checkpoint;

@@ -30,7 +30,7 @@ Hash128 identity_of(const std::vector<DataSource>& sources, const DataLoaderOpti
   return hasher.value();
 }
 
-Result<void> check(const std::vector<DataSource>& sources, const DataLoaderOptions& options) {
+Result<void> check(const DataLoaderOptions& options) {
   constexpr std::int64_t kMost = std::int64_t{1} << 31;  // tokens of a batch
   if (options.batch < 1 || options.length < 1 || options.batch > kMost / options.length) {
     return fail(ErrorCode::kInvalidArgument, "[data] a batch of {} rows of {} tokens: 1 to {} tokens in all",
@@ -39,6 +39,12 @@ Result<void> check(const std::vector<DataSource>& sources, const DataLoaderOptio
   if (options.ranks < 1 || options.rank < 0 || options.rank >= options.ranks) {
     return fail(ErrorCode::kInvalidArgument, "[data] rank {} of {}", options.rank, options.ranks);
   }
+  return {};
+}
+
+}  // namespace
+
+Result<void> check_sources(const std::vector<DataSource>& sources, std::int32_t padding) {
   if (sources.empty()) return fail(ErrorCode::kInvalidArgument, "[data] no sources");
   const TokenCorpus& first = sources.front().corpus;
   for (const DataSource& source : sources) {
@@ -54,17 +60,16 @@ Result<void> check(const std::vector<DataSource>& sources, const DataLoaderOptio
                   source.name, sources.front().name);
     }
   }
-  if (options.padding < 0 || options.padding >= first.vocabulary()) {
-    return fail(ErrorCode::kInvalidArgument, "[data] padding with token {}, outside a vocabulary of {}",
-                options.padding, first.vocabulary());
+  if (padding < 0 || padding >= first.vocabulary()) {
+    return fail(ErrorCode::kInvalidArgument, "[data] padding with token {}, outside a vocabulary of {}", padding,
+                first.vocabulary());
   }
   return {};
 }
 
-}  // namespace
-
 Result<DataLoader> DataLoader::make(std::vector<DataSource> sources, const DataLoaderOptions& options) {
-  KRAIT_TRY(check(sources, options));
+  KRAIT_TRY(check(options));
+  KRAIT_TRY(check_sources(sources, options.padding));
   return DataLoader(std::move(sources), options);
 }
 

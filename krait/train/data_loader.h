@@ -26,6 +26,10 @@ struct DataSource {
   double weight = 1;  // share of the rows, relative to the other sources'
 };
 
+// kInvalidArgument for no sources, weights not above 0, sources without tokens or of different tokenizers, and padding
+// outside their vocabulary.
+Result<void> check_sources(const std::vector<DataSource>& sources, std::int32_t padding);
+
 struct DataLoaderOptions {
   std::int64_t batch = 8;      // B, of this process
   std::int64_t length = 1024;  // T

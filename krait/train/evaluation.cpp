@@ -7,6 +7,17 @@
 #include "krait/train/trainer.h"
 
 namespace krait::train {
+namespace {
+
+// The sum, not the mean: batches differ in how many tokens they score.
+void score(nn::LanguageModel& model, const Batch& batch, TextEvaluation& result) {
+  const nn::TokenLossResult loss = model.loss(batch.ids, batch.labels, model_batch(batch), {}, 0.0, 1.0);
+  result.nats += loss.loss.to(at::kDouble).item<double>();
+  result.tokens += loss.rows;
+  ++result.batches;
+}
+
+}  // namespace
 
 Result<TextEvaluation> evaluate_text(nn::LanguageModel& model, DataLoader& loader, std::int64_t most) {
   const at::NoGradGuard guard;
@@ -14,12 +25,15 @@ Result<TextEvaluation> evaluate_text(nn::LanguageModel& model, DataLoader& loade
   while (most == 0 || result.batches < most) {
     KRAIT_ASSIGN(const Batch batch, loader.next());
     if (batch.batch == 0) break;
-    // The sum, not the mean: batches differ in how many tokens they score.
-    const nn::TokenLossResult loss = model.loss(batch.ids, batch.labels, model_batch(batch), {}, 0.0, 1.0);
-    result.nats += loss.loss.to(at::kDouble).item<double>();
-    result.tokens += loss.rows;
-    ++result.batches;
+    score(model, batch, result);
   }
+  return result;
+}
+
+TextEvaluation evaluate_batches(nn::LanguageModel& model, std::span<const Batch> batches) {
+  const at::NoGradGuard guard;
+  TextEvaluation result;
+  for (const Batch& batch : batches) score(model, batch, result);
   return result;
 }
 

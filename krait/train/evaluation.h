@@ -17,6 +17,9 @@ struct TextEvaluation {
 // All batches of a source that ends, or the first `most` of them (0: all).
 Result<TextEvaluation> evaluate_text(nn::LanguageModel& model, DataLoader& loader, std::int64_t most = 0);
 
+// Batches that were drawn once.
+TextEvaluation evaluate_batches(nn::LanguageModel& model, std::span<const Batch> batches);
+
 // Examples first … first + count - 1 of the task under `seed`, `batch` at a time.
 TaskScore evaluate_task(nn::LanguageModel& model, const Task& task, std::uint64_t seed, std::int64_t count,
                         std::int64_t batch);

@@ -24,17 +24,24 @@ std::vector<std::string> objective_special_tokens(std::int64_t sentinels) {
 }
 
 Result<ObjectiveTokens> find_objective_tokens(const formats::Tokenizer& tokenizer) {
-  const auto find = [&](std::string_view token) -> Result<std::int32_t> {
-    const auto id = tokenizer.token_to_id(token);
-    if (id) return *id;
-    return fail(ErrorCode::kNotFound,
-                "[objective] the tokenizer has no token {}: objectives that ask for copies and gaps need it", token);
-  };
   ObjectiveTokens tokens;
-  KRAIT_ASSIGN(tokens.end, find(kEnd));
-  KRAIT_ASSIGN(tokens.separator, find(kSeparator));
-  KRAIT_ASSIGN(tokens.mask, find(kMask));
-  KRAIT_ASSIGN(tokens.first_sentinel, find(sentinel(0)));
+  std::vector<std::string> missing;
+  const auto find = [&](const std::string& token, std::int32_t& id) {
+    const auto found = tokenizer.token_to_id(token);
+    if (!found) missing.push_back(token);
+    id = found.value_or(0);
+  };
+  find(std::string(kEnd), tokens.end);
+  find(std::string(kSeparator), tokens.separator);
+  find(std::string(kMask), tokens.mask);
+  find(sentinel(0), tokens.first_sentinel);
+  if (!missing.empty()) {
+    return fail(ErrorCode::kNotFound,
+                "[objective] the tokenizer has no {}: objectives that ask for copies and gaps write special tokens. "
+                "krait train-tokenizer TEXTS -o FOLDER --objectives makes a tokenizer with all of them, and krait "
+                "prepare shards of it",
+                fmt::join(missing, ", "));
+  }
   tokens.sentinels = 1;
   while (tokenizer.token_to_id(sentinel(tokens.sentinels)) == tokens.first_sentinel + tokens.sentinels) {
     ++tokens.sentinels;

@@ -36,7 +36,7 @@ struct ObjectiveTokens {
 };
 // How they are spelled, for the training of a tokenizer: <|endoftext|>, <|separator|>, [[mask]], [[mask_0]], …
 std::vector<std::string> objective_special_tokens(std::int64_t sentinels = 20);
-// Their ids in a tokenizer; kNotFound for one that it lacks.
+// Their ids in a tokenizer; kNotFound names all that it lacks, and the command that makes a tokenizer with them.
 Result<ObjectiveTokens> find_objective_tokens(const formats::Tokenizer& tokenizer);
 
 struct ObjectiveExample {
@@ -68,6 +68,7 @@ struct ObjectiveKind {
   std::vector<ObjectiveParameter> parameters;
   // `values` has every parameter, within its bounds.
   std::unique_ptr<Objective> (*make)(const ObjectiveValues& values, const ObjectiveTokens& tokens);
+  bool writes_special_tokens = true;
 };
 
 std::span<const ObjectiveKind* const> objective_kinds();

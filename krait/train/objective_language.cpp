@@ -56,7 +56,8 @@ const ObjectiveKind kNextToken = {"next_token",
                                   {},
                                   [](const ObjectiveValues&, const ObjectiveTokens&) -> std::unique_ptr<Objective> {
                                     return std::make_unique<NextToken>();
-                                  }};
+                                  },
+                                  false};
 
 const ObjectiveKind kPrefixLanguageModeling = {
     "prefix_language_modeling",
@@ -64,6 +65,7 @@ const ObjectiveKind kPrefixLanguageModeling = {
     {{"prefix", 0.75, 0, 1, false, "share of the text that is the prefix"}},
     [](const ObjectiveValues& values, const ObjectiveTokens&) -> std::unique_ptr<Objective> {
       return std::make_unique<PrefixLanguageModeling>(values.at("prefix"));
-    }};
+    },
+    false};
 
 }  // namespace krait::train

@@ -102,7 +102,7 @@ void Optimiser::swap_average() {
   for (Slot& slot : slots_) std::ranges::swap_ranges(values(slot.parameter), values(slot.average));
 }
 
-std::vector<TensorStateProvider> Optimiser::providers() const {
+std::vector<TensorStateProvider> Optimiser::providers(const std::string& prefix) const {
   std::vector<formats::NamedTensor> parameters, m, v, averages;
   for (const Slot& slot : slots_) {
     parameters.push_back(named(slot.name, slot.parameter));
@@ -111,10 +111,10 @@ std::vector<TensorStateProvider> Optimiser::providers() const {
     if (has_average()) averages.push_back(named(slot.name, slot.average));
   }
   std::vector<TensorStateProvider> result;
-  result.emplace_back("parameters", std::move(parameters));
-  result.emplace_back("adamw_first_moment", std::move(m));
-  result.emplace_back("adamw_second_moment", std::move(v));
-  if (has_average()) result.emplace_back("averages", std::move(averages));
+  result.emplace_back(prefix + "parameters", std::move(parameters));
+  result.emplace_back(prefix + "adamw_first_moment", std::move(m));
+  result.emplace_back(prefix + "adamw_second_moment", std::move(v));
+  if (has_average()) result.emplace_back(prefix + "averages", std::move(averages));
   return result;
 }
 

@@ -40,8 +40,9 @@ class Optimiser {
   void swap_average();
   bool has_average() const { return options_.average_decay > 0.0; }
 
-  // Parameters, moments and averages for a checkpoint, and their places for its reader.
-  std::vector<TensorStateProvider> providers() const;
+  // Parameters, moments and averages for a checkpoint, and their places for its reader. Where a run has several
+  // optimisers, `prefix` tells their providers apart.
+  std::vector<TensorStateProvider> providers(const std::string& prefix = {}) const;
   void set_steps(std::int64_t steps) { steps_ = steps; }
 
   std::int64_t parameters() const;  // numbers, not tensors

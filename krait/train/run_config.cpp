@@ -58,11 +58,14 @@ Result<RunConfig> read_run_config(const std::filesystem::path& path) {
 Result<RunConfig> read_run_config(ConfigFile& file, const std::filesystem::path& base) {
   RunConfig run;
   run.data = read_train_data_config(file);
+  read_curriculum(file.table("curriculum"), run.curriculum);
+  run.questions = read_questions(file.table("questions"));
   read_model(file.table("model"), run.model);
   read_trainer(file.table("train"), run);
   ConfigTable evaluate = file.table("evaluate");
   evaluate.read("every", run.evaluate_every, 0, kMany);
   evaluate.read("batches", run.evaluate_batches, 0, kMany);
+  evaluate.read("pieces", run.evaluate_pieces, 1, kMany);
   evaluate.read("patience", run.patience, 0, kMany);
   run.task_evaluations = read_task_evaluations(evaluate, run.data.task);
   ConfigTable checkpoint = file.table("checkpoint");
@@ -86,6 +89,9 @@ Result<RunConfig> read_run_config(ConfigFile& file, const std::filesystem::path&
   run.folder = resolve(folder);
   run.checkpoint.folder = run.folder / "checkpoints";
   run.data.tokenizer = resolve(run.data.tokenizer);
+  for (auto* files : {&run.questions.train, &run.questions.test}) {
+    for (std::string& file_of_them : *files) file_of_them = resolve(file_of_them);
+  }
   for (auto* sources : {&run.data.sources, &run.data.validation}) {
     for (TokenSourceConfig& source : *sources) {
       for (std::string& tokens : source.tokens) tokens = resolve(tokens);

@@ -13,9 +13,12 @@
 //   bf16 = false              products round their operands to bf16
 //   [evaluate]
 //   every = 200
+//   pieces = 64               of validation documents, on which every objective of a mixture is measured
 //   patience = 0              evaluations without a better one after which the run stops; 0: it never does
 //   [[evaluate.task]]         task_evaluation.h
 //   length = 4096
+//   [curriculum]              curriculum_options.h
+//   [questions]               question_task.h
 //   [checkpoint]
 //   every = 200
 //   keep = 3
@@ -27,6 +30,8 @@
 #include <string>
 
 #include "krait/train/checkpoint_writer.h"
+#include "krait/train/curriculum_options.h"
+#include "krait/train/question_task.h"
 #include "krait/train/task_evaluation.h"
 #include "krait/train/train_config.h"
 #include "krait/train/trained_model.h"
@@ -36,11 +41,14 @@ namespace krait::train {
 
 struct RunConfig {
   TrainDataConfig data;
+  QuestionConfig questions;
+  CurriculumOptions curriculum;
   TrainedModelOptions model;
   TrainerOptions trainer;
   bool bf16 = false;
   std::int64_t evaluate_every = 0;    // steps; 0: at the end alone
   std::int64_t evaluate_batches = 0;  // of validation data, 0: all; of a task: examples / batch
+  std::int64_t evaluate_pieces = 64;  // held out, for each of [[objective]]
   std::int64_t patience = 0;
   std::vector<TaskEvaluation> task_evaluations;  // when the run is done
   std::int64_t checkpoint_every = 0;             // steps; 0: none

@@ -1,10 +1,12 @@
 #include "krait/train/run_log.h"
 
+#include <algorithm>
 #include <chrono>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "krait/formats/atomic_file.h"
+#include "krait/train/curriculum.h"
 #include "krait/train/training_run.h"
 
 namespace krait::train {
@@ -67,6 +69,24 @@ void RunLog::add(const EvaluationReport& evaluation) {
     both("exact_match", evaluation.exact_match);
   } else {
     both("evaluation_loss", evaluation.loss);
+  }
+  for (const EvaluationReport::Objective& objective : evaluation.objectives) {
+    line["objectives"][objective.name] = {{"loss", objective.loss}, {"weight", objective.weight}};
+    events_.scalar("objective/" + objective.name, evaluation.step, objective.loss, now);
+  }
+  waiting_ += line.dump() + "\n";
+}
+
+// With the step that was taken last, so that a run that goes on keeps the decisions that it has in its checkpoint.
+void RunLog::add(const CurriculumDecision& decision, std::span<const std::string> objectives) {
+  const std::int64_t step = std::max<std::int64_t>(0, decision.step - 1);
+  Json line{{"step", step}, {"expected_reward", decision.expected}, {"drawn", decision.drawn}};
+  const double now = wall_seconds();
+  for (std::size_t i = 0; i < objectives.size(); ++i) {
+    Json& of = line["mixture"][objectives[i]];
+    of = {{"share", decision.mixture[i]}, {"loss", decision.losses[i]}};
+    if (!decision.rewards.empty()) of["reward"] = decision.rewards[i];
+    events_.scalar("mixture/" + objectives[i], step, decision.mixture[i], now);
   }
   waiting_ += line.dump() + "\n";
 }

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 
 #include "krait/train/event_file.h"
@@ -10,6 +11,7 @@
 
 namespace krait::train {
 
+struct CurriculumDecision;
 struct EvaluationReport;
 
 class RunLog {
@@ -19,6 +21,7 @@ class RunLog {
 
   void add(const StepReport& step);
   void add(const EvaluationReport& evaluation);
+  void add(const CurriculumDecision& decision, std::span<const std::string> objectives);
   Result<void> flush();
 
  private:

@@ -81,12 +81,7 @@ std::vector<std::unique_ptr<StateProvider>> Trainer::state_providers() const {
 
 Result<void> Trainer::restore(const Checkpoint& checkpoint) {
   for (const TensorStateProvider& provider : optimiser_.providers()) {
-    KRAIT_ASSIGN(const ProvidedState state, provider.state());
-    for (const formats::NamedTensor& tensor : state.tensors) {
-      // The bytes are this trainer's own, which it hands out to be read.
-      const std::span<std::byte> own(const_cast<std::byte*>(tensor.view.bytes.data()), tensor.view.bytes.size());
-      KRAIT_TRY(checkpoint.read(state_name(provider.name(), tensor.name), tensor.view.dtype, tensor.view.shape, own));
-    }
+    KRAIT_TRY(restore_tensors(checkpoint, provider));
   }
   KRAIT_ASSIGN(const TensorView place, checkpoint.view(state_name("data_place", BlobStateProvider::kBlob)));
   KRAIT_ASSIGN(const std::vector<std::uint64_t> numbers, to_numbers(place));

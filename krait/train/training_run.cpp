@@ -1,9 +1,15 @@
 #include "krait/train/training_run.h"
 
+#include <algorithm>
+#include <iterator>
 #include <limits>
 
+#include "krait/formats/atomic_file.h"
 #include "krait/nn/compute_threads.h"
 #include "krait/nn/linear.h"
+#include "krait/train/curriculum.h"
+#include "krait/train/mixture_chart.h"
+#include "krait/train/objective_source.h"
 #include "krait/train/run_log.h"
 #include "krait/train/size_class_pool.h"
 
@@ -19,12 +25,15 @@ constexpr std::int64_t kTaskBatches = 8;
 struct TrainingRun::Parts {
   RunConfig config;
   RunObserver observer;
-  std::shared_ptr<const Task> task;
+  std::shared_ptr<const Task> task, test_task;  // no test: other examples of the same
   std::unique_ptr<BatchSource> source;
+  ObjectiveSource* objectives = nullptr;  // the source, where it is one
+  std::vector<HeldOutObjective> held_out;
   std::optional<DataLoader> validation;
   DataCursor validation_begin;
   std::shared_ptr<nn::LanguageModel> model;
   std::unique_ptr<Trainer> trainer;
+  std::unique_ptr<Curriculum> curriculum;
   SizeClassPool memory;
   std::unique_ptr<CheckpointWriter> writer;
   std::optional<RunLog> log;
@@ -33,7 +42,10 @@ struct TrainingRun::Parts {
 
   Result<void> open_data();
   Result<void> open_task();
+  Result<void> open_questions_task();
   Result<void> open_corpus();
+  Result<void> open_curriculum();
+  Result<void> change_mixture();
   Result<void> go_on();
   Result<void> save();
   Result<void> heed_reports(std::vector<CheckpointReport> reports);
@@ -42,30 +54,47 @@ struct TrainingRun::Parts {
   Result<void> evaluate_tasks(RunResult& result);
 };
 
-Result<void> TrainingRun::Parts::open_data() { return config.data.task ? open_task() : open_corpus(); }
-
-Result<void> TrainingRun::Parts::open_task() {
-  KRAIT_ASSIGN(std::unique_ptr<Task> made, make_task(config.data.task->name, config.data.task->values));
-  task = std::move(made);
+Result<void> TrainingRun::Parts::open_data() {
+  const bool questions = !config.questions.train.empty();
+  if (!config.data.task && !questions) return open_corpus();
+  KRAIT_TRY(questions ? open_questions_task() : open_task());
   config.model.vocabulary = task->vocabulary();
   const DataLoaderOptions& loader = config.data.loader;
   source = std::make_unique<TaskSource>(task, loader.seed, loader.batch, loader.rank, loader.ranks);
   return {};
 }
 
-Result<void> TrainingRun::Parts::open_corpus() {
-  if (!config.data.objectives.empty()) {
-    return fail(ErrorCode::kUnsupported,
-                "[train] runs over documents have next_token alone so far; [[objective]] {} is not read by them",
-                config.data.objectives.front().name);
+Result<void> TrainingRun::Parts::open_questions_task() {
+  if (config.data.task || !config.data.sources.empty()) {
+    return fail(ErrorCode::kInvalidArgument, "[train] a run learns from [questions], [task] or [[data.source]]: one");
   }
+  KRAIT_ASSIGN(const QuestionTasks questions, open_questions(config.questions, config.data.tokenizer));
+  task = questions.train;
+  test_task = questions.test;
+  return {};
+}
+
+Result<void> TrainingRun::Parts::open_task() {
+  KRAIT_ASSIGN(std::unique_ptr<Task> made, make_task(config.data.task->name, config.data.task->values));
+  task = std::move(made);
+  return {};
+}
+
+Result<void> TrainingRun::Parts::open_corpus() {
   KRAIT_ASSIGN(std::vector<DataSource> sources, open_sources(config.data.sources));
   if (sources.empty()) {
     return fail(ErrorCode::kInvalidArgument, "[train] nothing to learn from: [[data.source]] or [task] says what");
   }
   config.model.vocabulary = sources.front().corpus.vocabulary();
-  KRAIT_ASSIGN(DataLoader loader, DataLoader::make(std::move(sources), config.data.loader));
-  source = std::make_unique<CorpusSource>(std::move(loader));
+  if (config.data.objectives.empty()) {
+    KRAIT_ASSIGN(DataLoader loader, DataLoader::make(std::move(sources), config.data.loader));
+    source = std::make_unique<CorpusSource>(std::move(loader));
+  } else {
+    KRAIT_ASSIGN(std::unique_ptr<ObjectiveSource> opened, open_objective_source(config.data, std::move(sources)));
+    KRAIT_ASSIGN(held_out, open_held_out(config.data, *opened, config.evaluate_pieces));
+    objectives = opened.get();
+    source = std::move(opened);
+  }
   if (config.data.validation.empty()) return {};
   KRAIT_ASSIGN(std::vector<DataSource> held_out, open_sources(config.data.validation));
   DataLoaderOptions once = config.data.loader;
@@ -78,12 +107,45 @@ Result<void> TrainingRun::Parts::open_corpus() {
   return {};
 }
 
+Result<void> TrainingRun::Parts::open_curriculum() {
+  if (config.curriculum.every == 0) return {};
+  if (objectives == nullptr || held_out.empty()) {
+    return fail(ErrorCode::kInvalidArgument,
+                "[curriculum] needs [[objective]] to choose from and [[data.validation]] to see how they go");
+  }
+  std::vector<Curriculum::Objective> named;
+  for (std::size_t i = 0; i < held_out.size(); ++i) {
+    named.push_back({held_out[i].name, config.data.objectives[i].name, config.data.objectives[i].weight});
+  }
+  KRAIT_ASSIGN(curriculum, Curriculum::make(std::move(named), config.curriculum, config.trainer.schedule.steps));
+  return {};
+}
+
+// What every objective's loss is now, and what is trained on from here.
+Result<void> TrainingRun::Parts::change_mixture() {
+  std::vector<double> losses;
+  for (const HeldOutObjective& of : held_out) losses.push_back(evaluate_batches(*model, of.batches).mean());
+  const CurriculumDecision& decision = curriculum->decide(trainer->steps_done(), losses);
+  KRAIT_TRY(objectives->loader().set_weights(decision.mixture));
+  log->add(decision, curriculum->names());
+  std::vector<MixtureStretch> stretches;
+  for (const CurriculumDecision& of : curriculum->decisions()) stretches.push_back({of.step, of.mixture});
+  const std::string chart = mixture_chart(curriculum->names(), stretches, decision.step + config.curriculum.every);
+  formats::AtomicFile file(config.folder / "mixture.svg");
+  file.write(chart.data(), chart.size());
+  const auto written = file.commit("train");
+  if (!written && observer.note) observer.note(written.error().message);  // a picture is no reason to stop
+  return {};
+}
+
 Result<void> TrainingRun::Parts::go_on() {
   KRAIT_ASSIGN(const NewestCheckpoint newest, open_newest_checkpoint(config.checkpoint.folder, nn::ComputePool()));
   for (const Error& error : newest.passed_over) {
     if (observer.note) observer.note(error.message);
   }
-  return trainer->restore(newest.checkpoint);
+  KRAIT_TRY(trainer->restore(newest.checkpoint));
+  if (curriculum != nullptr) KRAIT_TRY(curriculum->restore(newest.checkpoint));
+  return {};
 }
 
 Result<void> TrainingRun::Parts::heed_reports(std::vector<CheckpointReport> reports) {
@@ -95,7 +157,8 @@ Result<void> TrainingRun::Parts::heed_reports(std::vector<CheckpointReport> repo
 }
 
 Result<void> TrainingRun::Parts::save() {
-  const auto providers = trainer->state_providers();
+  auto providers = trainer->state_providers();
+  if (curriculum != nullptr) std::ranges::move(curriculum->state_providers(), std::back_inserter(providers));
   std::vector<const StateProvider*> views;
   for (const auto& provider : providers) views.push_back(provider.get());
   const auto started = writer->save(trainer->steps_done(), views);
@@ -111,12 +174,16 @@ Result<EvaluationReport> TrainingRun::Parts::evaluate() {
   if (task != nullptr) {
     const std::int64_t batches = config.evaluate_batches > 0 ? config.evaluate_batches : kTaskBatches;
     const std::int64_t batch = config.data.loader.batch;
-    report = score(*task, batches * batch, batch);
+    report = score(test_task ? *test_task : *task, batches * batch, batch);
     wrong = 1.0 - report.accuracy;
   } else {
     KRAIT_TRY(validation->seek(validation_begin));
     KRAIT_ASSIGN(const TextEvaluation text, evaluate_text(*model, *validation, config.evaluate_batches));
     report.loss = wrong = text.mean();
+    for (std::size_t i = 0; i < held_out.size(); ++i) {
+      report.objectives.push_back(
+          {held_out[i].name, evaluate_batches(*model, held_out[i].batches).mean(), objectives->loader().weights()[i]});
+    }
   }
   trainer->optimiser().swap_average();
   report.is_best = wrong < best;
@@ -169,6 +236,7 @@ Result<std::unique_ptr<TrainingRun>> TrainingRun::open(RunConfig config, bool re
   KRAIT_TRY(parts->open_data());
   KRAIT_ASSIGN(parts->model, make_model(parts->config.model));
   parts->trainer = std::make_unique<Trainer>(*parts->model, *parts->source, parts->config.trainer);
+  KRAIT_TRY(parts->open_curriculum());
   if (resume) KRAIT_TRY(parts->go_on());
   if (parts->config.checkpoint_every > 0) {
     KRAIT_ASSIGN(parts->writer, CheckpointWriter::open(parts->config.checkpoint, nn::ComputePool(), parts->memory));
@@ -189,12 +257,14 @@ Result<RunResult> TrainingRun::run() {
     KRAIT_ASSIGN(result.last_evaluation, of.evaluate());
     if (of.observer.evaluation) of.observer.evaluation(*result.last_evaluation);
   }
+  if (of.curriculum != nullptr && of.curriculum->decisions().empty()) KRAIT_TRY(of.change_mixture());
   while (!trainer.is_done() && !result.stopped) {
     KRAIT_ASSIGN(const StepReport step, trainer.step());
     of.log->add(step);
     if (of.observer.step) of.observer.step(step);
     const std::int64_t done = trainer.steps_done();
     const auto due = [&](std::int64_t every) { return every > 0 && done % every == 0; };
+    if (of.curriculum != nullptr && due(config.curriculum.every) && !trainer.is_done()) KRAIT_TRY(of.change_mixture());
     if (evaluates && (due(config.evaluate_every) || trainer.is_done())) {
       KRAIT_ASSIGN(result.last_evaluation, of.evaluate());
       of.log->add(*result.last_evaluation);

@@ -24,6 +24,12 @@ struct EvaluationReport {
   double accuracy = 0.0;  // of a task
   double exact_match = 0.0;
   bool is_best = false;
+  struct Objective {
+    std::string name;
+    double loss = 0.0;  // nats a label, on the held-out pieces
+    double weight = 0.0;
+  };
+  std::vector<Objective> objectives = {};  // where the run has a mixture of them
 };
 
 // What a run tells as it goes. All are called by the thread that trains.

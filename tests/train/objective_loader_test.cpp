@@ -2,8 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
+#include <map>
 
+#include "krait/train/objective_held_out.h"
 #include "krait/train/random_stream.h"
 
 namespace krait::train {
@@ -32,6 +35,12 @@ class ObjectiveLoaderTest : public ::testing::Test {
     return *TokenCorpus::of(std::move(shards));
   }
 
+  std::vector<DataSource> one_source() const {
+    std::vector<DataSource> sources;
+    sources.push_back({"kept", corpus(), 1});
+    return sources;
+  }
+
   static std::vector<WeightedObjective> all_objectives() {
     std::vector<WeightedObjective> all;
     for (const ObjectiveKind* kind : objective_kinds()) {
@@ -41,7 +50,7 @@ class ObjectiveLoaderTest : public ::testing::Test {
   }
 
   ObjectiveLoader loader(std::vector<WeightedObjective> objectives, const ObjectiveLoaderOptions& options) const {
-    auto made = ObjectiveLoader::make(corpus(), std::move(objectives), options);
+    auto made = ObjectiveLoader::make(one_source(), std::move(objectives), options);
     EXPECT_TRUE(made) << made.error().message;
     return *std::move(made);
   }
@@ -112,9 +121,123 @@ TEST_F(ObjectiveLoaderTest, ObjectivesComeByTheirWeights) {
   EXPECT_FALSE(data.set_weights(std::vector<double>{1}));
 }
 
+TEST_F(ObjectiveLoaderTest, APlaceHasWeightsAndCounts) {
+  const ObjectiveLoaderOptions options = {.batch = 2, .length = 128, .piece = 60, .seed = 5};
+  ObjectiveLoader whole = loader(all_objectives(), options);
+  ASSERT_TRUE(whole.next());
+  const std::vector<double> later = {0, 0.25, 1, 0, 2, 0.5, 0, 1};
+  ASSERT_TRUE(whole.set_weights(later));
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(whole.next());
+  const std::vector<std::uint64_t> place = whole.place();
+  ObjectiveLoader again = loader(all_objectives(), options);
+  ASSERT_TRUE(again.seek(place));
+  EXPECT_EQ(again.weights(), later);
+  EXPECT_EQ(std::vector(again.counts().begin(), again.counts().end()),
+            std::vector(whole.counts().begin(), whole.counts().end()));
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(again.next()->ids, whole.next()->ids);
+  EXPECT_EQ(again.place(), whole.place());
+
+  auto fewer = all_objectives();
+  fewer.pop_back();
+  ObjectiveLoader other = loader(std::move(fewer), options);
+  EXPECT_FALSE(other.seek(place));
+  auto heavier = all_objectives();
+  heavier[0].weight = 2;  // another run, although the place has weights of its own
+  ObjectiveLoader weighted = loader(std::move(heavier), options);
+  EXPECT_FALSE(weighted.seek(place));
+  auto corrupt = place;
+  corrupt[corrupt.size() - 3] = std::bit_cast<std::uint64_t>(-1.0);
+  EXPECT_FALSE(again.seek(corrupt));
+}
+
+// Which source a piece is of shows in its tokens: of the second source all are below 100.
+TEST_F(ObjectiveLoaderTest, SourcesGiveTheirSharesOfThePieces) {
+  TokenShardWriter writer(1000);
+  Random random(2);
+  for (int i = 0; i < 30; ++i) ASSERT_TRUE(writer.add(std::vector<std::int32_t>(40, i + 30)));
+  const std::vector<std::byte> bytes = writer.encode({}, "{}");
+  const auto sources = [&] {
+    std::vector<TokenShard> shards;
+    shards.push_back(*TokenShard::parse(bytes, "low"));
+    std::vector<DataSource> two = one_source();
+    two.front().weight = 3;
+    two.push_back({"low", *TokenCorpus::of(std::move(shards)), 1});
+    return two;
+  };
+  const auto make = [&](std::int64_t rank, std::int64_t ranks, std::int64_t batch) {
+    std::vector<WeightedObjective> one;
+    one.push_back({"next_token", *make_objective("next_token", {}, kTokens), 1});
+    return *ObjectiveLoader::make(
+        sources(), std::move(one),
+        {.batch = batch, .length = 400, .piece = 40, .seed = 3, .rank = rank, .ranks = ranks});
+  };
+  ObjectiveLoader data = make(0, 1, 4), first = make(0, 2, 2), second = make(1, 2, 2);
+  std::int64_t low = 0, all = 0;
+  for (int i = 0; i < 40; ++i) {
+    const Batch batch = *data.next();
+    for (const BatchSegment& segment : batch.segments) {
+      if (segment.padding) continue;
+      ++all;
+      low += batch.ids[static_cast<std::size_t>(segment.first)] < 100 ? 1 : 0;
+    }
+    // Two processes have the rows of one between them.
+    std::vector<std::int32_t> together = first.next()->ids;
+    const std::vector<std::int32_t> others = second.next()->ids;
+    together.insert(together.end(), others.begin(), others.end());
+    EXPECT_EQ(together, batch.ids);
+  }
+  // At any time a source is within one piece of its share; pieces too short for the objective make no example.
+  EXPECT_EQ(data.cursor().places.size(), 2U);
+  const DataCursor::Place place = data.cursor().places[1];
+  EXPECT_EQ(static_cast<std::int64_t>(place.epoch) * data.pieces(1) + static_cast<std::int64_t>(place.position), low);
+  EXPECT_NEAR(static_cast<double>(low), static_cast<double>(all) / 4, 0.05 * static_cast<double>(all));
+  EXPECT_EQ(first.cursor(), second.cursor());
+}
+
+TEST_F(ObjectiveLoaderTest, HeldOutPiecesAreTheSameForEveryObjective) {
+  const HeldOutOptions options = {.batch = 4, .length = 256, .piece = 100, .pieces = 20};
+  auto objectives = all_objectives();
+  const auto held_out = hold_out(one_source(), objectives, options);
+  ASSERT_TRUE(held_out) << held_out.error().message;
+  ASSERT_EQ(held_out->size(), objectives.size());
+  const auto texts = [](const HeldOutObjective& of) {
+    std::vector<std::vector<std::int32_t>> all;
+    for (const Batch& batch : of.batches) {
+      for (const BatchSegment& segment : batch.segments) {
+        if (segment.padding) continue;
+        const auto begin = batch.ids.begin() + segment.first;
+        const std::int64_t source = segment.prefix == 0 ? segment.rows : segment.prefix - 1;
+        all.emplace_back(begin, begin + source);
+      }
+    }
+    return all;
+  };
+  std::map<std::string, std::vector<std::vector<std::int32_t>>> of;
+  for (const HeldOutObjective& objective : *held_out) {
+    of[objective.name] = texts(objective);
+    EXPECT_EQ(static_cast<std::int64_t>(of[objective.name].size()), objective.examples);
+    EXPECT_LE(objective.examples, 20);
+    std::int64_t labelled = 0;
+    for (const Batch& batch : objective.batches) labelled += batch.labelled();
+    EXPECT_GT(labelled, 0) << objective.name;
+  }
+  EXPECT_EQ(of["next_token"].size(), 20U);
+  EXPECT_EQ(of["copying"], of["next_token"]);
+  // Drawn once: the same whenever they are asked for.
+  const auto again = hold_out(one_source(), objectives, options);
+  for (std::size_t i = 0; i < objectives.size(); ++i) EXPECT_EQ(texts((*again)[i]), texts((*held_out)[i]));
+  // Spans of a hundred tokens with delimiters of a thousand are in no piece.
+  std::vector<WeightedObjective> impossible;
+  impossible.push_back(
+      {"selective_copying", *make_objective("selective_copying", {{"shortest_delimiter", 1000}}, kTokens), 1});
+  const auto none = hold_out(one_source(), impossible, options);
+  ASSERT_FALSE(none);
+  EXPECT_NE(none.error().message.find("selective_copying"), std::string::npos);
+}
+
 TEST_F(ObjectiveLoaderTest, RefusesWhatCannotBe) {
   const auto refused = [&](std::vector<WeightedObjective> objectives, const ObjectiveLoaderOptions& options) {
-    return !ObjectiveLoader::make(corpus(), std::move(objectives), options);
+    return !ObjectiveLoader::make(one_source(), std::move(objectives), options);
   };
   EXPECT_TRUE(refused({}, {}));
   EXPECT_TRUE(refused(all_objectives(), {.batch = 0}));

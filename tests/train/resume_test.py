@@ -44,11 +44,11 @@ folder = "{folder}"
 
 
 class Run:
-    def __init__(self, binary, root, name, steps):
+    def __init__(self, binary, root, name, steps, config=CONFIG):
         self.binary, self.folder = binary, os.path.join(root, name)
         self.config = os.path.join(root, name + ".toml")
         with open(self.config, "w", encoding="utf-8") as file:
-            file.write(CONFIG.format(folder=name, steps=steps))
+            file.write(config.format(folder=name, steps=steps))
 
     def start(self, *arguments):
         return subprocess.Popen([self.binary, "train", self.config, "--json", *arguments], stdout=subprocess.PIPE,
@@ -59,26 +59,28 @@ class Run:
         out, err = process.communicate(timeout=300)
         return process.returncode, out, err
 
-    def losses(self):
-        """Of every step, as the log spells them."""
+    def said(self):
+        """What the log has, as it spells it, but for how long it took."""
         with open(os.path.join(self.folder, "log.jsonl"), encoding="utf-8") as file:
             entries = [json.loads(line) for line in file]
-        return {entry["step"]: entry["loss"] for entry in entries if "loss" in entry}
+        for entry in entries:
+            entry.pop("seconds", None)
+        return entries
 
     def committed(self):
         folder = os.path.join(self.folder, "checkpoints")
         return os.path.isdir(folder) and any(name.endswith(".json") for name in os.listdir(folder))
 
 
-def killed_and_resumed(binary, root, kills):
+def killed_and_resumed(binary, root, kills, config=CONFIG):
     steps = 60 * kills
-    unbroken = Run(binary, root, "unbroken", steps)
+    unbroken = Run(binary, root, "unbroken", steps, config)
     begin = time.monotonic()
     status, out, err = unbroken.finish()
     assert status == 0, err
     # How long a run of these steps takes, less what it takes to start.
     seconds = time.monotonic() - begin
-    broken = Run(binary, root, "broken", steps)
+    broken = Run(binary, root, "broken", steps, config)
     chance = random.Random(7)
     resumed = 0
     for _ in range(kills):
@@ -98,14 +100,16 @@ def killed_and_resumed(binary, root, kills):
     status, out, err = broken.finish(*(["--resume"] if broken.committed() else []))
     assert status == 0, err
     assert resumed > 0, "nothing was resumed"
-    expected, actual = unbroken.losses(), broken.losses()
-    assert sorted(actual) == list(range(steps)), "steps are missing or doubled in the log"
-    wrong = [step for step in expected if expected[step] != actual[step]]
-    assert not wrong, f"steps {wrong[:5]} have other losses"
+    expected, actual = unbroken.said(), broken.said()
+    taken = [entry["step"] for entry in actual if "loss" in entry]
+    assert taken == list(range(steps)), "steps are missing or doubled in the log"
+    wrong = [(one, other) for one, other in zip(expected, actual) if one != other]
+    assert len(expected) == len(actual) and not wrong, f"the log says other things: {wrong[:2]}"
     for file in ("config.json", "model.safetensors"):
         for run in (unbroken, broken):
             assert not os.path.exists(os.path.join(run.folder, "model", file)), "mixtures have no layout"
     print(f"ok killed {kills} times, {resumed} resumed, {steps} steps to the bit")
+    return unbroken, broken
 
 
 def interrupted(binary, root):

@@ -1,0 +1,32 @@
+// [curriculum] of a run's configuration: how the mixture of objectives is changed on the way (curriculum.h).
+//
+//   [curriculum]
+//   every = 100          steps between two looks at the losses
+//   exploration = 1.0    chance of a mixture by chance at the run's beginning; a cosine brings it to 0 at the end
+//   candidates = 1024    mixtures that the reward network is asked about
+//   best = 16            of them, the mean of which is taken
+//   history = 4          looks back that the network sees
+//   updates = 16         of the network, each time
+#pragma once
+
+#include <cstdint>
+
+#include "krait/train/config_file.h"
+
+namespace krait::train {
+
+struct CurriculumOptions {
+  std::int64_t every = 0;  // 0: none
+  double exploration = 1.0;
+  std::int64_t candidates = 1024, best = 16;
+  std::int64_t history = 4;
+  std::int64_t updates = 16;
+  std::int64_t batch = 32;  // outcomes an update learns from
+  double rate = 5e-4, decay = 0.1;
+  std::uint64_t seed = 0;
+};
+
+// A table that is there asks for `every`; what is wrong is noted.
+void read_curriculum(ConfigTable table, CurriculumOptions& options);
+
+}  // namespace krait::train
