@@ -61,6 +61,7 @@ WALLS = [
     ("torch/*", LEARNING),
     ("ATen/*", LEARNING),
     ("c10/*", LEARNING),
+    ("gloo/*", ["krait/train/process_group.cpp"]),
     ("xxhash.h", ["krait/core/hash.cpp"]),
     ("zstd.h", ["krait/formats/*.cpp"]),
     ("liburing.h", ["krait/train/file_piece_queue_uring.cpp"]),
@@ -84,7 +85,7 @@ WALLS = [
 
 # What the C library and the kernel bring: no wall.
 SYSTEM = re.compile(
-    r"(sys|linux|arpa|netinet)/\w+\.h|(unistd|fcntl|sched|dlfcn|poll|pthread|signal|stdlib|malloc|cpuid|netdb|termios)\.h")
+    r"(sys|linux|arpa|netinet)/\w+\.h|(unistd|fcntl|sched|dlfcn|poll|pthread|signal|stdlib|malloc|cpuid|netdb|ifaddrs|termios)\.h")
 STANDARD = re.compile(r"[a-z_0-9]+")  # <vector>, <cstdint>: no dot, no folder
 
 # The library neither prints nor exits: only cli talks to the terminal.

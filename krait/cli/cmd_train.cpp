@@ -5,11 +5,11 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "krait/cli/cmd_train_processes.h"
 #include "krait/cli/command.h"
 #include "krait/cli/run_view.h"
 #include "krait/cli/terminal.h"
 #include "krait/cli/train_study.h"
-#include "krait/nn/compute_threads.h"
 #include "krait/train/study_plan.h"
 #include "krait/train/training_run.h"
 
@@ -23,6 +23,7 @@ struct TrainOptions {
   bool quiet = false;
   int threads = 0;
   std::string export_folder;
+  ProcessesOptions processes;
 };
 
 nlohmann::ordered_json evaluation_json(const train::EvaluationReport& evaluation) {
@@ -32,23 +33,18 @@ nlohmann::ordered_json evaluation_json(const train::EvaluationReport& evaluation
   return out;
 }
 
-int train_model(const TrainOptions& options) {
-  if (options.threads > 0) nn::set_compute_threads(options.threads);
-  train::ConfigFile file = value_or_throw(train::ConfigFile::open(options.config));
-  if (train::is_study(file)) {
-    if (!options.export_folder.empty()) {
-      throw UserError("--export with a study", "it has many models: each run's is in model/ of its own folder");
-    }
-    return train_study({options.config, options.resume, options.json, options.quiet}, file);
-  }
-  const train::RunConfig config =
-      value_or_throw(train::read_run_config(file, std::filesystem::path(options.config).parent_path()));
+// This process's part of a run: all of it, unless it is one of several.
+int train_run(const TrainOptions& options, const train::RunConfig& config, bool resume, train::ProcessGroup* group) {
   RunView view(config.trainer.schedule.steps, options.quiet);
   const InterruptGuard guard;
-  const auto run = value_or_throw(train::TrainingRun::open(config, options.resume, view.observer()));
+  train::RunObserver observer = view.observer();
+  // Rank 0 speaks for all.
+  const bool speaks = group == nullptr || group->is_first();
+  if (!speaks) observer = {.stop = observer.stop};
+  const auto run = value_or_throw(train::TrainingRun::open(config, resume, observer, group));
   const train::RunResult result = value_or_throw(run->run());
-  const bool interrupted = InterruptGuard::interrupted();
-  if (interrupted) {
+  if (!speaks) return result.interrupted ? kInterruptedStatus : 0;
+  if (result.interrupted) {
     view.note(config.checkpoint_every > 0 ? fmt::format("stopped after {} steps; --resume goes on", result.steps)
                                           : fmt::format("stopped after {} steps, without a checkpoint", result.steps));
   }
@@ -74,7 +70,50 @@ int train_model(const TrainOptions& options) {
     }
     if (exported) fmt::print("{}\n", exported->string());
   }
-  return interrupted ? kInterruptedStatus : 0;
+  return result.interrupted ? kInterruptedStatus : 0;
+}
+
+std::vector<std::string> arguments_of_rank(const TrainOptions& options) {
+  std::vector<std::string> words = {"train", options.config};
+  if (options.resume) words.emplace_back("--resume");
+  if (options.json) words.emplace_back("--json");
+  if (options.quiet) words.emplace_back("--quiet");
+  if (options.threads > 0) words.push_back(fmt::format("--threads={}", options.threads));
+  if (!options.export_folder.empty()) words.push_back("--export=" + options.export_folder);
+  words.push_back(fmt::format("--timeout={}", options.processes.timeout));
+  return words;
+}
+
+int train_model(const TrainOptions& options) {
+  const std::optional<train::ProcessPlace> place = value_or_throw(train::process_place(train::process_environment()));
+  const bool is_one_of_several = place && place->ranks > 1;
+  train::ConfigFile file = value_or_throw(train::ConfigFile::open(options.config));
+  if (train::is_study(file)) {
+    if (options.processes.count > 0 || is_one_of_several) {
+      throw UserError("a study in several processes",
+                      "its runs can be trained so, each with a configuration of its own");
+    }
+    if (!options.export_folder.empty()) {
+      throw UserError("--export with a study", "it has many models: each run's is in model/ of its own folder");
+    }
+    use_threads(options.threads, nullptr);
+    return train_study({options.config, options.resume, options.json, options.quiet}, file);
+  }
+  const train::RunConfig config =
+      value_or_throw(train::read_run_config(file, std::filesystem::path(options.config).parent_path()));
+  if (options.processes.count > 0) {
+    return train_in_processes(config, place, options.processes, arguments_of_rank(options), options.quiet);
+  }
+  const auto group = is_one_of_several ? join_processes(*place, options.config, options.processes) : nullptr;
+  use_threads(options.threads, group.get());
+  // Launchers start with the same words again and again.
+  const bool resume = options.resume && (!place || has_checkpoint(config));
+  try {
+    return train_run(options, config, resume, group.get());
+  } catch (const std::exception& error) {
+    if (group != nullptr) group->leave(error.what());
+    throw;
+  }
 }
 
 }  // namespace
@@ -90,11 +129,13 @@ void add_train(CLI::App& program, int& status) {
                       "Folder of the model at the end; model/ in the run's folder unless given");
   command->add_flag("--json", options->json, "One line of JSON at the end, for scripts");
   command->add_flag("-q,--quiet", options->quiet, "Nothing on stderr but errors");
+  add_processes_options(*command, options->processes);
   command->footer(
       "Examples:\n"
       "  krait train examples/train/induction_heads.toml   a synthetic task, in half a minute\n"
       "  krait train examples/train/parity.toml            a study: several models, each with several seeds\n"
       "  krait train run.toml --resume                     after Ctrl-C, or a kill\n"
+      "  krait train run.toml --processes 4 --restarts 3   several processes (docs/training_across_machines.md)\n"
       "  krait run -m runs/tales/model \"Once upon a time\"  what came of it");
   command->callback([options, &status] { status = train_model(*options); });
 }

@@ -38,11 +38,12 @@ TextEvaluation evaluate_batches(nn::LanguageModel& model, std::span<const Batch>
 }
 
 TaskScore evaluate_task(nn::LanguageModel& model, const Task& task, std::uint64_t seed, std::int64_t count,
-                        std::int64_t batch_size) {
+                        std::int64_t batch_size, std::int64_t first) {
   const at::NoGradGuard guard;
   TaskScore score;
   for (std::int64_t done = 0; done < count; done += batch_size) {
-    const Batch batch = task_batch(task, seed, static_cast<std::uint64_t>(done), std::min(batch_size, count - done));
+    const Batch batch =
+        task_batch(task, seed, static_cast<std::uint64_t>(first + done), std::min(batch_size, count - done));
     const at::Tensor likeliest = model.logits(batch.ids, model_batch(batch)).argmax(1).to(at::kInt);
     score.add(batch, {likeliest.data_ptr<std::int32_t>(), static_cast<std::size_t>(likeliest.numel())});
   }

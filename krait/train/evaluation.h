@@ -22,6 +22,6 @@ TextEvaluation evaluate_batches(nn::LanguageModel& model, std::span<const Batch>
 
 // Examples first … first + count - 1 of the task under `seed`, `batch` at a time.
 TaskScore evaluate_task(nn::LanguageModel& model, const Task& task, std::uint64_t seed, std::int64_t count,
-                        std::int64_t batch);
+                        std::int64_t batch, std::int64_t first = 0);
 
 }  // namespace krait::train

@@ -47,6 +47,7 @@ Result<StepReport> Trainer::step() {
     report.labels += batch.labelled();
     batches.push_back(std::move(batch));
   }
+  if (reduction_ != nullptr) KRAIT_TRY(reduction_->sum_counts(report));
   // Each batch's loss is its share of the mean over all labels of the step.
   const auto divisor = static_cast<double>(std::max<std::int64_t>(1, report.labels));
   for (const Batch& batch : batches) {
@@ -55,7 +56,7 @@ Result<StepReport> Trainer::step() {
     report.loss += loss.loss.to(at::kDouble).item<double>();
     loss.loss.backward();
   }
-  if (reduce_) KRAIT_TRY(reduce_(model_, report));
+  if (reduction_ != nullptr) KRAIT_TRY(reduction_->sum_gradients(model_, report));
   const OptimiserStep taken = optimiser_.step(report.rate);
   report.taken = taken.taken;
   report.gradient_norm = taken.norm;
@@ -71,12 +72,12 @@ std::vector<std::unique_ptr<StateProvider>> Trainer::state_providers() const {
     providers.push_back(std::make_unique<TensorStateProvider>(std::move(tensors)));
   }
   providers.push_back(std::make_unique<BlobStateProvider>("data_place", [this] { return to_bytes(source_.place()); }));
-  providers.push_back(std::make_unique<BlobStateProvider>("counters", [this] {
-    const std::vector<std::uint64_t> counters = {static_cast<std::uint64_t>(step_),
-                                                 static_cast<std::uint64_t>(optimiser_.steps()), tokens_};
-    return to_bytes(counters);
-  }));
+  providers.push_back(std::make_unique<BlobStateProvider>("counters", [this] { return to_bytes(counters()); }));
   return providers;
+}
+
+std::vector<std::uint64_t> Trainer::counters() const {
+  return {static_cast<std::uint64_t>(step_), static_cast<std::uint64_t>(optimiser_.steps()), tokens_};
 }
 
 Result<void> Trainer::restore(const Checkpoint& checkpoint) {
@@ -85,9 +86,13 @@ Result<void> Trainer::restore(const Checkpoint& checkpoint) {
   }
   KRAIT_ASSIGN(const TensorView place, checkpoint.view(state_name("data_place", BlobStateProvider::kBlob)));
   KRAIT_ASSIGN(const std::vector<std::uint64_t> numbers, to_numbers(place));
-  KRAIT_TRY(source_.seek(numbers));
   KRAIT_ASSIGN(const TensorView counted, checkpoint.view(state_name("counters", BlobStateProvider::kBlob)));
   KRAIT_ASSIGN(const std::vector<std::uint64_t> counters, to_numbers(counted));
+  return set_progress(numbers, counters);
+}
+
+Result<void> Trainer::set_progress(std::span<const std::uint64_t> place, std::span<const std::uint64_t> counters) {
+  KRAIT_TRY(source_.seek(place));
   if (counters.size() != 3) {
     return fail(ErrorCode::kCorrupt, "[train] a checkpoint has 3 counters, here are {}", counters.size());
   }

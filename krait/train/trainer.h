@@ -5,8 +5,8 @@
 // and nothing in a step depends on time or on the number of threads.
 #pragma once
 
-#include <functional>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "krait/nn/language_model.h"
@@ -34,6 +34,16 @@ struct StepReport {
   double seconds = 0.0;
 };
 
+// What the processes that train together tell one another in a step (gradient_exchange.h).
+class StepReduction {
+ public:
+  virtual ~StepReduction() = default;
+  // Before the loss: the report's tokens and labels become those of all, so that losses are shares of one mean.
+  virtual Result<void> sum_counts(StepReport& report) = 0;
+  // Before the optimiser: the gradients and the report's loss do.
+  virtual Result<void> sum_gradients(torch::nn::Module& model, StepReport& report) = 0;
+};
+
 class Trainer {
  public:
   // All must outlive it.
@@ -52,9 +62,13 @@ class Trainer {
   // data; then the trainer must not be used further.
   Result<void> restore(const Checkpoint& checkpoint);
 
-  // What sums gradients over the processes that train together, before the optimiser; none: one process.
-  using ReduceGradients = std::function<Result<void>(torch::nn::Module&, StepReport&)>;
-  void set_reduction(ReduceGradients reduce) { reduce_ = std::move(reduce); }
+  // Where the data go on and what has been counted: what restore() takes besides the optimiser's tensors.
+  std::vector<std::uint64_t> place() const { return source_.place(); }
+  std::vector<std::uint64_t> counters() const;
+  Result<void> set_progress(std::span<const std::uint64_t> place, std::span<const std::uint64_t> counters);
+
+  // None: one process. It must outlive the trainer.
+  void set_reduction(StepReduction* reduction) { reduction_ = reduction; }
 
  private:
   nn::LanguageModel& model_;
@@ -63,7 +77,7 @@ class Trainer {
   Optimiser optimiser_;
   std::int64_t step_ = 0;
   std::uint64_t tokens_ = 0;
-  ReduceGradients reduce_;
+  StepReduction* reduction_ = nullptr;
 };
 
 // What a model reads of a batch: its sequences without the padding.

@@ -8,6 +8,7 @@
 #include "krait/nn/compute_threads.h"
 #include "krait/nn/linear.h"
 #include "krait/train/curriculum.h"
+#include "krait/train/gradient_exchange.h"
 #include "krait/train/mixture_chart.h"
 #include "krait/train/objective_source.h"
 #include "krait/train/run_log.h"
@@ -25,6 +26,8 @@ constexpr std::int64_t kTaskBatches = 8;
 struct TrainingRun::Parts {
   RunConfig config;
   RunObserver observer;
+  ProcessGroup* group = nullptr;
+  std::optional<GradientExchange> exchange;
   std::shared_ptr<const Task> task, test_task;  // no test: other examples of the same
   std::unique_ptr<BatchSource> source;
   ObjectiveSource* objectives = nullptr;  // the source, where it is one
@@ -47,10 +50,12 @@ struct TrainingRun::Parts {
   Result<void> open_curriculum();
   Result<void> change_mixture();
   Result<void> go_on();
+  Result<void> begin(bool resume);
   Result<void> save();
   Result<void> heed_reports(std::vector<CheckpointReport> reports);
   Result<EvaluationReport> evaluate();
-  EvaluationReport score(const Task& asked, std::int64_t examples, std::int64_t rows);
+  Result<double> held_out_loss(const HeldOutObjective& of);
+  Result<EvaluationReport> score(const Task& asked, std::int64_t examples, std::int64_t rows);
   Result<void> evaluate_tasks(RunResult& result);
 };
 
@@ -99,8 +104,6 @@ Result<void> TrainingRun::Parts::open_corpus() {
   KRAIT_ASSIGN(std::vector<DataSource> held_out, open_sources(config.data.validation));
   DataLoaderOptions once = config.data.loader;
   once.shuffle = once.repeat = false;
-  once.rank = 0;
-  once.ranks = 1;
   KRAIT_ASSIGN(DataLoader opened, DataLoader::make(std::move(held_out), once));
   validation_begin = opened.cursor();
   validation.emplace(std::move(opened));
@@ -124,8 +127,21 @@ Result<void> TrainingRun::Parts::open_curriculum() {
 // What every objective's loss is now, and what is trained on from here.
 Result<void> TrainingRun::Parts::change_mixture() {
   std::vector<double> losses;
-  for (const HeldOutObjective& of : held_out) losses.push_back(evaluate_batches(*model, of.batches).mean());
+  for (const HeldOutObjective& of : held_out) {
+    KRAIT_ASSIGN(const double loss, held_out_loss(of));
+    losses.push_back(loss);
+  }
+  if (group != nullptr && !group->is_first()) {
+    // Rank 0 decides.
+    std::vector<double> mixture(held_out.size());
+    KRAIT_TRY(group->broadcast(std::as_writable_bytes(std::span(mixture))));
+    return objectives->loader().set_weights(mixture);
+  }
   const CurriculumDecision& decision = curriculum->decide(trainer->steps_done(), losses);
+  if (group != nullptr) {
+    std::vector<double> mixture = decision.mixture;
+    KRAIT_TRY(group->broadcast(std::as_writable_bytes(std::span(mixture))));
+  }
   KRAIT_TRY(objectives->loader().set_weights(decision.mixture));
   log->add(decision, curriculum->names());
   std::vector<MixtureStretch> stretches;
@@ -145,6 +161,16 @@ Result<void> TrainingRun::Parts::go_on() {
   }
   KRAIT_TRY(trainer->restore(newest.checkpoint));
   if (curriculum != nullptr) KRAIT_TRY(curriculum->restore(newest.checkpoint));
+  return {};
+}
+
+Result<void> TrainingRun::Parts::begin(bool resume) {
+  const Result<void> begun = resume && (group == nullptr || group->is_first()) ? go_on() : Result<void>();
+  if (group == nullptr) return begun;
+  KRAIT_TRY(share_outcome(begun, *group));
+  KRAIT_TRY(share_state(*trainer, *group));
+  exchange.emplace(*group, observer.stop);
+  trainer->set_reduction(&*exchange);
   return {};
 }
 
@@ -174,15 +200,16 @@ Result<EvaluationReport> TrainingRun::Parts::evaluate() {
   if (task != nullptr) {
     const std::int64_t batches = config.evaluate_batches > 0 ? config.evaluate_batches : kTaskBatches;
     const std::int64_t batch = config.data.loader.batch;
-    report = score(test_task ? *test_task : *task, batches * batch, batch);
+    KRAIT_ASSIGN(report, score(test_task ? *test_task : *task, batches * batch * config.data.loader.ranks, batch));
     wrong = 1.0 - report.accuracy;
   } else {
     KRAIT_TRY(validation->seek(validation_begin));
-    KRAIT_ASSIGN(const TextEvaluation text, evaluate_text(*model, *validation, config.evaluate_batches));
+    KRAIT_ASSIGN(TextEvaluation text, evaluate_text(*model, *validation, config.evaluate_batches));
+    if (group != nullptr) KRAIT_TRY(add_up(text, *group));
     report.loss = wrong = text.mean();
     for (std::size_t i = 0; i < held_out.size(); ++i) {
-      report.objectives.push_back(
-          {held_out[i].name, evaluate_batches(*model, held_out[i].batches).mean(), objectives->loader().weights()[i]});
+      KRAIT_ASSIGN(const double loss, held_out_loss(held_out[i]));
+      report.objectives.push_back({held_out[i].name, loss, objectives->loader().weights()[i]});
     }
   }
   trainer->optimiser().swap_average();
@@ -192,35 +219,50 @@ Result<EvaluationReport> TrainingRun::Parts::evaluate() {
   return report;
 }
 
-EvaluationReport TrainingRun::Parts::score(const Task& asked, std::int64_t examples, std::int64_t rows) {
-  const TaskScore score = evaluate_task(*model, asked, config.data.loader.seed ^ kEvaluationSeed, examples, rows);
-  return {.step = trainer->steps_done() - 1,
-          .examples = examples,
-          .is_task = true,
-          .accuracy = score.accuracy(),
-          .exact_match = score.exact_match()};
+// Each process measures its part of what is asked, and all get the whole.
+Result<double> TrainingRun::Parts::held_out_loss(const HeldOutObjective& of) {
+  const Part part = own_part(std::ssize(of.batches), group);
+  const std::span batches(of.batches);
+  TextEvaluation text = evaluate_batches(
+      *model, batches.subspan(static_cast<std::size_t>(part.first), static_cast<std::size_t>(part.count)));
+  if (group != nullptr) KRAIT_TRY(add_up(text, *group));
+  return text.mean();
+}
+
+Result<EvaluationReport> TrainingRun::Parts::score(const Task& asked, std::int64_t examples, std::int64_t rows) {
+  const Part part = own_part(examples, group);
+  TaskScore score =
+      evaluate_task(*model, asked, config.data.loader.seed ^ kEvaluationSeed, part.count, rows, part.first);
+  if (group != nullptr) KRAIT_TRY(add_up(score, *group));
+  return EvaluationReport{.step = trainer->steps_done() - 1,
+                          .examples = examples,
+                          .is_task = true,
+                          .accuracy = score.accuracy(),
+                          .exact_match = score.exact_match()};
 }
 
 Result<void> TrainingRun::Parts::evaluate_tasks(RunResult& result) {
   for (const TaskEvaluation& wanted : config.task_evaluations) {
-    if (observer.stop && observer.stop()) {
-      result.stopped = true;
+    bool stops = observer.stop && observer.stop();
+    if (group != nullptr) KRAIT_TRY(any_of(stops, *group));
+    if (stops) {
+      result.stopped = result.interrupted = true;
       break;
     }
     KRAIT_ASSIGN(const std::unique_ptr<Task> asked, make_task(wanted.task.name, wanted.task.values));
     trainer->optimiser().swap_average();
     // No more memory than a batch of training takes.
-    EvaluationReport report =
-        score(*asked, wanted.examples, evaluation_rows(*asked, config.data.loader.batch * task->longest()));
+    KRAIT_ASSIGN(EvaluationReport report,
+                 score(*asked, wanted.examples, evaluation_rows(*asked, config.data.loader.batch * task->longest())));
     trainer->optimiser().swap_average();
     report.name = wanted.name;
     // The step after the last: a run that is opened again measures anew, and its log drops these lines.
     report.step = trainer->steps_done();
-    log->add(report);
+    if (log) log->add(report);
     if (observer.evaluation) observer.evaluation(report);
     result.task_evaluations.push_back(std::move(report));
   }
-  return log->flush();
+  return log ? log->flush() : Result<void>();
 }
 
 TrainingRun::TrainingRun(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
@@ -228,16 +270,20 @@ TrainingRun::~TrainingRun() = default;
 const RunConfig& TrainingRun::config() const { return parts_->config; }
 Trainer& TrainingRun::trainer() { return *parts_->trainer; }
 
-Result<std::unique_ptr<TrainingRun>> TrainingRun::open(RunConfig config, bool resume, const RunObserver& observer) {
+Result<std::unique_ptr<TrainingRun>> TrainingRun::open(RunConfig config, bool resume, const RunObserver& observer,
+                                                       ProcessGroup* group) {
   auto parts = std::make_unique<Parts>();
   parts->config = std::move(config);
   parts->observer = observer;
+  parts->group = group;
+  if (group != nullptr) KRAIT_TRY(take_part(parts->config.data.loader, *group));
   nn::set_bf16_products(parts->config.bf16);
   KRAIT_TRY(parts->open_data());
   KRAIT_ASSIGN(parts->model, make_model(parts->config.model));
   parts->trainer = std::make_unique<Trainer>(*parts->model, *parts->source, parts->config.trainer);
   KRAIT_TRY(parts->open_curriculum());
-  if (resume) KRAIT_TRY(parts->go_on());
+  KRAIT_TRY(parts->begin(resume));
+  if (group != nullptr && !group->is_first()) return std::unique_ptr<TrainingRun>(new TrainingRun(std::move(parts)));
   if (parts->config.checkpoint_every > 0) {
     KRAIT_ASSIGN(parts->writer, CheckpointWriter::open(parts->config.checkpoint, nn::ComputePool(), parts->memory));
   }
@@ -252,37 +298,45 @@ Result<RunResult> TrainingRun::run() {
   Trainer& trainer = *of.trainer;
   const bool evaluates = of.task != nullptr || of.validation.has_value();
   RunResult result{.parameters = trainer.optimiser().parameters()};
-  bool interrupted = false;
   if (evaluates && trainer.is_done()) {
     KRAIT_ASSIGN(result.last_evaluation, of.evaluate());
     if (of.observer.evaluation) of.observer.evaluation(*result.last_evaluation);
   }
-  if (of.curriculum != nullptr && of.curriculum->decisions().empty()) KRAIT_TRY(of.change_mixture());
+  bool undecided = of.curriculum != nullptr && of.curriculum->decisions().empty();
+  // Rank 0 alone has read the decisions of a run that goes on.
+  if (of.group != nullptr) KRAIT_TRY(of.group->broadcast(std::as_writable_bytes(std::span(&undecided, 1))));
+  if (undecided) KRAIT_TRY(of.change_mixture());
   while (!trainer.is_done() && !result.stopped) {
     KRAIT_ASSIGN(const StepReport step, trainer.step());
-    of.log->add(step);
+    if (of.log) of.log->add(step);
     if (of.observer.step) of.observer.step(step);
     const std::int64_t done = trainer.steps_done();
     const auto due = [&](std::int64_t every) { return every > 0 && done % every == 0; };
+    if (of.group != nullptr && (due(config.evaluate_every) || due(config.checkpoint_every) || trainer.is_done())) {
+      KRAIT_TRY(check_state(trainer, *of.group));
+    }
     if (of.curriculum != nullptr && due(config.curriculum.every) && !trainer.is_done()) KRAIT_TRY(of.change_mixture());
     if (evaluates && (due(config.evaluate_every) || trainer.is_done())) {
       KRAIT_ASSIGN(result.last_evaluation, of.evaluate());
-      of.log->add(*result.last_evaluation);
+      if (of.log) of.log->add(*result.last_evaluation);
       if (of.observer.evaluation) of.observer.evaluation(*result.last_evaluation);
       result.stopped = config.patience > 0 && of.without_better >= config.patience;
     }
-    if (of.observer.stop && of.observer.stop()) result.stopped = interrupted = !trainer.is_done();
+    result.interrupted = of.exchange ? of.exchange->stops() : of.observer.stop && of.observer.stop();
+    if (result.interrupted) result.stopped = !trainer.is_done();
     if (of.writer != nullptr) {
       if (due(config.checkpoint_every) || trainer.is_done() || result.stopped) KRAIT_TRY(of.save());
       KRAIT_TRY(of.heed_reports(of.writer->take_reports()));
     }
-    if (auto flushed = of.log->flush(); !flushed) {
+    if (auto flushed = of.log ? of.log->flush() : Result<void>(); !flushed) {
       if (config.stop_when_not_saved) return std::unexpected(flushed.error());
       if (of.observer.note) of.observer.note(flushed.error().message);
     }
   }
+  if (!result.interrupted || !result.stopped) KRAIT_TRY(of.evaluate_tasks(result));
+  // Nobody waits for the last checkpoint to be written but who writes it.
+  if (of.group != nullptr) KRAIT_TRY(of.group->wait_for_all());
   if (of.writer != nullptr) KRAIT_TRY(of.heed_reports(of.writer->finish()));
-  if (!interrupted) KRAIT_TRY(of.evaluate_tasks(result));
   result.steps = trainer.steps_done();
   return result;
 }

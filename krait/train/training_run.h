@@ -11,6 +11,7 @@
 #include <optional>
 
 #include "krait/train/evaluation.h"
+#include "krait/train/process_group.h"
 #include "krait/train/run_config.h"
 
 namespace krait::train {
@@ -43,7 +44,8 @@ struct RunObserver {
 
 struct RunResult {
   std::int64_t steps = 0;
-  bool stopped = false;  // before its last step, by the observer or for want of progress
+  bool stopped = false;      // before its last step, by the observer or for want of progress
+  bool interrupted = false;  // by the observer, of any of the processes
   std::optional<EvaluationReport> last_evaluation = {};
   std::vector<EvaluationReport> task_evaluations = {};  // [[evaluate.task]], of a run that is done
   std::int64_t parameters = 0;
@@ -51,8 +53,10 @@ struct RunResult {
 
 class TrainingRun {
  public:
-  // Opens data and makes the model; `resume` goes on from the newest checkpoint, of which there must be one.
-  static Result<std::unique_ptr<TrainingRun>> open(RunConfig config, bool resume, const RunObserver& observer);
+  // Opens data and makes the model; `resume` goes on from the newest checkpoint, of which there must be one. Of a group
+  // of processes, which must outlive this, rank 0 alone reads and writes in the run's folder.
+  static Result<std::unique_ptr<TrainingRun>> open(RunConfig config, bool resume, const RunObserver& observer,
+                                                   ProcessGroup* group = nullptr);
   ~TrainingRun();
   // One that is done already is only evaluated.
   Result<RunResult> run();
