@@ -32,6 +32,8 @@ int launch(const std::vector<std::string>& arguments) {
   } else if (has("AVX2")) {
     setenv("OPENBLAS_CORETYPE", "Haswell", 0);
   }
+  // libtorch's log repeats what its errors say, which the program says in its own words.
+  setenv("GLOG_minloglevel", "3", 0);
   std::vector<char*> words = {const_cast<char*>("krait-train"), const_cast<char*>("train")};
   for (const std::string& argument : arguments) words.push_back(const_cast<char*>(argument.c_str()));
   words.push_back(nullptr);

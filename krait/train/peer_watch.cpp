@@ -18,7 +18,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 constexpr auto kBeat = std::chrono::milliseconds(500);
-constexpr auto kSilence = 4 * kBeat;  // after which a rank counts as gone
+constexpr auto kSilence = std::chrono::seconds(2);  // after which a rank counts as gone
 // A machine that is gone does not answer at all: what is asked of the store has its time.
 constexpr auto kAnswer = kSilence + std::chrono::seconds(4);
 constexpr auto kFarewell = kSilence + std::chrono::seconds(2);
@@ -41,6 +41,7 @@ struct PeerWatch::Shared {
   std::promise<void> stopped;
 
   void run();
+  void beat() const { store->add(beat_key(rank), 1); }
   template <class Value>
   std::future<Value> ask(std::function<Value()> task);
   std::optional<std::string> farewell_of(std::int64_t rank) const;
@@ -55,7 +56,7 @@ void PeerWatch::Shared::run() {
     if (tasks.empty()) {
       lock.unlock();
       try {
-        store->add(beat_key(rank), 1);
+        beat();
       } catch (const std::exception&) {
         // Who misses the store finds out where it needs it.
       }
@@ -98,7 +99,8 @@ std::vector<std::int64_t> PeerWatch::Shared::beats() const {
 
 std::string PeerWatch::Shared::explain() const {
   const std::vector<std::int64_t> before = beats();
-  std::this_thread::sleep_for(kSilence);
+  // The others may be asking the same of this one.
+  for (const auto end = Clock::now() + kSilence; Clock::now() < end; std::this_thread::sleep_for(kBeat)) beat();
   const std::vector<std::int64_t> after = beats();
   std::vector<std::string> gone, own, others;
   for (const Peer& peer : peers) {
@@ -108,7 +110,7 @@ std::string PeerWatch::Shared::explain() const {
       const bool is_own = farewell->starts_with('!');
       (is_own ? own : others).push_back(fmt::format("{} ended: {}", peer.text(), farewell->substr(1)));
     } else if (after[index] == before[index]) {
-      gone.push_back(peer.text() + " is gone without a word");
+      gone.push_back(peer.text() + " is gone, or hangs: it has not been heard of for 2 s");
     }
   }
   // A cause, rather than those who left on account of it.
