@@ -14,20 +14,15 @@ namespace {
 // A copy of this length is long enough for the threads' bookkeeping not to count.
 constexpr std::size_t kCopyBytes = std::size_t{4} << 20;
 
-struct Copy {
-  std::byte* to = nullptr;
-  const std::byte* from = nullptr;
-  std::size_t bytes = 0;
-};
-
 }  // namespace
 
-Result<CheckpointImage> CheckpointImage::take(std::int64_t step, std::span<const StateProvider* const> providers,
-                                              ThreadPool& threads, SizeClassPool& memory) {
+Result<CheckpointImage> CheckpointImage::begin(std::int64_t step, std::span<const StateProvider* const> providers,
+                                               SizeClassPool& memory) {
   const std::string origin = fmt::format("the checkpoint of step {}", step);
   CheckpointImage image;
   std::vector<ProvidedState> states;  // keeps the blobs until they are copied
   std::vector<const std::byte*> sources;
+  std::vector<bool> is_blob;
   std::set<std::string> names;
   for (const StateProvider* provider : providers) {
     const std::string name = provider->name();
@@ -40,11 +35,13 @@ Result<CheckpointImage> CheckpointImage::take(std::int64_t step, std::span<const
     for (const auto& [tensor, view] : state.tensors) {
       image.tensors_.push_back({state_name(name, tensor), view.dtype, view.shape, view.bytes.size()});
       sources.push_back(view.bytes.data());
+      is_blob.push_back(false);
     }
     for (const auto& [blob, bytes] : state.blobs) {
       image.tensors_.push_back(
           {state_name(name, blob), DType::kU8, {static_cast<std::int64_t>(bytes.size())}, bytes.size()});
       sources.push_back(bytes.data());
+      is_blob.push_back(true);
     }
     states.push_back(std::move(state));
   }
@@ -57,19 +54,29 @@ Result<CheckpointImage> CheckpointImage::take(std::int64_t step, std::span<const
 
   std::byte* first = image.block_.bytes().data();
   std::memset(first + image.bytes(), 0, image.pages().size() - image.bytes());
-  std::vector<Copy> copies;
   for (std::size_t i = 0; i < sources.size(); ++i) {
+    std::byte* to = first + image.layout_.offsets[i];
+    if (is_blob[i]) {
+      std::memcpy(to, sources[i], image.tensors_[i].bytes);
+      continue;
+    }
     for (std::size_t done = 0; done < image.tensors_[i].bytes; done += kCopyBytes) {
       const std::size_t bytes = std::min<std::size_t>(kCopyBytes, image.tensors_[i].bytes - done);
-      copies.push_back({first + image.layout_.offsets[i] + done, sources[i] + done, bytes});
+      image.copies_.push_back({to + done, sources[i] + done, bytes});
     }
   }
-  threads.parallel_for(static_cast<std::int64_t>(copies.size()), 1, [&](std::int64_t begin, std::int64_t end) {
-    for (const Copy& copy : std::span(copies).subspan(begin, end - begin)) {
-      std::memcpy(copy.to, copy.from, copy.bytes);
-    }
-  });
   return image;
+}
+
+void CheckpointImage::copy() {
+  for (std::size_t i = progress_->next++; i < copies_.size(); i = progress_->next++) {
+    std::memcpy(copies_[i].to, copies_[i].from, copies_[i].bytes);
+    ++progress_->copied;
+  }
+}
+
+void CheckpointImage::copy(ThreadPool& threads) {
+  threads.parallel_for(static_cast<std::int64_t>(copies_.size()), 1, [&](std::int64_t, std::int64_t) { copy(); });
 }
 
 void CheckpointImage::complete(const std::function<void()>& now_and_then) {

@@ -1,10 +1,13 @@
 // The snapshot of a checkpoint: memory that holds, byte for byte, the data file to be. The header stands there already
-// as long as it will be, with zeros for the checksums, which are filled in later by whoever has the time.
+// as long as it will be, with zeros for the checksums, which are filled in later by whoever has the time. So are the
+// tensors' bytes: several threads may copy them, each takes the next piece that nobody has.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -22,9 +25,15 @@ class CheckpointImage {
   // Memory is taken in multiples of it, so that a blob or a header that grows a little finds what the last one left.
   static constexpr std::uint64_t kGrain = 64 << 10;
 
-  // Copies the states on all threads. The errors of save() in checkpoint_writer.h.
-  static Result<CheckpointImage> take(std::int64_t step, std::span<const StateProvider* const> providers,
-                                      ThreadPool& threads, SizeClassPool& memory);
+  // Takes the memory and copies what is not the tensors' bytes, which must stay as they are until they are copied. The
+  // errors of save() in checkpoint_writer.h.
+  static Result<CheckpointImage> begin(std::int64_t step, std::span<const StateProvider* const> providers,
+                                       SizeClassPool& memory);
+
+  // Copies pieces until there are no more. Other threads may still be at theirs when it returns.
+  void copy();
+  void copy(ThreadPool& threads);
+  bool is_copied() const { return progress_->copied == copies_.size(); }
 
   // Computes the checksums and completes the header; `now_and_then` is called every few megabytes. Does not touch what
   // lies behind header_bytes().
@@ -37,10 +46,21 @@ class CheckpointImage {
   std::span<const std::byte> header() const { return block_.bytes().first(header_bytes()); }
 
  private:
+  struct Copy {
+    std::byte* to = nullptr;
+    const std::byte* from = nullptr;
+    std::size_t bytes = 0;
+  };
+  struct Progress {
+    std::atomic<std::size_t> next = 0, copied = 0;
+  };
+
   std::vector<formats::TensorInfo> tensors_;
   std::map<std::string, std::string> metadata_;
   formats::SafetensorsLayout layout_;
   PoolBlock block_;
+  std::vector<Copy> copies_;
+  std::unique_ptr<Progress> progress_ = std::make_unique<Progress>();
 };
 
 }  // namespace krait::train

@@ -10,6 +10,7 @@
 #include <condition_variable>
 #include <deque>
 #include <exception>
+#include <iterator>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -81,7 +82,7 @@ Result<void> sweep(const fs::path& folder, const CheckpointFiles& files) {
 struct CheckpointWriter::Parts {
   struct Job {
     CheckpointReport report;
-    CheckpointImage image;
+    std::shared_ptr<CheckpointImage> image;  // the caller's too, until it is settled
   };
 
   Parts(CheckpointOptions given, ThreadPool& pool, SizeClassPool& blocks, FolderLock taken,
@@ -93,7 +94,8 @@ struct CheckpointWriter::Parts {
   Result<CheckpointManifest> write_data(CheckpointImage& image, const CheckpointId& id);
   Result<void> write_pages(DirectFile& file, CheckpointImage& image);
   std::vector<Error> remove_old();
-  std::vector<CheckpointReport> reports(bool wait_for_all);
+  std::vector<CheckpointReport> reports();
+  CheckpointReport& report_of(const CheckpointId& id);
 
   const CheckpointOptions options;
   ThreadPool& threads;
@@ -101,7 +103,11 @@ struct CheckpointWriter::Parts {
   FolderLock lock;
   std::unique_ptr<FileEngine> engine;  // the writer's thread's
   std::uint64_t sequence = 0;          // of the next checkpoint; the caller's
-  std::vector<CheckpointId> kept;      // committed ones, the oldest first; the writer's thread's
+  struct {
+    CheckpointId id;
+    std::shared_ptr<CheckpointImage> image;  // null: everything is settled
+  } unsettled;                               // the caller's
+  std::vector<CheckpointId> kept;            // committed ones, the oldest first; the writer's thread's
 
   std::mutex mutex;  // of all below
   std::condition_variable changed;
@@ -118,6 +124,7 @@ void CheckpointWriter::Parts::run() {
     if (jobs.empty()) return;
     Job& job = jobs.front();
     guard.unlock();
+    job.image->copy();
     const auto start = Clock::now();
     try {
       job.report.committed = write(job);
@@ -139,7 +146,13 @@ void CheckpointWriter::Parts::run() {
 
 Result<void> CheckpointWriter::Parts::write(Job& job) {
   const CheckpointId& id = job.report.id;
-  const auto manifest = write_data(job.image, id);
+  {
+    // Whoever copied the last piece tells the other one.
+    std::unique_lock guard(mutex);
+    changed.notify_all();
+    changed.wait(guard, [&] { return job.image->is_copied(); });
+  }
+  const auto manifest = write_data(*job.image, id);
   if (!manifest) {
     remove_remains(options.folder / id.data_name());
     return std::unexpected(manifest.error());
@@ -197,10 +210,24 @@ std::vector<Error> CheckpointWriter::Parts::remove_old() {
   return failed;
 }
 
-std::vector<CheckpointReport> CheckpointWriter::Parts::reports(bool wait_for_all) {
-  std::unique_lock guard(mutex);
-  if (wait_for_all) changed.wait(guard, [this] { return jobs.empty(); });
-  return std::exchange(ended, {});
+std::vector<CheckpointReport> CheckpointWriter::Parts::reports() {
+  const std::lock_guard guard(mutex);
+  const auto settled = std::ranges::find_if(
+      ended, [&](const CheckpointReport& report) { return unsettled.image != nullptr && report.id == unsettled.id; });
+  std::vector<CheckpointReport> result(std::move_iterator(ended.begin()), std::move_iterator(settled));
+  ended.erase(ended.begin(), settled);
+  return result;
+}
+
+// Under the mutex, of one that was not given to the caller yet.
+CheckpointReport& CheckpointWriter::Parts::report_of(const CheckpointId& id) {
+  for (Job& job : jobs) {
+    if (job.report.id == id) return job.report;
+  }
+  for (CheckpointReport& report : ended) {
+    if (report.id == id) return report;
+  }
+  KRAIT_CHECK(false, "no checkpoint {} is under way", id.stem());
 }
 
 Result<std::unique_ptr<CheckpointWriter>> CheckpointWriter::open(CheckpointOptions options, ThreadPool& threads,
@@ -227,6 +254,7 @@ CheckpointWriter::CheckpointWriter(std::unique_ptr<Parts> parts) : parts_(std::m
 }
 
 CheckpointWriter::~CheckpointWriter() {
+  settle();
   {
     const std::lock_guard guard(parts_->mutex);
     parts_->stopping = true;
@@ -238,13 +266,15 @@ CheckpointWriter::~CheckpointWriter() {
 Result<void> CheckpointWriter::prepare(std::span<const StateProvider* const> providers) {
   std::vector<CheckpointImage> images;  // whose memory stays with the pool
   for (int i = 0; i < parts_->options.snapshots; ++i) {
-    KRAIT_ASSIGN(auto image, CheckpointImage::take(0, providers, parts_->threads, parts_->memory));
+    KRAIT_ASSIGN(auto image, CheckpointImage::begin(0, providers, parts_->memory));
+    image.copy(parts_->threads);
     images.push_back(std::move(image));
   }
   return {};
 }
 
-Result<SaveOutcome> CheckpointWriter::save(std::int64_t step, std::span<const StateProvider* const> providers) {
+Result<SaveOutcome> CheckpointWriter::begin_save(std::int64_t step, std::span<const StateProvider* const> providers) {
+  settle();
   if (step < 0) return fail(ErrorCode::kInvalidArgument, "[checkpoint] step {} is negative", step);
   Parts& parts = *parts_;
   const auto start = Clock::now();
@@ -258,9 +288,11 @@ Result<SaveOutcome> CheckpointWriter::save(std::int64_t step, std::span<const St
   job.report.id = {parts.sequence, step};
   job.report.waited_seconds = seconds_since(start);
   const auto copying = Clock::now();
-  KRAIT_ASSIGN(job.image, CheckpointImage::take(step, providers, parts.threads, parts.memory));
-  job.report.bytes = job.image.bytes();
+  KRAIT_ASSIGN(CheckpointImage image, CheckpointImage::begin(step, providers, parts.memory));
+  job.image = std::make_shared<CheckpointImage>(std::move(image));
+  job.report.bytes = job.image->bytes();
   job.report.snapshot_seconds = seconds_since(copying);
+  parts.unsettled = {job.report.id, job.image};
   ++parts.sequence;
   {
     const std::lock_guard guard(parts.mutex);
@@ -270,9 +302,34 @@ Result<SaveOutcome> CheckpointWriter::save(std::int64_t step, std::span<const St
   return SaveOutcome::kStarted;
 }
 
-std::vector<CheckpointReport> CheckpointWriter::take_reports() { return parts_->reports(false); }
+void CheckpointWriter::settle() {
+  Parts& parts = *parts_;
+  const auto image = std::move(parts.unsettled.image);
+  if (image == nullptr) return;
+  const auto start = Clock::now();
+  if (!image->is_copied()) image->copy(parts.threads);
+  std::unique_lock guard(parts.mutex);
+  parts.changed.notify_all();
+  parts.changed.wait(guard, [&] { return image->is_copied(); });
+  parts.report_of(parts.unsettled.id).snapshot_seconds += seconds_since(start);
+}
 
-std::vector<CheckpointReport> CheckpointWriter::finish() { return parts_->reports(true); }
+Result<SaveOutcome> CheckpointWriter::save(std::int64_t step, std::span<const StateProvider* const> providers) {
+  auto outcome = begin_save(step, providers);
+  settle();
+  return outcome;
+}
+
+std::vector<CheckpointReport> CheckpointWriter::take_reports() { return parts_->reports(); }
+
+std::vector<CheckpointReport> CheckpointWriter::finish() {
+  settle();
+  {
+    std::unique_lock guard(parts_->mutex);
+    parts_->changed.wait(guard, [this] { return parts_->jobs.empty(); });
+  }
+  return parts_->reports();
+}
 
 std::string_view CheckpointWriter::engine_name() const { return parts_->engine->name(); }
 

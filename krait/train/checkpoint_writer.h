@@ -1,6 +1,7 @@
-// Writes checkpoints while training goes on (DataStates-LLM: Maurya et al., HPDC 2024, arXiv 2406.10707). At a step
-// boundary the state is copied into memory of the pool, by all threads; that copy is what the step waits for. A thread
-// of the writer then brings it to the disk:
+// Writes checkpoints while training goes on (DataStates-LLM: Maurya et al., HPDC 2024, arXiv 2406.10707). A step's
+// forward and backward do not change the state, so a thread of the writer copies it into memory of the pool meanwhile;
+// what it has not got to when the optimiser wants to change it is copied by all threads, and that is what the step
+// waits for. The thread then brings the copy to the disk:
 //
 //   data file (its header, which holds the checksums, last) -> fsync -> fsync of the folder
 //   -> manifest under a temporary name -> fsync -> rename -> fsync of the folder: the checkpoint is committed
@@ -44,7 +45,7 @@ struct CheckpointReport {
   CheckpointId id;
   std::uint64_t bytes = 0;       // of the data file
   double waited_seconds = 0;     // for an earlier snapshot
-  double snapshot_seconds = 0;   // of copying
+  double snapshot_seconds = 0;   // that the caller spent on copying, or waiting for it
   double write_seconds = 0;      // until it was committed, or failed
   Result<void> committed;        // kResourceExhausted for a full disk, kInputOutput
   std::vector<Error> leftovers;  // older checkpoints that could not be removed
@@ -67,13 +68,17 @@ class CheckpointWriter {
   // are steps to wait. The errors of save().
   Result<void> prepare(std::span<const StateProvider* const> providers);
 
-  // When it returns the providers' bytes may change. kInvalidArgument for states that make no file, such as a name
-  // given twice; kResourceExhausted when the pool has no memory for the snapshot.
+  // The bytes of the providers' tensors must stay as they are until settle() has returned. kInvalidArgument for states
+  // that make no file, such as a name given twice; kResourceExhausted when the pool has no memory for the snapshot.
+  Result<SaveOutcome> begin_save(std::int64_t step, std::span<const StateProvider* const> providers);
+  // When it returns the snapshot is taken; at once where it is already, or none was begun.
+  void settle();
+  // Both, one after the other.
   Result<SaveOutcome> save(std::int64_t step, std::span<const StateProvider* const> providers);
 
-  // Those that ended since the last call, in the order of their saves.
+  // Those that ended since the last call and are settled, in the order of their saves.
   std::vector<CheckpointReport> take_reports();
-  // The same after everything under way has ended.
+  // The same after everything under way was settled and has ended.
   std::vector<CheckpointReport> finish();
 
   std::string_view engine_name() const;  // "io_uring" or "threads"

@@ -1,7 +1,12 @@
 #include "krait/train/run_log.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
+#include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -34,7 +39,25 @@ Result<RunLog> RunLog::open(const std::filesystem::path& folder, std::int64_t fi
   formats::AtomicFile file(path);
   file.write(kept.data(), kept.size());
   KRAIT_TRY(file.commit("train"));
-  return RunLog(path, std::move(events));
+  const int descriptor = ::open(path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
+  if (descriptor < 0) {
+    return fail(ErrorCode::kInputOutput, "[train] cannot write {}: {}", path.string(), std::strerror(errno));
+  }
+  return RunLog(path, Lines(descriptor), std::move(events));
+}
+
+RunLog::Lines::~Lines() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+bool RunLog::Lines::write(std::string& text) const {
+  while (!text.empty()) {
+    const ssize_t written = ::write(descriptor_, text.data(), text.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return false;
+    text.erase(0, static_cast<std::size_t>(written));
+  }
+  return true;
 }
 
 void RunLog::add(const StepReport& step) {
@@ -92,11 +115,9 @@ void RunLog::add(const CurriculumDecision& decision, std::span<const std::string
 }
 
 Result<void> RunLog::flush() {
-  std::ofstream out(path_, std::ios::app | std::ios::binary);
-  out << waiting_;
-  out.flush();
-  if (!out) return fail(ErrorCode::kInputOutput, "[train] cannot write {}", path_.string());
-  waiting_.clear();
+  if (!lines_.write(waiting_)) {
+    return fail(ErrorCode::kInputOutput, "[train] cannot write {}: {}", path_.string(), std::strerror(errno));
+  }
   return events_.flush();
 }
 

@@ -5,6 +5,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 
 #include "krait/train/event_file.h"
 #include "krait/train/trainer.h"
@@ -25,10 +26,26 @@ class RunLog {
   Result<void> flush();
 
  private:
-  RunLog(std::filesystem::path path, EventFile events) : path_(std::move(path)), events_(std::move(events)) {}
+  // Open for the whole run, so that a line costs one call of the system.
+  class Lines {
+   public:
+    explicit Lines(int descriptor) : descriptor_(descriptor) {}
+    Lines(Lines&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
+    Lines& operator=(Lines&&) = delete;
+    ~Lines();
+    // Takes from `text` what was written, which may be a part of it.
+    bool write(std::string& text) const;
+
+   private:
+    int descriptor_;
+  };
+
+  RunLog(std::filesystem::path path, Lines lines, EventFile events)
+      : path_(std::move(path)), lines_(std::move(lines)), events_(std::move(events)) {}
 
   std::filesystem::path path_;
   std::string waiting_;  // lines that are not written yet
+  Lines lines_;
   EventFile events_;
 };
 

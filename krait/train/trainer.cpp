@@ -57,6 +57,7 @@ Result<StepReport> Trainer::step() {
     loss.loss.backward();
   }
   if (reduction_ != nullptr) KRAIT_TRY(reduction_->sum_gradients(model_, report));
+  if (before_update_) before_update_();
   const OptimiserStep taken = optimiser_.step(report.rate);
   report.taken = taken.taken;
   report.gradient_norm = taken.norm;

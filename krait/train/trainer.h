@@ -69,6 +69,8 @@ class Trainer {
 
   // None: one process. It must outlive the trainer.
   void set_reduction(StepReduction* reduction) { reduction_ = reduction; }
+  // What is called once a step, before the optimiser changes anything: forward and backward only read the state.
+  void set_before_update(std::function<void()> call) { before_update_ = std::move(call); }
 
  private:
   nn::LanguageModel& model_;
@@ -78,6 +80,7 @@ class Trainer {
   std::int64_t step_ = 0;
   std::uint64_t tokens_ = 0;
   StepReduction* reduction_ = nullptr;
+  std::function<void()> before_update_;
 };
 
 // What a model reads of a batch: its sequences without the padding.

@@ -21,6 +21,12 @@ namespace {
 constexpr std::uint64_t kEvaluationSeed = 0x65766c;
 constexpr std::int64_t kTaskBatches = 8;
 
+std::vector<const StateProvider*> views_of(const std::vector<std::unique_ptr<StateProvider>>& providers) {
+  std::vector<const StateProvider*> views;
+  for (const auto& provider : providers) views.push_back(provider.get());
+  return views;
+}
+
 }  // namespace
 
 struct TrainingRun::Parts {
@@ -40,6 +46,7 @@ struct TrainingRun::Parts {
   SizeClassPool memory;
   std::unique_ptr<CheckpointWriter> writer;
   std::optional<RunLog> log;
+  bool log_is_behind = false;  // it could not be written, and this was said
   double best = std::numeric_limits<double>::infinity();
   std::int64_t without_better = 0;
 
@@ -51,7 +58,9 @@ struct TrainingRun::Parts {
   Result<void> change_mixture();
   Result<void> go_on();
   Result<void> begin(bool resume);
+  Result<void> open_writer();
   Result<void> save();
+  Result<void> write_log();
   Result<void> heed_reports(std::vector<CheckpointReport> reports);
   Result<EvaluationReport> evaluate();
   Result<double> held_out_loss(const HeldOutObjective& of);
@@ -182,12 +191,27 @@ Result<void> TrainingRun::Parts::heed_reports(std::vector<CheckpointReport> repo
   return {};
 }
 
+Result<void> TrainingRun::Parts::open_writer() {
+  KRAIT_ASSIGN(writer, CheckpointWriter::open(config.checkpoint, nn::ComputePool(), memory));
+  KRAIT_TRY(writer->prepare(views_of(trainer->state_providers())));
+  trainer->set_before_update([this] { writer->settle(); });
+  return {};
+}
+
+// A log that falls behind is said once, and catches up when it can be written again.
+Result<void> TrainingRun::Parts::write_log() {
+  auto written = log->flush();
+  if (!written && config.stop_when_not_saved) return written;
+  if (!written && !log_is_behind && observer.note) observer.note(written.error().message);
+  log_is_behind = !written;
+  return {};
+}
+
 Result<void> TrainingRun::Parts::save() {
   auto providers = trainer->state_providers();
   if (curriculum != nullptr) std::ranges::move(curriculum->state_providers(), std::back_inserter(providers));
-  std::vector<const StateProvider*> views;
-  for (const auto& provider : providers) views.push_back(provider.get());
-  const auto started = writer->save(trainer->steps_done(), views);
+  // The next step reads the state while it is copied, and waits for the copy before it changes it.
+  const auto started = writer->begin_save(trainer->steps_done(), views_of(providers));
   if (!started && config.stop_when_not_saved) return std::unexpected(started.error());
   if (!started && observer.note) observer.note(started.error().message);
   return {};
@@ -284,9 +308,7 @@ Result<std::unique_ptr<TrainingRun>> TrainingRun::open(RunConfig config, bool re
   KRAIT_TRY(parts->open_curriculum());
   KRAIT_TRY(parts->begin(resume));
   if (group != nullptr && !group->is_first()) return std::unique_ptr<TrainingRun>(new TrainingRun(std::move(parts)));
-  if (parts->config.checkpoint_every > 0) {
-    KRAIT_ASSIGN(parts->writer, CheckpointWriter::open(parts->config.checkpoint, nn::ComputePool(), parts->memory));
-  }
+  if (parts->config.checkpoint_every > 0) KRAIT_TRY(parts->open_writer());
   KRAIT_ASSIGN(RunLog log, RunLog::open(parts->config.folder, parts->trainer->steps_done()));
   parts->log.emplace(std::move(log));
   return std::unique_ptr<TrainingRun>(new TrainingRun(std::move(parts)));
@@ -328,10 +350,7 @@ Result<RunResult> TrainingRun::run() {
       if (due(config.checkpoint_every) || trainer.is_done() || result.stopped) KRAIT_TRY(of.save());
       KRAIT_TRY(of.heed_reports(of.writer->take_reports()));
     }
-    if (auto flushed = of.log ? of.log->flush() : Result<void>(); !flushed) {
-      if (config.stop_when_not_saved) return std::unexpected(flushed.error());
-      if (of.observer.note) of.observer.note(flushed.error().message);
-    }
+    if (of.log) KRAIT_TRY(of.write_log());
   }
   if (!result.interrupted || !result.stopped) KRAIT_TRY(of.evaluate_tasks(result));
   // Nobody waits for the last checkpoint to be written but who writes it.

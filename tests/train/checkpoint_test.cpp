@@ -3,9 +3,11 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <fstream>
 #include <iterator>
 #include <optional>
+#include <thread>
 
 #include "krait/formats/safetensors.h"
 #include "krait/train/checkpoint_image.h"
@@ -127,6 +129,29 @@ TEST_F(CheckpointTest, ASnapshotDoesNotSeeWhatComesAfterIt) {
   }
   for (const auto& report : writer->finish()) EXPECT_TRUE(report.committed.has_value());
   for (const CheckpointId id : {CheckpointId{1, 2}, CheckpointId{2, 3}, CheckpointId{3, 4}}) {
+    KRAIT_ASSERT_VALUE(const auto checkpoint, Checkpoint::open(folder() / id.manifest_name()));
+    expect_holds(checkpoint, id.step);
+  }
+}
+
+// What a step does between the two, which only reads the state, may take any time; blobs are copied at once.
+TEST_F(CheckpointTest, ASnapshotIsTakenWhenItIsSettled) {
+  state_.emplace(2'000'000);
+  const auto writer = open({.keep_last = 0, .snapshots = 2});
+  for (std::int64_t step = 1; step <= 6; ++step) {
+    state_->set(step);
+    ASSERT_TRUE(writer->begin_save(step, state_->providers()).has_value());
+    if (step % 2 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(30));
+    for (const auto& report : writer->take_reports()) EXPECT_LT(report.id.step, step);
+    writer->settle();
+    writer->settle();  // for nothing
+    state_->set(-step);
+  }
+  const auto reports = writer->finish();
+  EXPECT_FALSE(reports.empty());
+  for (const auto& report : reports) EXPECT_TRUE(report.committed.has_value());
+  for (std::uint64_t i = 0; i < 6; ++i) {
+    const CheckpointId id{i, static_cast<std::int64_t>(i) + 1};
     KRAIT_ASSERT_VALUE(const auto checkpoint, Checkpoint::open(folder() / id.manifest_name()));
     expect_holds(checkpoint, id.step);
   }
