@@ -19,6 +19,7 @@
 
 #include "bench/bench_pool.h"
 #include "bench/mamba_130m_tensors.h"
+#include "bench/value_of.h"
 #include "krait/core/aligned_buffer.h"
 #include "krait/formats/safetensors_writer.h"
 #include "krait/train/checkpoint_writer.h"
@@ -27,20 +28,8 @@
 namespace krait::bench {
 namespace {
 
-using Clock = std::chrono::steady_clock;
 constexpr double kGiga = 1e9;
 constexpr const char* kFamilies[] = {"parameters", "first_moments", "second_moments"};
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-template <class T>
-T value_of(Result<T> result) {
-  if (!result) {
-    fmt::print(stderr, "{}\n", result.error().message);
-    std::exit(1);
-  }
-  if constexpr (!std::is_void_v<T>) return *std::move(result);
-}
 
 // Parameters and both moments in buffers that stay where they are.
 class AdamState {

@@ -10,6 +10,7 @@
 #include "krait/cli/run_view.h"
 #include "krait/cli/terminal.h"
 #include "krait/cli/train_study.h"
+#include "krait/train/resident_memory.h"
 #include "krait/train/study_plan.h"
 #include "krait/train/training_run.h"
 
@@ -19,6 +20,7 @@ namespace {
 struct TrainOptions {
   std::string config;
   bool resume = false;
+  bool plan = false;
   bool json = false;
   bool quiet = false;
   int threads = 0;
@@ -31,6 +33,21 @@ nlohmann::ordered_json evaluation_json(const train::EvaluationReport& evaluation
   nlohmann::ordered_json out{{"loss", evaluation.loss}};
   for (const auto& objective : evaluation.objectives) out["objectives"][objective.name] = objective.loss;
   return out;
+}
+
+nlohmann::ordered_json memory_json(const train::MemoryPlan& plan) {
+  return {{"predicted", plan.predicted()}, {"limit", plan.limit},     {"program", plan.program}, {"held", plan.held},
+          {"step", plan.working},          {"buffers", plan.buffers}, {"state", plan.state},     {"file", plan.file}};
+}
+
+// What a run would have of memory.
+int show_plan(const train::RunConfig& config, bool json) {
+  if (!config.memory.any()) {
+    throw UserError("the configuration has no [memory]", "--plan tells what a run with one takes");
+  }
+  const train::MemoryPlan plan = value_or_throw(train::TrainingRun::plan(config));
+  fmt::print("{}\n", json ? memory_json(plan).dump() : plan.text());
+  return 0;
 }
 
 // This process's part of a run: all of it, unless it is one of several.
@@ -55,6 +72,10 @@ int train_run(const TrainOptions& options, const train::RunConfig& config, bool 
                                {"parameters", result.parameters},
                                {"stopped", result.stopped},
                                {"folder", config.folder.string()}};
+    if (const train::MemoryPlan* plan = run->memory_plan(); plan != nullptr) {
+      out["memory"] = memory_json(*plan);
+      out["memory"]["peak"] = train::peak_resident_bytes();
+    }
     if (result.last_evaluation) out["evaluation"] = evaluation_json(*result.last_evaluation);
     for (const train::EvaluationReport& evaluation : result.task_evaluations) {
       nlohmann::ordered_json entry{{"name", evaluation.name}, {"examples", evaluation.examples}};
@@ -101,6 +122,10 @@ int train_model(const TrainOptions& options) {
   }
   const train::RunConfig config =
       value_or_throw(train::read_run_config(file, std::filesystem::path(options.config).parent_path()));
+  if (options.plan) {
+    use_threads(options.threads, nullptr);
+    return show_plan(config, options.json);
+  }
   if (options.processes.count > 0) {
     return train_in_processes(config, place, options.processes, arguments_of_rank(options), options.quiet);
   }
@@ -123,6 +148,8 @@ void add_train(CLI::App& program, int& status) {
   auto options = std::make_shared<TrainOptions>();
   command->add_option("config", options->config, "The run's configuration, TOML (docs/training.md)")->required();
   command->add_flag("--resume", options->resume, "Go on from the newest checkpoint, to the bit as without the stop");
+  command->add_flag("--plan", options->plan,
+                    "Say what the run would have of memory, for a configuration with [memory]");
   command->add_option("--threads", options->threads, "Threads; one for each core unless given")
       ->check(CLI::Range(1, 4096));
   command->add_option("--export", options->export_folder,

@@ -6,16 +6,13 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
 #include <span>
-#include <string>
 #include <vector>
 
 #include "krait/core/error.h"
 #include "krait/core/thread_pool.h"
-#include "krait/formats/safetensors_writer.h"
-#include "krait/train/checkpoint_state.h"
+#include "krait/train/checkpoint_layout.h"
 #include "krait/train/size_class_pool.h"
 
 namespace krait::train {
@@ -39,8 +36,8 @@ class CheckpointImage {
   // lies behind header_bytes().
   void complete(const std::function<void()>& now_and_then);
 
-  std::uint64_t header_bytes() const { return layout_.header.size(); }
-  std::uint64_t bytes() const { return layout_.bytes; }  // of the file
+  std::uint64_t header_bytes() const { return layout_.file.header.size(); }
+  std::uint64_t bytes() const { return layout_.file.bytes; }  // of the file
   // Up to the end of the last page.
   std::span<const std::byte> pages() const { return block_.bytes().first(SizeClassPool::class_bytes(bytes())); }
   std::span<const std::byte> header() const { return block_.bytes().first(header_bytes()); }
@@ -55,9 +52,7 @@ class CheckpointImage {
     std::atomic<std::size_t> next = 0, copied = 0;
   };
 
-  std::vector<formats::TensorInfo> tensors_;
-  std::map<std::string, std::string> metadata_;
-  formats::SafetensorsLayout layout_;
+  CheckpointLayout layout_;
   PoolBlock block_;
   std::vector<Copy> copies_;
   std::unique_ptr<Progress> progress_ = std::make_unique<Progress>();

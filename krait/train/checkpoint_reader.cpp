@@ -12,6 +12,9 @@
 namespace krait::train {
 namespace {
 
+// So much of a checkpoint is in memory for each thread that verifies it.
+constexpr std::size_t kVerifiedBytes = std::size_t{4} << 20;
+
 // The order in which threads take tensors, so that none begins a long one when the others are done.
 std::vector<std::size_t> largest_first(std::span<const formats::TensorInfo> tensors) {
   std::vector<std::size_t> order(tensors.size());
@@ -81,7 +84,12 @@ Result<void> Checkpoint::verify(ThreadPool& threads) const {
   std::vector<std::uint32_t> found(order.size());
   threads.parallel_for(static_cast<std::int64_t>(order.size()), 1, [&](std::int64_t begin, std::int64_t end) {
     for (const std::size_t i : std::span(order).subspan(begin, end - begin)) {
-      found[i] = crc32c(source_->view(tensors()[i].name)->bytes);
+      const std::span<const std::byte> bytes = source_->view(tensors()[i].name)->bytes;
+      for (std::size_t done = 0; done < bytes.size(); done += kVerifiedBytes) {
+        const auto piece = bytes.subspan(done, std::min(kVerifiedBytes, bytes.size() - done));
+        found[i] = crc32c(piece, found[i]);
+        release(piece);
+      }
     }
   });
   for (std::size_t i = 0; i < found.size(); ++i) {
@@ -93,17 +101,37 @@ Result<void> Checkpoint::verify(ThreadPool& threads) const {
   return {};
 }
 
-Result<void> Checkpoint::read(std::string_view name, DType dtype, std::span<const std::int64_t> shape,
-                              std::span<std::byte> out) const {
+Result<TensorView> Checkpoint::view_as(std::string_view name, DType dtype, std::span<const std::int64_t> shape,
+                                       std::uint64_t bytes) const {
   KRAIT_ASSIGN(const TensorView stored, view(name));
-  if (stored.dtype != dtype || !std::ranges::equal(stored.shape, shape) || stored.bytes.size() != out.size()) {
+  if (stored.dtype != dtype || !std::ranges::equal(stored.shape, shape) || stored.bytes.size() != bytes) {
     return fail(ErrorCode::kInvalidArgument,
                 "[checkpoint] tensor \"{}\" is {} of {} in the checkpoint, {} of {} ({} bytes) in the run ({})", name,
-                to_string(stored.shape), to_string(stored.dtype), to_string(shape), to_string(dtype), out.size(),
-                origin_);
+                to_string(stored.shape), to_string(stored.dtype), to_string(shape), to_string(dtype), bytes, origin_);
   }
+  return stored;
+}
+
+void Checkpoint::release(std::span<const std::byte> part) const {
+  if (!file_.bytes().empty()) file_.release(part);
+}
+
+Result<void> Checkpoint::read(std::string_view name, DType dtype, std::span<const std::int64_t> shape,
+                              std::span<std::byte> out) const {
+  KRAIT_ASSIGN(const TensorView stored, view_as(name, dtype, shape, out.size()));
   std::ranges::copy(stored.bytes, out.begin());
   return {};
+}
+
+Result<void> Checkpoint::read(std::string_view name, const PiecewiseTensor& tensor) const {
+  KRAIT_ASSIGN(const TensorView stored, view_as(name, tensor.dtype, tensor.shape, tensor.bytes));
+  return tensor.visit_pieces(PiecewiseTensor::Access::kWrite,
+                             [&](std::uint64_t offset, std::span<std::byte> piece) -> Result<void> {
+                               const auto from = stored.bytes.subspan(offset, piece.size());
+                               std::ranges::copy(from, piece.begin());
+                               release(from);
+                               return {};
+                             });
 }
 
 Result<void> restore_tensors(const Checkpoint& checkpoint, const StateProvider& provider) {
@@ -111,6 +139,9 @@ Result<void> restore_tensors(const Checkpoint& checkpoint, const StateProvider& 
   for (const formats::NamedTensor& tensor : state.tensors) {
     const std::span<std::byte> own(const_cast<std::byte*>(tensor.view.bytes.data()), tensor.view.bytes.size());
     KRAIT_TRY(checkpoint.read(state_name(provider.name(), tensor.name), tensor.view.dtype, tensor.view.shape, own));
+  }
+  for (const PiecewiseTensor& tensor : state.piecewise) {
+    KRAIT_TRY(checkpoint.read(state_name(provider.name(), tensor.name), tensor));
   }
   return {};
 }

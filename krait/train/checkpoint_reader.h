@@ -38,9 +38,15 @@ class Checkpoint {
   // Copies a tensor to where it is used. kInvalidArgument where the run has another dtype or shape than the checkpoint.
   Result<void> read(std::string_view name, DType dtype, std::span<const std::int64_t> shape,
                     std::span<std::byte> out) const;
+  // The same for one that is not in memory as a whole. No more of the file stays in memory than a piece.
+  Result<void> read(std::string_view name, const PiecewiseTensor& tensor) const;
 
  private:
   Checkpoint() = default;
+  Result<TensorView> view_as(std::string_view name, DType dtype, std::span<const std::int64_t> shape,
+                             std::uint64_t bytes) const;
+  // Pages that were read from the file and are not needed again go back to the system.
+  void release(std::span<const std::byte> part) const;
   CheckpointId id_;
   std::string origin_;
   formats::MappedFile file_;  // what the source's views point into

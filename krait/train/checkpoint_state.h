@@ -21,9 +21,23 @@ struct StateBlob {
   std::vector<std::byte> bytes;
 };
 
+// A tensor that is nowhere as a whole, or not in memory: its bytes are had a piece at a time.
+struct PiecewiseTensor {
+  enum class Access : std::uint8_t { kRead, kWrite };
+  using Visit = std::function<Result<void>(std::uint64_t offset, std::span<std::byte> piece)>;
+
+  std::string name;
+  DType dtype = DType::kF32;
+  Shape shape;
+  std::uint64_t bytes = 0;
+  // Visits the pieces in their order, until one fails. kWrite: they keep what the visit leaves in them.
+  std::function<Result<void>(Access access, const Visit& visit)> visit_pieces;
+};
+
 struct ProvidedState {
   std::vector<formats::NamedTensor> tensors;  // whose bytes stay as they are until the snapshot is taken
   std::vector<StateBlob> blobs;
+  std::vector<PiecewiseTensor> piecewise = {};  // only for CheckpointWriter::save_in_pieces()
 };
 
 class StateProvider {

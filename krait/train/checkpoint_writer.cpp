@@ -91,7 +91,10 @@ struct CheckpointWriter::Parts {
 
   void run();
   Result<void> write(Job& job);
+  Result<void> commit(const CheckpointId& id, const Result<CheckpointManifest>& manifest);
+  void take_note(CheckpointReport& report, Result<void> committed);
   Result<CheckpointManifest> write_data(CheckpointImage& image, const CheckpointId& id);
+  Result<CheckpointManifest> write_pieces(CheckpointLayout& layout, const CheckpointId& id);
   Result<void> write_pages(DirectFile& file, CheckpointImage& image);
   std::vector<Error> remove_old();
   std::vector<CheckpointReport> reports();
@@ -127,11 +130,7 @@ void CheckpointWriter::Parts::run() {
     job.image->copy();
     const auto start = Clock::now();
     try {
-      job.report.committed = write(job);
-      if (job.report.committed) {
-        kept.push_back(job.report.id);
-        job.report.leftovers = remove_old();
-      }
+      take_note(job.report, write(job));
     } catch (const std::exception& exception) {
       engine->abandon();
       job.report.committed = fail(ErrorCode::kInternal, "[checkpoint] {}", exception.what());
@@ -152,7 +151,18 @@ Result<void> CheckpointWriter::Parts::write(Job& job) {
     changed.notify_all();
     changed.wait(guard, [&] { return job.image->is_copied(); });
   }
-  const auto manifest = write_data(*job.image, id);
+  return commit(id, write_data(*job.image, id));
+}
+
+void CheckpointWriter::Parts::take_note(CheckpointReport& report, Result<void> committed) {
+  report.committed = std::move(committed);
+  if (!report.committed) return;
+  kept.push_back(report.id);
+  report.leftovers = remove_old();
+}
+
+// The manifest of data that are on the disk; where they are not, what there is of them goes away.
+Result<void> CheckpointWriter::Parts::commit(const CheckpointId& id, const Result<CheckpointManifest>& manifest) {
   if (!manifest) {
     remove_remains(options.folder / id.data_name());
     return std::unexpected(manifest.error());
@@ -191,6 +201,37 @@ Result<void> CheckpointWriter::Parts::write_pages(DirectFile& file, CheckpointIm
     return file_failure(error, fmt::format("cannot write {} bytes", image.bytes()), file.path());
   }
   return {};
+}
+
+// Through the system's memory for files: pieces begin and end anywhere.
+Result<CheckpointManifest> CheckpointWriter::Parts::write_pieces(CheckpointLayout& layout, const CheckpointId& id) {
+  KRAIT_ASSIGN(DirectFile file, DirectFile::create(options.folder / id.data_name(), /*direct=*/false));
+  KRAIT_TRY(file.allocate(layout.file.bytes));
+  const auto write = [&](std::uint64_t offset, std::span<const std::byte> bytes) -> Result<void> {
+    const int error = engine->wait(engine->write(file.descriptor(), offset, bytes));
+    if (error != 0) return file_failure(error, fmt::format("cannot write {} bytes", bytes.size()), file.path());
+    return {};
+  };
+  for (const std::size_t i : layout.file.order) {
+    const CheckpointLayout::Source& source = layout.sources[i];
+    std::uint32_t crc = 0;
+    const auto visit = [&](std::uint64_t offset, std::span<const std::byte> piece) -> Result<void> {
+      crc = crc32c(piece, crc);
+      return write(layout.file.offsets[i] + offset, piece);
+    };
+    if (source.piecewise.visit_pieces) {
+      KRAIT_TRY(source.piecewise.visit_pieces(PiecewiseTensor::Access::kRead, visit));
+    } else {
+      KRAIT_TRY(visit(0, source.bytes));
+    }
+    layout.set_checksum(i, crc);
+  }
+  const std::span<const std::byte> header = std::as_bytes(std::span(layout.complete_header()));
+  KRAIT_TRY(write(0, header));
+  KRAIT_TRY(file.truncate(layout.file.bytes));
+  KRAIT_TRY(file.sync());
+  KRAIT_TRY(sync_folder(options.folder));
+  return CheckpointManifest{id, layout.file.bytes, crc32c(header)};
 }
 
 std::vector<Error> CheckpointWriter::Parts::remove_old() {
@@ -318,6 +359,29 @@ Result<SaveOutcome> CheckpointWriter::save(std::int64_t step, std::span<const St
   auto outcome = begin_save(step, providers);
   settle();
   return outcome;
+}
+
+Result<void> CheckpointWriter::save_in_pieces(std::int64_t step, std::span<const StateProvider* const> providers) {
+  Parts& parts = *parts_;
+  settle();
+  const auto start = Clock::now();
+  {
+    std::unique_lock guard(parts.mutex);
+    parts.changed.wait(guard, [&] { return parts.jobs.empty(); });
+  }
+  CheckpointReport report;
+  report.id = {parts.sequence, step};
+  report.waited_seconds = seconds_since(start);
+  const auto writing = Clock::now();
+  KRAIT_ASSIGN(CheckpointLayout layout, CheckpointLayout::of(step, providers));
+  report.bytes = layout.file.bytes;
+  ++parts.sequence;
+  // Nobody else is at the engine and at what is kept while there are no jobs.
+  parts.take_note(report, parts.commit(report.id, parts.write_pieces(layout, report.id)));
+  report.snapshot_seconds = report.write_seconds = seconds_since(writing);
+  const std::lock_guard guard(parts.mutex);
+  parts.ended.push_back(std::move(report));
+  return {};
 }
 
 std::vector<CheckpointReport> CheckpointWriter::take_reports() { return parts_->reports(); }

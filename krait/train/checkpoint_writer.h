@@ -76,6 +76,11 @@ class CheckpointWriter {
   // Both, one after the other.
   Result<SaveOutcome> save(std::int64_t step, std::span<const StateProvider* const> providers);
 
+  // Writes tensors one after the other from where they are, piecewise ones among them, and returns when the checkpoint
+  // is committed or failed, which its report says: for states that are too large to be in memory twice. Waits for what
+  // is under way.
+  Result<void> save_in_pieces(std::int64_t step, std::span<const StateProvider* const> providers);
+
   // Those that ended since the last call and are settled, in the order of their saves.
   std::vector<CheckpointReport> take_reports();
   // The same after everything under way was settled and has ended.

@@ -191,10 +191,7 @@ Result<std::vector<CurriculumDecision>> Curriculum::decoded(std::span<const std:
 }
 
 std::vector<std::unique_ptr<StateProvider>> Curriculum::state_providers() const {
-  std::vector<std::unique_ptr<StateProvider>> providers;
-  for (TensorStateProvider& tensors : network_.optimiser().providers("curriculum_")) {
-    providers.push_back(std::make_unique<TensorStateProvider>(std::move(tensors)));
-  }
+  std::vector<std::unique_ptr<StateProvider>> providers = network_.optimiser().providers("curriculum_");
   providers.push_back(std::make_unique<BlobStateProvider>(kProvider, [this] { return encoded(); }));
   providers.push_back(std::make_unique<BlobStateProvider>("curriculum_updates", [this] {
     const std::uint64_t updates[] = {static_cast<std::uint64_t>(network_.optimiser().steps())};
@@ -213,8 +210,8 @@ Result<void> Curriculum::restore(const Checkpoint& checkpoint) {
     return fail(ErrorCode::kCorrupt, "[curriculum] a count of updates of {} bytes", counted.bytes.size());
   }
   std::memcpy(&updates, counted.bytes.data(), sizeof(updates));
-  for (const TensorStateProvider& provider : network_.optimiser().providers("curriculum_")) {
-    KRAIT_TRY(restore_tensors(checkpoint, provider));
+  for (const auto& provider : network_.optimiser().providers("curriculum_")) {
+    KRAIT_TRY(restore_tensors(checkpoint, *provider));
   }
   network_.optimiser().set_steps(static_cast<std::int64_t>(updates));
   decisions_ = std::move(decisions);

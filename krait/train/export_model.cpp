@@ -9,6 +9,7 @@
 
 #include "krait/formats/atomic_file.h"
 #include "krait/formats/safetensors_writer.h"
+#include "krait/formats/weight_source.h"
 #include "krait/train/trained_model.h"
 
 namespace krait::train {
@@ -83,25 +84,67 @@ Result<Layout> layout_of(const TrainedModelOptions& options, std::int64_t rows, 
               fmt::join(options.mixers, ", "), options.feed_forward);
 }
 
-// The bytes of a parameter in the file's dtype.
-std::vector<std::byte> stored(const at::Tensor& parameter, DType dtype) {
-  const auto* values = parameter.data_ptr<float>();
-  const auto count = static_cast<std::size_t>(parameter.numel());
-  std::vector<std::byte> bytes(count * (dtype == DType::kF32 ? 4 : 2));
-  for (std::size_t i = 0; i < count; ++i) {
-    if (dtype == DType::kF32) {
-      std::memcpy(bytes.data() + 4 * i, values + i, 4);
-    } else {
-      const std::uint16_t rounded = f32_to_bf16(values[i]);
-      std::memcpy(bytes.data() + 2 * i, &rounded, 2);
-    }
-  }
-  return bytes;
-}
-
 bool is_matrix(const std::string& name, const at::Tensor& parameter) {
   return parameter.dim() == 2 && !name.ends_with("A_log") && !name.ends_with("_bias");
 }
+
+// The parameters as the file has them, each made when it is asked for, wherever it is until then.
+class ModelWeights final : public formats::WeightSource {
+ public:
+  ModelWeights(const nn::LanguageModel& model, DType matrices, bool plural) : model_(model) {
+    for (const auto& parameter : model.named_parameters()) {
+      const at::Tensor& tensor = parameter.value();
+      const DType dtype = is_matrix(parameter.key(), tensor) ? matrices : DType::kF32;
+      std::string name = parameter.key();
+      if (plural && name == "backbone.embedding.weight") name = "backbone.embeddings.weight";
+      const auto bytes = static_cast<std::uint64_t>(tensor.numel()) * (dtype == DType::kF32 ? 4 : 2);
+      parameters_[name] = {tensor, model.part_of(parameter.key())};
+      tensors_.push_back({std::move(name), dtype, tensor.sizes().vec(), bytes});
+    }
+    std::ranges::sort(tensors_, {}, &formats::TensorInfo::name);
+  }
+
+  std::string_view format() const override { return "krait's training"; }
+  const formats::Config& config() const override { return config_; }
+  std::span<const formats::TensorInfo> tensors() const override { return tensors_; }
+  std::string origin() const override { return "the model"; }
+
+  Result<TensorView> view(std::string_view name) const override {
+    const formats::TensorInfo* info = find(name);
+    if (info == nullptr) return fail(ErrorCode::kNotFound, "[train] the model has no {}", name);
+    const auto& [tensor, part] = parameters_.find(name)->second;
+    if (model_.keeper() != nullptr) model_.keeper()->fetch(part, -1);
+    std::vector<std::byte>& bytes = bytes_[info->name];
+    bytes = stored(tensor, info->dtype);
+    if (model_.keeper() != nullptr) model_.keeper()->leave(part);
+    return TensorView{.dtype = info->dtype, .shape = info->shape, .bytes = bytes};
+  }
+  void release(std::string_view name) const override {
+    if (const auto found = bytes_.find(name); found != bytes_.end()) bytes_.erase(found);
+  }
+
+ private:
+  static std::vector<std::byte> stored(const at::Tensor& parameter, DType dtype) {
+    const auto* values = parameter.data_ptr<float>();
+    const auto count = static_cast<std::size_t>(parameter.numel());
+    std::vector<std::byte> bytes(count * (dtype == DType::kF32 ? 4 : 2));
+    for (std::size_t i = 0; i < count; ++i) {
+      if (dtype == DType::kF32) {
+        std::memcpy(bytes.data() + 4 * i, values + i, 4);
+      } else {
+        const std::uint16_t rounded = f32_to_bf16(values[i]);
+        std::memcpy(bytes.data() + 2 * i, &rounded, 2);
+      }
+    }
+    return bytes;
+  }
+
+  const nn::LanguageModel& model_;
+  formats::Config config_;
+  std::vector<formats::TensorInfo> tensors_;
+  std::map<std::string, std::pair<at::Tensor, std::int64_t>, std::less<>> parameters_;  // with their parts
+  mutable std::map<std::string, std::vector<std::byte>, std::less<>> bytes_;            // of those in view
+};
 
 Result<void> write_text(const std::filesystem::path& path, const std::string& text) {
   formats::AtomicFile file(path);
@@ -124,17 +167,8 @@ Result<void> export_model(const nn::LanguageModel& model, const TrainedModelOpti
   if (error) {
     return fail(ErrorCode::kInputOutput, "[train] cannot make {}: {}", folder.string(), error.message());
   }
-  std::vector<std::vector<std::byte>> bytes;
-  std::vector<formats::NamedTensor> tensors;
-  for (const auto& parameter : model.named_parameters()) {
-    const at::Tensor& tensor = parameter.value();
-    const DType dtype = is_matrix(parameter.key(), tensor) ? exported.matrices : DType::kF32;
-    std::string name = parameter.key();
-    if (layout.plural && name == "backbone.embedding.weight") name = "backbone.embeddings.weight";
-    bytes.push_back(stored(tensor, dtype));
-    tensors.push_back({std::move(name), {.dtype = dtype, .shape = tensor.sizes().vec(), .bytes = bytes.back()}});
-  }
-  KRAIT_TRY(formats::write_safetensors(folder / "model.safetensors", tensors, {{"format", "pt"}}));
+  const ModelWeights weights(model, exported.matrices, layout.plural);
+  KRAIT_TRY(formats::write_safetensors(folder / "model.safetensors", weights, {{"format", "pt"}}));
   KRAIT_TRY(write_text(folder / "config.json", layout.config.dump(1) + "\n"));
   if (!tokenizer.empty()) {
     std::ifstream in(tokenizer, std::ios::binary);

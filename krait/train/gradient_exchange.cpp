@@ -101,8 +101,8 @@ Result<void> add_up(TaskScore& score, ProcessGroup& group) {
 }
 
 Result<void> share_state(Trainer& trainer, ProcessGroup& group) {
-  for (const TensorStateProvider& provider : trainer.optimiser().providers()) {
-    KRAIT_ASSIGN(const ProvidedState state, provider.state());
+  for (const auto& provider : trainer.optimiser().providers()) {
+    KRAIT_ASSIGN(const ProvidedState state, provider->state());
     for (const formats::NamedTensor& tensor : state.tensors) {
       // The bytes are this trainer's own, which it hands out to be read.
       KRAIT_TRY(group.broadcast(std::span(const_cast<std::byte*>(tensor.view.bytes.data()), tensor.view.bytes.size())));

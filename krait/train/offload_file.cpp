@@ -43,6 +43,7 @@ struct Extent {
   int waiting = 0;             // threads that acquire it now
   bool written = false;        // the file has had it
   bool dirty = false;          // memory is newer than the file
+  bool overwritten = false;    // by who waits for it: nothing has to be read
   std::uint64_t hint = 0;      // rising numbers: which one announced its next use; 0: none
   std::uint64_t last_use = 0;  // rising numbers
   FileEngine::Transfer transfer = 0;
@@ -228,8 +229,9 @@ void OffloadFile::Parts::begin(Extent& extent) {
     return;
   }
   // The disk has zeros there, but that need not be read.
-  if (!extent.written) std::memset(pages.data(), 0, pages.size());
-  extent.transfer = engine->read(file.descriptor(), extent.offset, extent.written ? pages : pages.first(0));
+  const bool reads = extent.written && !extent.overwritten;
+  if (!reads && !extent.overwritten) std::memset(pages.data(), 0, pages.size());
+  extent.transfer = engine->read(file.descriptor(), extent.offset, reads ? pages : pages.first(0));
 }
 
 void OffloadFile::Parts::end(Extent& extent, int error) {
@@ -246,6 +248,7 @@ void OffloadFile::Parts::end(Extent& extent, int error) {
     }
     return;
   }
+  extent.overwritten = false;
   extent.place = error == 0 ? Place::kMemory : Place::kFile;
   if (error == 0) return;
   extent.block = PoolBlock();
@@ -307,7 +310,7 @@ void OffloadFile::prefetch(Slot slot) {
   parts.wake_thread();
 }
 
-Result<std::span<std::byte>> OffloadFile::acquire(Slot slot) {
+Result<std::span<std::byte>> OffloadFile::acquire(Slot slot, Content content) {
   Parts& parts = *parts_;
   std::unique_lock guard(parts.mutex);
   Extent& extent = parts.at(slot);
@@ -316,6 +319,7 @@ Result<std::span<std::byte>> OffloadFile::acquire(Slot slot) {
     extent.place = Place::kMemory;
   }
   if (extent.place == Place::kFile && std::ranges::find(parts.needed, slot) == parts.needed.end()) {
+    extent.overwritten = content == Content::kOverwritten;
     parts.needed.push_back(slot);
     parts.wake_thread();
   }

@@ -39,6 +39,7 @@ std::uint64_t predicted_peak_bytes(std::span<const std::vector<std::uint64_t>> l
 class OffloadFile {
  public:
   using Slot = std::uint32_t;
+  enum class Content : std::uint8_t { kKept, kOverwritten };
 
   static Result<std::unique_ptr<OffloadFile>> create(const OffloadOptions& options);
   // Drops what is still to be written.
@@ -53,7 +54,8 @@ class OffloadFile {
   void prefetch(Slot slot);
   // Valid until it is released. kInputOutput where it cannot be read; kResourceExhausted where what is in use leaves
   // too little memory; and the error of a write where memory is full of what could not be written.
-  Result<std::span<std::byte>> acquire(Slot slot);
+  // With kOverwritten the file is not read, and the bytes are any; all of them have to be written then.
+  Result<std::span<std::byte>> acquire(Slot slot, Content content = Content::kKept);
   // `dirty`: the bytes were changed, and are written behind. Gives the error of a write that failed since the last
   // call of this or of flush(); what it was to write stays in memory, and flush() tries again.
   Result<void> release(Slot slot, bool dirty);

@@ -1,7 +1,5 @@
 #include "krait/train/optimiser.h"
 
-#include <ATen/Functions.h>
-
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -32,44 +30,25 @@ bool is_kernel(std::string_view name) {
   return std::ranges::find(kKernel, last_part(name)) != kKernel.end();
 }
 
-std::span<float> values(const at::Tensor& tensor) {
-  return {tensor.data_ptr<float>(), static_cast<std::size_t>(tensor.numel())};
-}
-
-formats::NamedTensor named(const std::string& name, const at::Tensor& tensor) {
-  return {.name = name,
-          .view = {.dtype = DType::kF32,
-                   .shape = tensor.sizes().vec(),
-                   .bytes = std::as_bytes(std::span<const float>(values(tensor)))}};
-}
-
 }  // namespace
 
-Optimiser::Optimiser(torch::nn::Module& module, const OptimiserOptions& options) : options_(options) {
+Optimiser::Optimiser(torch::nn::Module& module, const OptimiserOptions& options, std::shared_ptr<OptimiserState> state)
+    : options_(options), state_(std::move(state)) {
   for (const auto& parameter : module.named_parameters()) {
     const at::Tensor& tensor = parameter.value();
-    if (tensor.scalar_type() != at::kFloat || !tensor.is_contiguous()) {
+    if (tensor.scalar_type() != at::kFloat || (state_ == nullptr && !tensor.is_contiguous())) {
       throw UserError(fmt::format("parameter {} is {}", parameter.key(), c10::toString(tensor.scalar_type())),
                       "parameters are trained in float32");
     }
-    Slot slot{.name = parameter.key(),
-              .parameter = tensor,
-              .m = at::zeros_like(tensor),
-              .v = at::zeros_like(tensor),
-              .average = has_average() ? tensor.detach().clone() : at::Tensor(),
-              .decays = decays(parameter.key(), tensor),
-              .is_kernel = options.kernel_rate > 0.0 && is_kernel(parameter.key())};
-    slots_.push_back(std::move(slot));
+    groups_.push_back({.decays = decays(parameter.key(), tensor),
+                       .is_kernel = options.kernel_rate > 0.0 && is_kernel(parameter.key())});
+    parameters_ += tensor.numel();
   }
+  if (state_ == nullptr) state_ = std::make_shared<OptimiserTensors>(module, has_average());
 }
 
 OptimiserStep Optimiser::step(double rate) {
-  const nn::ComputePool pool;
-  double squares = 0.0;
-  for (const Slot& slot : slots_) {
-    const at::Tensor& gradient = slot.parameter.grad();
-    if (gradient.defined()) squares += kernels::sum_of_squares(pool, values(gradient.contiguous()));
-  }
+  const double squares = state_->sum_of_squares();
   OptimiserStep result{.taken = std::isfinite(squares), .norm = std::sqrt(squares)};
   if (result.taken) {
     ++steps_;
@@ -79,49 +58,15 @@ OptimiserStep Optimiser::step(double rate) {
                          .step = steps_,
                          .average_decay = options_.average_decay};
     if (options_.clip > 0.0 && result.norm > options_.clip) adamw.gradient_scale = options_.clip / result.norm;
-    for (Slot& slot : slots_) {
-      // A parameter that had no part in this step stays as it is, but its moments go on.
-      at::Tensor gradient = slot.parameter.grad();
-      gradient = gradient.defined() ? gradient.contiguous() : at::zeros_like(slot.parameter);
-      adamw.rate = slot.is_kernel ? std::min(rate, options_.kernel_rate) : rate;
-      adamw.decay = slot.decays ? options_.decay : 0.0;
-      kernels::adamw_update(pool, adamw,
-                            {.values = values(slot.parameter),
-                             .gradient = values(gradient),
-                             .m = values(slot.m),
-                             .v = values(slot.v),
-                             .average = has_average() ? values(slot.average) : std::span<float>()});
-    }
+    // A parameter that had no part in this step has a gradient of zeros: its moments go on.
+    state_->update([&](std::size_t i, const kernels::AdamWParameter& stretch) {
+      adamw.rate = groups_[i].is_kernel ? std::min(rate, options_.kernel_rate) : rate;
+      adamw.decay = groups_[i].decays ? options_.decay : 0.0;
+      kernels::adamw_update(nn::ComputePool(), adamw, stretch);
+    });
   }
-  for (Slot& slot : slots_) slot.parameter.mutable_grad() = at::Tensor();
+  state_->drop_gradients();
   return result;
-}
-
-void Optimiser::swap_average() {
-  if (!has_average()) return;
-  for (Slot& slot : slots_) std::ranges::swap_ranges(values(slot.parameter), values(slot.average));
-}
-
-std::vector<TensorStateProvider> Optimiser::providers(const std::string& prefix) const {
-  std::vector<formats::NamedTensor> parameters, m, v, averages;
-  for (const Slot& slot : slots_) {
-    parameters.push_back(named(slot.name, slot.parameter));
-    m.push_back(named(slot.name, slot.m));
-    v.push_back(named(slot.name, slot.v));
-    if (has_average()) averages.push_back(named(slot.name, slot.average));
-  }
-  std::vector<TensorStateProvider> result;
-  result.emplace_back(prefix + "parameters", std::move(parameters));
-  result.emplace_back(prefix + "adamw_first_moment", std::move(m));
-  result.emplace_back(prefix + "adamw_second_moment", std::move(v));
-  if (has_average()) result.emplace_back(prefix + "averages", std::move(averages));
-  return result;
-}
-
-std::int64_t Optimiser::parameters() const {
-  std::int64_t sum = 0;
-  for (const Slot& slot : slots_) sum += slot.parameter.numel();
-  return sum;
 }
 
 }  // namespace krait::train

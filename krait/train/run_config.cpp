@@ -77,6 +77,7 @@ Result<RunConfig> read_run_config(ConfigFile& file, const std::filesystem::path&
   checkpoint.read("skip_when_busy", skip);
   if (skip) run.checkpoint.when_busy = WhenBusy::kSkip;
   checkpoint.read("stop_on_error", run.stop_when_not_saved);
+  read_memory_config(file, run.memory);
   ConfigTable output = file.table("output");
   std::string folder, dtype = "f32";
   output.require("folder");
@@ -88,6 +89,7 @@ Result<RunConfig> read_run_config(ConfigFile& file, const std::filesystem::path&
   const auto resolve = [&](const std::string& name) { return name.empty() ? name : (base / name).string(); };
   run.folder = resolve(folder);
   run.checkpoint.folder = run.folder / "checkpoints";
+  run.memory.folder = resolve(run.memory.folder);
   run.data.tokenizer = resolve(run.data.tokenizer);
   for (auto* files : {&run.questions.train, &run.questions.test}) {
     for (std::string& file_of_them : *files) file_of_them = resolve(file_of_them);

@@ -22,6 +22,7 @@
 //   [checkpoint]
 //   every = 200
 //   keep = 3
+//   [memory]                  memory_config.h
 //   [output]
 //   folder = "runs/tales"     checkpoints/, events, log.jsonl, and the model at the end
 #pragma once
@@ -31,6 +32,7 @@
 
 #include "krait/train/checkpoint_writer.h"
 #include "krait/train/curriculum_options.h"
+#include "krait/train/memory_config.h"
 #include "krait/train/question_task.h"
 #include "krait/train/task_evaluation.h"
 #include "krait/train/train_config.h"
@@ -54,6 +56,7 @@ struct RunConfig {
   std::int64_t checkpoint_every = 0;             // steps; 0: none
   CheckpointOptions checkpoint;
   bool stop_when_not_saved = true;  // false: a checkpoint that cannot be written is reported, and training goes on
+  MemoryOptions memory;
   ExportOptions exported;
   std::filesystem::path folder;
 };

@@ -74,7 +74,8 @@ std::vector<std::string> mixer_names() {
   return names;
 }
 
-Result<std::shared_ptr<nn::LanguageModel>> make_model(const TrainedModelOptions& options) {
+Result<std::shared_ptr<nn::LanguageModel>> make_model(const TrainedModelOptions& options,
+                                                      const nn::LanguageModel::MadePart& made) {
   std::vector<MakeMixer> pattern;
   for (const std::string& name : options.mixers) {
     const auto* found = std::ranges::find(kMixers, name, &KnownMixer::name);
@@ -94,7 +95,7 @@ Result<std::shared_ptr<nn::LanguageModel>> make_model(const TrainedModelOptions&
                                     .layers = options.layers,
                                     .feed_forward = options.feed_forward,
                                     .tied = options.tied},
-        [&](std::int64_t layer) { return pattern[static_cast<std::size_t>(layer) % pattern.size()](options); });
+        [&](std::int64_t layer) { return pattern[static_cast<std::size_t>(layer) % pattern.size()](options); }, made);
   } catch (const UserError& wrong) {
     return fail(ErrorCode::kInvalidArgument, "[train] {}: {}", wrong.what(), wrong.hint());
   }

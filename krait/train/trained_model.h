@@ -33,8 +33,10 @@ struct TrainedModelOptions {
 // The names that `mixers` knows.
 std::vector<std::string> mixer_names();
 
-// kInvalidArgument for dimensions that do not go together. The same seed gives the same model.
-Result<std::shared_ptr<nn::LanguageModel>> make_model(const TrainedModelOptions& options);
+// kInvalidArgument for dimensions that do not go together. The same seed gives the same model. `made` may take parts
+// of it elsewhere before the next is made.
+Result<std::shared_ptr<nn::LanguageModel>> make_model(const TrainedModelOptions& options,
+                                                      const nn::LanguageModel::MadePart& made = {});
 
 struct ExportOptions {
   DType matrices = DType::kF32;  // or bf16, f16; vectors stay f32

@@ -3,6 +3,9 @@
 #include <chrono>
 #include <cstring>
 #include <numeric>
+#include <utility>
+
+#include "krait/train/layered_gradients.h"
 
 namespace krait::train {
 namespace {
@@ -34,8 +37,12 @@ nn::Batch model_batch(const Batch& batch) {
   return result;
 }
 
-Trainer::Trainer(nn::LanguageModel& model, BatchSource& source, const TrainerOptions& options)
-    : model_(model), source_(source), options_(options), optimiser_(model, options.optimiser) {}
+Trainer::Trainer(nn::LanguageModel& model, BatchSource& source, const TrainerOptions& options, TrainerMemory memory)
+    : model_(model),
+      source_(source),
+      options_(options),
+      layered_(memory.layered),
+      optimiser_(model, options.optimiser, std::move(memory.state)) {}
 
 Result<StepReport> Trainer::step() {
   const auto start = std::chrono::steady_clock::now();
@@ -51,6 +58,10 @@ Result<StepReport> Trainer::step() {
   // Each batch's loss is its share of the mean over all labels of the step.
   const auto divisor = static_cast<double>(std::max<std::int64_t>(1, report.labels));
   for (const Batch& batch : batches) {
+    if (layered_ != nullptr) {
+      report.loss += layered_->run(batch, options_.z_factor, divisor);
+      continue;
+    }
     const nn::TokenLossResult loss =
         model_.loss(batch.ids, batch.labels, model_batch(batch), {}, options_.z_factor, divisor);
     report.loss += loss.loss.to(at::kDouble).item<double>();
@@ -68,10 +79,7 @@ Result<StepReport> Trainer::step() {
 }
 
 std::vector<std::unique_ptr<StateProvider>> Trainer::state_providers() const {
-  std::vector<std::unique_ptr<StateProvider>> providers;
-  for (TensorStateProvider& tensors : optimiser_.providers()) {
-    providers.push_back(std::make_unique<TensorStateProvider>(std::move(tensors)));
-  }
+  std::vector<std::unique_ptr<StateProvider>> providers = optimiser_.providers();
   providers.push_back(std::make_unique<BlobStateProvider>("data_place", [this] { return to_bytes(source_.place()); }));
   providers.push_back(std::make_unique<BlobStateProvider>("counters", [this] { return to_bytes(counters()); }));
   return providers;
@@ -82,8 +90,8 @@ std::vector<std::uint64_t> Trainer::counters() const {
 }
 
 Result<void> Trainer::restore(const Checkpoint& checkpoint) {
-  for (const TensorStateProvider& provider : optimiser_.providers()) {
-    KRAIT_TRY(restore_tensors(checkpoint, provider));
+  for (const auto& provider : optimiser_.providers()) {
+    KRAIT_TRY(restore_tensors(checkpoint, *provider));
   }
   KRAIT_ASSIGN(const TensorView place, checkpoint.view(state_name("data_place", BlobStateProvider::kBlob)));
   KRAIT_ASSIGN(const std::vector<std::uint64_t> numbers, to_numbers(place));

@@ -5,6 +5,7 @@
 // and nothing in a step depends on time or on the number of threads.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -44,10 +45,18 @@ class StepReduction {
   virtual Result<void> sum_gradients(torch::nn::Module& model, StepReport& report) = 0;
 };
 
+class LayeredGradients;
+
+// Where things are that are not in memory (run_memory.h); by itself: everything is.
+struct TrainerMemory {
+  std::shared_ptr<OptimiserState> state = {};
+  LayeredGradients* layered = nullptr;  // must outlive the trainer
+};
+
 class Trainer {
  public:
   // All must outlive it.
-  Trainer(nn::LanguageModel& model, BatchSource& source, const TrainerOptions& options);
+  Trainer(nn::LanguageModel& model, BatchSource& source, const TrainerOptions& options, TrainerMemory memory = {});
 
   Result<StepReport> step();
   std::int64_t steps_done() const { return step_; }
@@ -76,6 +85,7 @@ class Trainer {
   nn::LanguageModel& model_;
   BatchSource& source_;
   TrainerOptions options_;
+  LayeredGradients* layered_;
   Optimiser optimiser_;
   std::int64_t step_ = 0;
   std::uint64_t tokens_ = 0;

@@ -12,6 +12,7 @@
 #include "krait/train/mixture_chart.h"
 #include "krait/train/objective_source.h"
 #include "krait/train/run_log.h"
+#include "krait/train/run_memory.h"
 #include "krait/train/size_class_pool.h"
 
 namespace krait::train {
@@ -40,6 +41,7 @@ struct TrainingRun::Parts {
   std::vector<HeldOutObjective> held_out;
   std::optional<DataLoader> validation;
   DataCursor validation_begin;
+  std::unique_ptr<RunMemory> offloaded;  // where the configuration has [memory]
   std::shared_ptr<nn::LanguageModel> model;
   std::unique_ptr<Trainer> trainer;
   std::unique_ptr<Curriculum> curriculum;
@@ -54,6 +56,7 @@ struct TrainingRun::Parts {
   Result<void> open_task();
   Result<void> open_questions_task();
   Result<void> open_corpus();
+  Result<void> open_model();
   Result<void> open_curriculum();
   Result<void> change_mixture();
   Result<void> go_on();
@@ -116,6 +119,23 @@ Result<void> TrainingRun::Parts::open_corpus() {
   KRAIT_ASSIGN(DataLoader opened, DataLoader::make(std::move(held_out), once));
   validation_begin = opened.cursor();
   validation.emplace(std::move(opened));
+  return {};
+}
+
+Result<void> TrainingRun::Parts::open_model() {
+  TrainerMemory where;
+  if (config.memory.any()) {
+    if (group != nullptr) {
+      return fail(ErrorCode::kUnsupported, "[memory] is for runs of one process; here are {}", group->ranks());
+    }
+    KRAIT_ASSIGN(offloaded, RunMemory::open(config, *source));
+    if (observer.note) observer.note(offloaded->plan().text());
+    model = offloaded->model();
+    where = offloaded->for_trainer();
+  } else {
+    KRAIT_ASSIGN(model, make_model(config.model));
+  }
+  trainer = std::make_unique<Trainer>(*model, *source, config.trainer, std::move(where));
   return {};
 }
 
@@ -193,6 +213,7 @@ Result<void> TrainingRun::Parts::heed_reports(std::vector<CheckpointReport> repo
 
 Result<void> TrainingRun::Parts::open_writer() {
   KRAIT_ASSIGN(writer, CheckpointWriter::open(config.checkpoint, nn::ComputePool(), memory));
+  if (offloaded != nullptr) return {};
   KRAIT_TRY(writer->prepare(views_of(trainer->state_providers())));
   trainer->set_before_update([this] { writer->settle(); });
   return {};
@@ -211,8 +232,13 @@ Result<void> TrainingRun::Parts::save() {
   auto providers = trainer->state_providers();
   if (curriculum != nullptr) std::ranges::move(curriculum->state_providers(), std::back_inserter(providers));
   // The next step reads the state while it is copied, and waits for the copy before it changes it.
-  const auto started = writer->begin_save(trainer->steps_done(), views_of(providers));
-  if (!started && config.stop_when_not_saved) return std::unexpected(started.error());
+  Result<void> started;
+  if (offloaded != nullptr) {
+    started = writer->save_in_pieces(trainer->steps_done(), views_of(providers));
+  } else if (const auto begun = writer->begin_save(trainer->steps_done(), views_of(providers)); !begun) {
+    started = std::unexpected(begun.error());
+  }
+  if (!started && config.stop_when_not_saved) return started;
   if (!started && observer.note) observer.note(started.error().message);
   return {};
 }
@@ -293,6 +319,17 @@ TrainingRun::TrainingRun(std::unique_ptr<Parts> parts) : parts_(std::move(parts)
 TrainingRun::~TrainingRun() = default;
 const RunConfig& TrainingRun::config() const { return parts_->config; }
 Trainer& TrainingRun::trainer() { return *parts_->trainer; }
+const MemoryPlan* TrainingRun::memory_plan() const {
+  return parts_->offloaded != nullptr ? &parts_->offloaded->plan() : nullptr;
+}
+
+Result<MemoryPlan> TrainingRun::plan(RunConfig config) {
+  Parts parts;
+  parts.config = std::move(config);
+  nn::set_bf16_products(parts.config.bf16);
+  KRAIT_TRY(parts.open_data());
+  return RunMemory::plan(parts.config, *parts.source);
+}
 
 Result<std::unique_ptr<TrainingRun>> TrainingRun::open(RunConfig config, bool resume, const RunObserver& observer,
                                                        ProcessGroup* group) {
@@ -303,8 +340,7 @@ Result<std::unique_ptr<TrainingRun>> TrainingRun::open(RunConfig config, bool re
   if (group != nullptr) KRAIT_TRY(take_part(parts->config.data.loader, *group));
   nn::set_bf16_products(parts->config.bf16);
   KRAIT_TRY(parts->open_data());
-  KRAIT_ASSIGN(parts->model, make_model(parts->config.model));
-  parts->trainer = std::make_unique<Trainer>(*parts->model, *parts->source, parts->config.trainer);
+  KRAIT_TRY(parts->open_model());
   KRAIT_TRY(parts->open_curriculum());
   KRAIT_TRY(parts->begin(resume));
   if (group != nullptr && !group->is_first()) return std::unique_ptr<TrainingRun>(new TrainingRun(std::move(parts)));
@@ -352,6 +388,8 @@ Result<RunResult> TrainingRun::run() {
     }
     if (of.log) KRAIT_TRY(of.write_log());
   }
+  // From here on averages may take the parameters' places.
+  if (of.writer != nullptr) of.writer->settle();
   if (!result.interrupted || !result.stopped) KRAIT_TRY(of.evaluate_tasks(result));
   // Nobody waits for the last checkpoint to be written but who writes it.
   if (of.group != nullptr) KRAIT_TRY(of.group->wait_for_all());

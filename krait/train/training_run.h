@@ -11,6 +11,7 @@
 #include <optional>
 
 #include "krait/train/evaluation.h"
+#include "krait/train/memory_plan.h"
 #include "krait/train/process_group.h"
 #include "krait/train/run_config.h"
 
@@ -65,6 +66,10 @@ class TrainingRun {
   Result<std::filesystem::path> export_to(std::filesystem::path folder);
 
   const RunConfig& config() const;
+  // What the run was to have of memory; null without [memory].
+  const MemoryPlan* memory_plan() const;
+  // The same without the run.
+  static Result<MemoryPlan> plan(RunConfig config);
   Trainer& trainer();
 
  private:

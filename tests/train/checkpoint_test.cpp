@@ -157,6 +157,53 @@ TEST_F(CheckpointTest, ASnapshotIsTakenWhenItIsSettled) {
   }
 }
 
+// The same file, whichever way it was written.
+TEST_F(CheckpointTest, InPiecesIsTheSameFile) {
+  // A tensor that is handed out five bytes at a time.
+  class Piecewise final : public StateProvider {
+   public:
+    explicit Piecewise(const StateProvider& of) : of_(of) {}
+    std::string name() const override { return of_.name(); }
+    Result<ProvidedState> state() const override {
+      KRAIT_ASSIGN(const ProvidedState whole, of_.state());
+      ProvidedState state{.tensors = {}, .blobs = whole.blobs};
+      for (const auto& [name, view] : whole.tensors) {
+        const auto visit_pieces = [bytes = view.bytes](PiecewiseTensor::Access,
+                                                       const PiecewiseTensor::Visit& visit) -> Result<void> {
+          std::vector<std::byte> copy(bytes.begin(), bytes.end());
+          for (std::size_t done = 0; done < copy.size(); done += 5) {
+            KRAIT_TRY(visit(done, std::span(copy).subspan(done, std::min<std::size_t>(5, copy.size() - done))));
+          }
+          return {};
+        };
+        state.piecewise.push_back({name, view.dtype, view.shape, view.bytes.size(), visit_pieces});
+      }
+      return state;
+    }
+
+   private:
+    const StateProvider& of_;
+  };
+  const auto writer = open();
+  save(*writer, 3);
+  const auto whole = state_->providers();
+  std::vector<Piecewise> piecewise;
+  for (const StateProvider* provider : whole) piecewise.emplace_back(*provider);
+  std::vector<const StateProvider*> views;
+  for (const Piecewise& provider : piecewise) views.push_back(&provider);
+  ASSERT_TRUE(writer->save_in_pieces(3, views).has_value());
+  for (const auto& report : writer->finish()) ASSERT_TRUE(report.committed.has_value());
+  expect_newest(3);
+  const auto content = [&](std::uint64_t sequence) {
+    std::ifstream file(folder() / CheckpointId{sequence, 3}.data_name(), std::ios::binary);
+    return std::string(std::istreambuf_iterator<char>(file), {});
+  };
+  EXPECT_FALSE(content(0).empty());
+  EXPECT_EQ(content(1), content(0));
+  // A snapshot needs it all in memory.
+  expect_error(writer->save(4, views), ErrorCode::kInvalidArgument, {"not in memory"});
+}
+
 TEST_F(CheckpointTest, MemoryIsForAsManySnapshotsAsWereAllowed) {
   state_.emplace(1'000'000);
   for (const int snapshots : {1, 3}) {

@@ -107,6 +107,23 @@ TEST_F(OffloadFileTest, HoldsWhatWasWrittenInAnyOrder) {
   }
 }
 
+// Nothing is read for it; and what is announced afterwards is.
+TEST_F(OffloadFileTest, WhatWillBeOverwrittenIsNotRead) {
+  const auto file = create(2 * kPage);
+  const Slot first = reserve(*file, kPage), second = reserve(*file, 2 * kPage);
+  write(*file, first, 1);
+  write(*file, second, 2);  // drops the first
+  {
+    KRAIT_ASSERT_VALUE(const auto bytes, file->acquire(first, OffloadFile::Content::kOverwritten));
+    fill(bytes, 3);
+    ASSERT_TRUE(file->release(first, true).has_value());
+  }
+  expect_holds(*file, second, 2);
+  file->prefetch(first);
+  expect_holds(*file, first, 3);
+  expect_holds(*file, second, 2);
+}
+
 TEST_F(OffloadFileTest, WhatWasNeverWrittenIsZeroInMemoryThatWasUsed) {
   const auto file = create(2 * kPage);
   const Slot first = reserve(*file, kPage), second = reserve(*file, 2 * kPage), third = reserve(*file, kPage);
