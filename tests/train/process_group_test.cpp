@@ -177,14 +177,14 @@ TEST(ProcessGroup, RefusesConfigurationsThatDiffer) {
   std::vector<std::thread> threads;
   for (std::int64_t rank = 0; rank < 2; ++rank) {
     threads.emplace_back([&, rank] {
-      const auto group = ProcessGroup::join(
-          {.launcher = "test",
-           .rank = rank,
-           .ranks = 2,
-           .address = "127.0.0.1",
-           .port = (*store)->port(),
-           .store_is_served = true},
-          {.timeout = std::chrono::seconds(30), .alike = {{"the version", "1"}, {"the hash", rank == 0 ? "aa" : "bb"}}});
+      const auto group = ProcessGroup::join({.launcher = "test",
+                                             .rank = rank,
+                                             .ranks = 2,
+                                             .address = "127.0.0.1",
+                                             .port = (*store)->port(),
+                                             .store_is_served = true},
+                                            {.timeout = std::chrono::seconds(30),
+                                             .alike = {{"the version", "1"}, {"the hash", rank == 0 ? "aa" : "bb"}}});
       ASSERT_FALSE(group.has_value());
       for (const char* words : {"the hash is aa at rank 0", "bb at rank 1"}) {
         EXPECT_NE(group.error().message.find(words), std::string::npos) << group.error().message;
@@ -352,9 +352,8 @@ TEST(GradientExchange, TakesAnEqualPartOfTheBatch) {
     const auto uneven = take_part(loader, group);
     ASSERT_FALSE(uneven.has_value());
     EXPECT_NE(uneven.error().message.find("batch = 8"), std::string::npos) << uneven.error().message;
-    const auto told = share_outcome(group.is_first() ? Result<void>(fail(ErrorCode::kCorrupt, "no checkpoint is whole"))
-                                                     : Result<void>(),
-                                    group);
+    const auto told = share_outcome(
+        group.is_first() ? Result<void>(fail(ErrorCode::kCorrupt, "no checkpoint is whole")) : Result<void>(), group);
     ASSERT_FALSE(told.has_value());
     EXPECT_EQ(told.error().code, ErrorCode::kCorrupt);
     EXPECT_EQ(told.error().message, "no checkpoint is whole");
