@@ -11,7 +11,6 @@ void read_curriculum(ConfigTable table, CurriculumOptions& options) {
   table.read("updates", options.updates, 0, 1 << 16);
   table.read("rate", options.rate, 0.0, 1.0);
   table.read("weight_decay", options.decay, 0.0, 1e3);
-  table.read("seed", options.seed);
   if (table.empty()) return;
   table.require("every");
   if (options.best > options.candidates) {

@@ -149,7 +149,9 @@ Result<void> TrainingRun::Parts::open_curriculum() {
   for (std::size_t i = 0; i < held_out.size(); ++i) {
     named.push_back({held_out[i].name, config.data.objectives[i].name, config.data.objectives[i].weight});
   }
-  KRAIT_ASSIGN(curriculum, Curriculum::make(std::move(named), config.curriculum, config.trainer.schedule.steps));
+  CurriculumOptions options = config.curriculum;
+  options.seed = config.data.loader.seed;  // one seed tells all that a run sees
+  KRAIT_ASSIGN(curriculum, Curriculum::make(std::move(named), options, config.trainer.schedule.steps));
   return {};
 }
 

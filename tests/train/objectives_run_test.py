@@ -145,12 +145,55 @@ def other_objectives_do_not_go_on(binary, root):
     print("ok other objectives do not go on")
 
 
+QUESTIONS = """
+[questions]
+train = ["questions.jsonl"]
+test = ["questions.jsonl"]
+[data]
+batch = 4
+[tokenizer]
+path = "tokenizer.json"
+[model]
+mixers = ["mamba2"]
+width = 32
+layers = 2
+states = 16
+head_width = 16
+[train]
+steps = {steps}
+rate = 1e-2
+warm_up = 5
+[evaluate]
+batches = 1
+[output]
+folder = "{folder}"
+"""
+
+
+def questions(binary, root):
+    answers = {"king": "well", "queen": "ball", "frog": "deep", "said": "golden"}
+    with open(os.path.join(root, "questions.jsonl"), "w", encoding="utf-8") as file:
+        for prompt, answer in answers.items():
+            file.write(json.dumps({"prompt": prompt + "?", "answer": answer}) + "\n")
+    run = Run(binary, root, "questions", 120, QUESTIONS)
+    status, out, err = run.finish()
+    assert status == 0, err
+    # Learned by heart; four answers of several tokens are not guessed.
+    assert json.loads(out)["evaluation"]["exact_match"] == 1.0, out
+    with open(os.path.join(root, "questions.jsonl"), "a", encoding="utf-8") as file:
+        file.write('{"prompt": "well?"}\n')
+    status, _, err = run.finish()
+    assert status == 1 and "questions.jsonl:5" in err, err
+    print("ok questions")
+
+
 def main(binary, kills="4"):
     binary = os.path.abspath(binary)
     root = tempfile.mkdtemp(prefix="krait_objectives_")
     try:
         make_shards(binary, root)
         refused(binary, root)
+        questions(binary, root)
         other_objectives_do_not_go_on(binary, root)
         unbroken, broken = killed_and_resumed(binary, root, int(kills), CONFIG)
         what_it_says(unbroken, 60 * int(kills))
