@@ -8,9 +8,11 @@ type, which it does not know by itself on new processors. With the reference BLA
 round runs each side's program once; a ratio is taken within each round, of the shortest step of each, by the clock
 (with --processor by the processor time, where other programs use the machine).
 
-The peer's Mamba-1 keeps some 0.8 GB a layer and takes long, so that case has --layers layers on both sides (the fewer
-there are, the larger the share of the head, which both sides leave to a matrix product); Mamba-2 has all 24. Exit
-status 1 when a bar does not hold, 2 when something could not be measured.
+The peer's Mamba-1 keeps some 0.85 GB a layer and takes long, so that case has --layers layers on both sides (the fewer
+there are, the larger the share of the head, which both sides leave to a matrix product); Mamba-2 has all 24, or
+--layers-mamba2. --shared: the peer's Mamba-2 at its best rather than as the paper has it. --bf16: krait's products with
+operands rounded to bf16, the peer's in f32. Exit status 1 when a bar does not hold, 2 when something could not be
+measured.
 """
 
 import argparse
@@ -39,7 +41,7 @@ def measured(command, threads):
 
 
 def fastest_chunk(flags, options):
-    """The peer's only knob: the chunk of its Mamba-2, tried once at two layers."""
+    """The peer's knob: the chunk of its Mamba-2, tried once at two layers."""
     times = {}
     for chunk in (64, 128, 256):
         said = measured([options.python, PEER, "mamba2", *flags, "--layers", 2, "--rounds", 1, "--chunk", chunk],
@@ -50,15 +52,16 @@ def fastest_chunk(flags, options):
 
 def compare(case, options):
     flags = ["--threads", options.threads, "--rounds", options.steps]
-    peer_flags = []
+    peer_flags, krait_flags = [], ["--json", *(["--bf16"] if options.bf16 else [])]
     if case == "mamba2":
-        peer_flags = ["--chunk", options.chunk or fastest_chunk(flags[:2], options)]
+        peer_flags = ["--shared"] if options.shared else []
+        peer_flags += ["--chunk", options.chunk or fastest_chunk(flags[:2] + peer_flags, options)]
         flags += ["--layers", options.layers_mamba2]
     elif case == "mamba":
         flags += ["--layers", options.layers]
     say(f"{case}: {options.rounds} rounds {' '.join(map(str, flags + peer_flags))}")
     krait, peer = take_turns(options.rounds,
-                             lambda: measured([options.krait, case, *flags, "--json"], options.threads),
+                             lambda: measured([options.krait, case, *flags, *krait_flags], options.threads),
                              lambda: measured([options.python, PEER, case, *flags, *peer_flags], options.threads))
     slow = min(said["sgemm_gflops"] for said in peer)
     best = max(said["sgemm_gflops"] for said in krait)
@@ -82,8 +85,10 @@ def main(arguments):
     parser.add_argument("--python", default="/usr/bin/python3", help="that has torch")
     parser.add_argument("--cases", nargs="+", choices=tuple(BARS), default=tuple(BARS))
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--layers", type=int, default=4, help="of Mamba-1, on both sides")
+    parser.add_argument("--layers", type=int, default=12, help="of Mamba-1, on both sides")
     parser.add_argument("--layers-mamba2", type=int, default=24)
+    parser.add_argument("--shared", action="store_true", help="the peer's Mamba-2 shares B and C over heads")
+    parser.add_argument("--bf16", action="store_true", help="krait's products in bf16")
     parser.add_argument("--chunk", type=int, help="of the peer's Mamba-2; else the fastest of three")
     parser.add_argument("--rounds", type=int, choices=range(1, 101), default=3, metavar="N", help="turns of each side")
     parser.add_argument("--steps", type=int, choices=range(1, 101), default=2, metavar="N", help="of a turn")

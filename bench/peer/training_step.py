@@ -3,11 +3,12 @@
 bench/peer/compare_training.py measures krait's steps against. Prints one line of JSON.
 
     bench/peer/training_step.py mamba|mamba2|scan [--layers 24] [--batch 2] [--length 1024] [--threads 2] [--rounds 3]
-                                [--chunk 64]
+                                [--chunk 64] [--shared]
 
 Written from the equations. Mamba-1 (Gu & Dao 2023): the scan goes through time step by step, over discretised inputs
 of all steps, as the authors' reference does, but for gradients that are linear in T rather than quadratic. Mamba-2
-(Dao & Gu 2024): the state-space dual in chunks, every step of it one batched product. Both with torch.optim.AdamW and
+(Dao & Gu 2024): the state-space dual in chunks, as an einsum for each term of the paper's with B and C of every head;
+--shared multiplies B and C once for all heads of a group, which takes more thought and less time. Both with torch.optim.AdamW and
 the cross entropy of all logits. `scan` is the selective scan of one layer, forward and backward.
 """
 
@@ -92,7 +93,23 @@ def decays_between(a):
 
 
 def dual_scan(x, a, b, c, chunk):
-    """x [B, T, H, P] times dt; a = dt A [B, T, H]; b, c [B, T, N], shared by all heads. Chunks k of q rows."""
+    """x [B, T, H, P] times dt; a = dt A [B, T, H]; b, c [B, T, N], given to every head. Chunks k of rows q, s."""
+    batch, length, heads, width = x.shape
+    b, c = (of[:, :, None].expand(-1, -1, heads, -1).reshape(batch, -1, chunk, heads, of.shape[-1]) for of in (b, c))
+    x = x.reshape(batch, -1, chunk, heads, width)
+    a = a.reshape(batch, -1, chunk, heads).permute(0, 3, 1, 2)  # [B, H, k, q]
+    sums = torch.cumsum(a, dim=-1)
+    within = torch.einsum("bkqhn,bkshn,bhkqs,bkshp->bkqhp", c, b, decays_between(a), x)
+    # What each chunk adds to the state, then the state before each chunk by the same matrix of decays over chunks.
+    added = torch.einsum("bkqhn,bhkq,bkqhp->bkhpn", b, torch.exp(sums[..., -1:] - sums), x)
+    across = decays_between(F.pad(sums[..., -1], (1, 0)))[:, :, :-1, 1:]
+    before = torch.einsum("bhik,bkhpn->bihpn", across, added)
+    from_before = torch.einsum("bkqhn,bkhpn,bhkq->bkqhp", c, before, torch.exp(sums))
+    return (within + from_before).reshape(batch, length, heads, width)
+
+
+def dual_scan_shared(x, a, b, c, chunk):
+    """The same; b and c are multiplied once for all heads."""
     batch, length, heads, width = x.shape
     states = b.shape[-1]
     x = x.view(batch, -1, chunk, heads, width).transpose(2, 3)  # [B, k, H, q, P]
@@ -110,9 +127,9 @@ def dual_scan(x, a, b, c, chunk):
 
 
 class Mamba2(nn.Module):
-    def __init__(self, chunk):
+    def __init__(self, scan, chunk):
         super().__init__()
-        self.chunk = chunk
+        self.scan, self.chunk = scan, chunk
         self.in_proj = nn.Linear(WIDTH, 2 * INNER + 2 * DUAL_STATES + HEADS, bias=False)
         self.conv1d = causal_conv(INNER + 2 * DUAL_STATES)
         self.dt_bias = nn.Parameter(time_step_bias(HEADS))
@@ -126,7 +143,7 @@ class Mamba2(nn.Module):
         x, b, c = convolve(self.conv1d, xbc).transpose(1, 2).split([INNER, DUAL_STATES, DUAL_STATES], dim=-1)
         x = x.reshape(*x.shape[:2], HEADS, HEAD_WIDTH)
         dt = F.softplus(dt + self.dt_bias)
-        y = dual_scan(x * dt[..., None], dt * -torch.exp(self.a_log), b.contiguous(), c.contiguous(), self.chunk)
+        y = self.scan(x * dt[..., None], dt * -torch.exp(self.a_log), b.contiguous(), c.contiguous(), self.chunk)
         y = (y + self.d[:, None] * x).flatten(2)
         return self.out_proj(self.norm(y * F.silu(z)))
 
@@ -155,7 +172,8 @@ class LanguageModel(nn.Module):
 
 def model_step(options):
     torch.manual_seed(0)
-    model = LanguageModel(options.layers, Mamba1 if options.subject == "mamba" else lambda: Mamba2(options.chunk))
+    scan = dual_scan_shared if options.shared else dual_scan
+    model = LanguageModel(options.layers, Mamba1 if options.subject == "mamba" else lambda: Mamba2(scan, options.chunk))
     matrices = [p for p in model.parameters() if p.dim() >= 2]
     vectors = [p for p in model.parameters() if p.dim() < 2]
     optimiser = torch.optim.AdamW([{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}],
@@ -204,6 +222,7 @@ def main():
     parser.add_argument("subject", choices=("mamba", "mamba2", "scan"))
     for name, value in (("layers", 24), ("batch", 2), ("length", 1024), ("threads", 2), ("rounds", 3), ("chunk", 64)):
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--shared", action="store_true")
     options = parser.parse_args()
     if options.length % options.chunk:
         parser.error(f"chunks of {options.chunk} do not fill {options.length} tokens")
