@@ -46,8 +46,8 @@ TESTS_MAY_ADD = {
 }
 
 # Third-party header -> where it may be included. The first pattern that fits the header decides.
-LEARNING = ["krait/nn/*", "krait/zoo/*", "krait/train/*", "krait/cli/cmd_train*", "tests/nn/*", "tests/zoo/*",
-            "tests/train/*"]
+LEARNING = ["krait/nn/*", "krait/zoo/*", "krait/train/*", "krait/cli/cmd_train*", "bench/training_*", "tests/nn/*",
+            "tests/zoo/*", "tests/train/*"]
 WALLS = [
     # The public interface is written in krait/api; everybody else here has the rooms themselves.
     ("krait.h", ["krait/api/*", "tests/api/*"]),

@@ -12,6 +12,7 @@
 #include "krait/cli/train_study.h"
 #include "krait/train/resident_memory.h"
 #include "krait/train/study_plan.h"
+#include "krait/train/tensor_memory.h"
 #include "krait/train/training_run.h"
 
 namespace krait::cli {
@@ -106,6 +107,7 @@ std::vector<std::string> arguments_of_rank(const TrainOptions& options) {
 }
 
 int train_model(const TrainOptions& options) {
+  train::keep_tensor_memory();
   const std::optional<train::ProcessPlace> place = value_or_throw(train::process_place(train::process_environment()));
   const bool is_one_of_several = place && place->ranks > 1;
   train::ConfigFile file = value_or_throw(train::ConfigFile::open(options.config));

@@ -3,11 +3,13 @@
 #include <ATen/Functions.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <algorithm>
 #include <atomic>
 #include <numeric>
 
 #include "krait/kernels/dense_product.h"
 #include "krait/kernels/reference/dense_product.h"
+#include "krait/kernels/row_grain.h"
 #include "krait/nn/compute_threads.h"
 #include "krait/nn/tensor_rows.h"
 
@@ -73,7 +75,32 @@ class SplitColumns : public torch::autograd::Function<SplitColumns> {
     return parts;
   }
 
-  static tensor_list backward(AutogradContext*, tensor_list upstream) { return {at::cat(upstream, -1), Tensor()}; }
+  // Side by side again, by rows on all threads, where libtorch would copy on one.
+  static tensor_list backward(AutogradContext*, tensor_list upstream) {
+    tensor_list parts;
+    std::int64_t columns = 0;
+    for (const Tensor& part : upstream) {
+      parts.push_back(as_rows(part));
+      columns += part.size(-1);
+    }
+    const Tensor joined = new_rows(upstream[0], parts[0].size(0), columns);
+    with_real(joined, [&](auto real) {
+      using Real = decltype(real);
+      const auto out = rows_out<Real>(joined);
+      const ComputePool turn;
+      ThreadPool& pool = turn;
+      pool.parallel_for(out.rows, kernels::rows_per_task(columns), [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t row = begin; row < end; ++row) {
+          Real* to = out.row(row);
+          for (const Tensor& part : parts) {
+            const auto from = rows_in<Real>(part);
+            to = std::copy_n(from.row(row), from.columns, to);
+          }
+        }
+      });
+    });
+    return {joined.view(shape_with_columns(upstream[0], columns)), Tensor()};
+  }
 };
 
 }  // namespace

@@ -90,9 +90,9 @@ void SizeClassPool::drop_oldest() {
   KRAIT_CHECK(::munmap(memory.data(), memory.size()) == 0, "{} bytes cannot be given back", memory.size());
 }
 
-void SizeClassPool::trim() {
+void SizeClassPool::trim(std::uint64_t kept) {
   const std::lock_guard lock(mutex_);
-  while (!free_.empty()) drop_oldest();
+  while (!free_.empty() && use_.reserved > kept) drop_oldest();
 }
 
 SizeClassPool::Use SizeClassPool::use() const {

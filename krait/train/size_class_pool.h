@@ -83,8 +83,8 @@ class SizeClassPool {
 
   // kResourceExhausted where blocks in use leave too little of the limit, or the system has no memory.
   Result<PoolBlock> take(std::size_t bytes);
-  // Gives blocks that nobody uses back to the system.
-  void trim();
+  // Gives blocks that nobody uses back to the system, the longest unused first, until no more than `kept` are reserved.
+  void trim(std::uint64_t kept = 0);
 
   Use use() const;
   std::uint64_t limit() const { return limit_; }
