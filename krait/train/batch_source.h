@@ -34,6 +34,7 @@ class CorpusSource final : public BatchSource {
   DataLoader loader_;
 };
 
+// Of a task that has so many examples and no more, each epoch gives them all, in an order of its own.
 class TaskSource final : public BatchSource {
  public:
   TaskSource(std::shared_ptr<const Task> task, std::uint64_t seed, std::int64_t batch, std::int64_t rank = 0,
@@ -46,7 +47,7 @@ class TaskSource final : public BatchSource {
   std::shared_ptr<const Task> task_;
   std::uint64_t seed_;
   std::int64_t batch_, rank_, ranks_;
-  std::uint64_t next_ = 0;  // example that the next step of all processes begins with
+  std::uint64_t next_ = 0;  // examples given to all processes so far
 };
 
 }  // namespace krait::train

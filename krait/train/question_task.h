@@ -34,6 +34,7 @@ class QuestionTask final : public Task {
 
   std::int64_t vocabulary() const override { return vocabulary_; }
   std::int64_t longest() const override { return longest_; }
+  bool shows_answers() const override { return true; }
   // All in an order of the seed, then all again in another.
   Example example(std::uint64_t seed, std::uint64_t index) const override;
   std::string spell(std::int32_t token) const override { return std::to_string(token); }

@@ -1,5 +1,7 @@
 #include "krait/train/task.h"
 
+#include <algorithm>
+
 #include "krait/core/check.h"
 #include "krait/train/parameter_values.h"
 #include "krait/train/task_list.h"
@@ -8,18 +10,31 @@ namespace krait::train {
 namespace {
 
 constexpr const TaskKind* kKinds[] = {
-    &kSelectiveCopying, &kInductionHeads, &kAssociativeRecall, &kJointRecall,
-    &kPhoneBook,        &kParity,         &kModularArithmetic, &kListOps,
+    &kSelectiveCopying, &kInductionHeads,    &kAssociativeRecall, &kJointRecall,      &kPhoneBook,
+    &kParity,           &kModularArithmetic, &kListOps,           &kSequentialImages,
 };
+
+Result<void> check_paths(const TaskKind& kind, const TaskPaths& paths) {
+  for (const TaskPath& path : kind.paths) {
+    if (!path.required || paths.contains(path.name)) continue;
+    return fail(ErrorCode::kInvalidArgument, "[task] {} needs '{}': {}", kind.name, path.name, path.meaning);
+  }
+  for (const auto& [name, file] : paths) {
+    if (std::ranges::find(kind.paths, name, &TaskPath::name) != kind.paths.end()) continue;
+    return fail(ErrorCode::kInvalidArgument, "[task] {} reads no '{}' ({})", kind.name, name, file.string());
+  }
+  return {};
+}
 
 }  // namespace
 
 std::span<const TaskKind* const> task_kinds() { return kKinds; }
 
-Result<std::unique_ptr<Task>> make_task(std::string_view name, const TaskValues& values) {
+Result<std::unique_ptr<Task>> make_task(std::string_view name, const TaskValues& values, const TaskPaths& paths) {
   KRAIT_ASSIGN(const TaskKind* kind, find_kind("task", task_kinds(), name));
   KRAIT_ASSIGN(const TaskValues all, complete_values("task", kind->name, kind->parameters, values));
-  return kind->make(all);
+  KRAIT_TRY(check_paths(*kind, paths));
+  return kind->open != nullptr ? kind->open(all, paths) : kind->make(all);
 }
 
 Batch task_batch(const Task& task, std::uint64_t seed, std::uint64_t first, std::int64_t count) {

@@ -20,7 +20,7 @@ TaskEvaluation read_evaluation(ConfigTable& table, const TaskConfig& task) {
   table.read("examples", evaluation.examples, 1, kMostExamples);
   table.read("name", evaluation.name);
   if (evaluation.name.empty()) table.wrong("name", "is missing, and nothing differs from [task]");
-  const auto learned = make_task(task.name, task.values), asked = make_task(task.name, evaluation.task.values);
+  const auto learned = make_task(task), asked = make_task(evaluation.task);
   if (!asked) {
     table.wrong("name", fmt::format("cannot be asked: {}", asked.error().message));
   } else if (learned && (*asked)->vocabulary() != (*learned)->vocabulary()) {

@@ -13,5 +13,6 @@ extern const TaskKind kPhoneBook;
 extern const TaskKind kParity;
 extern const TaskKind kModularArithmetic;
 extern const TaskKind kListOps;
+extern const TaskKind kSequentialImages;
 
 }  // namespace krait::train

@@ -38,6 +38,7 @@ class ListOps final : public Task {
 
   std::int64_t vocabulary() const override { return kTokens; }
   std::int64_t longest() const override { return longest_; }
+  double hidden_share() const override { return 0.1; }
 
   Example example(std::uint64_t seed, std::uint64_t index) const override {
     // make() found one within kBudget; a thousand times as many tokens will do.

@@ -19,6 +19,7 @@ class PhoneBook final : public Task {
       : entries_(entries), queries_(queries), letters_(letters), digits_(digits) {}
 
   std::int64_t vocabulary() const override { return kEnd + 1; }
+  bool shows_answers() const override { return true; }
   // Nothing follows the last digit that is asked for, so it is no input.
   std::int64_t longest() const override { return (entries_ + queries_) * (letters_ + digits_ + 2) - 1; }
 

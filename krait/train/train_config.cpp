@@ -57,17 +57,24 @@ const Kind* read_kind(ConfigTable& table, std::span<const Kind* const> kinds) {
   return found == kinds.end() ? nullptr : *found;
 }
 
-void read_task(ConfigTable table, TrainDataConfig& config) {
+void read_task(ConfigTable table, const std::filesystem::path& base, TrainDataConfig& config) {
   if (table.empty()) return;
   const TaskKind* kind = read_kind(table, task_kinds());
   if (kind == nullptr) return;
-  TaskConfig task{std::string(kind->name), {}};
+  TaskConfig task{.name = std::string(kind->name), .values = {}};
   for (const TaskParameter& parameter : kind->parameters) {
     std::int64_t value = parameter.value;
     table.read(parameter.name, value, parameter.low, parameter.high);
     task.values.emplace(parameter.name, value);
   }
-  if (const auto made = make_task(task.name, task.values); !made) table.wrong("name", made.error().message);
+  for (const TaskPath& path : kind->paths) {
+    std::string file;
+    table.read(path.name, file);
+    if (!file.empty()) task.paths.emplace(path.name, base / file);
+  }
+  table.read("examples", task.view.examples, 0, std::int64_t{1} << 40);
+  table.read("bidirectional", task.view.bidirectional);
+  if (const auto made = make_task(task); !made) table.wrong("name", made.error().message);
   config.task = std::move(task);
 }
 
@@ -89,11 +96,16 @@ void read_objective(ConfigTable table, TrainDataConfig& config) {
 
 }  // namespace
 
+Result<std::shared_ptr<const Task>> make_task(const TaskConfig& config) {
+  KRAIT_ASSIGN(std::shared_ptr<const Task> task, make_task(config.name, config.values, config.paths));
+  return view_task(std::move(task), config.view);
+}
+
 TrainDataConfig read_train_data_config(ConfigFile& file) {
   TrainDataConfig config;
   read_data(file.table("data"), config);
   read_tokenizer(file.table("tokenizer"), config);
-  read_task(file.table("task"), config);
+  read_task(file.table("task"), std::filesystem::path(file.origin()).parent_path(), config);
   ConfigTable root = file.root();
   for (ConfigTable& table : root.tables("objective")) read_objective(std::move(table), config);
   return config;

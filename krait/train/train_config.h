@@ -12,6 +12,8 @@
 //   [task]                          a synthetic task in place of data
 //   name = "list_ops"
 //   length = 500
+//   examples = 2000                 the first so many, over and over; without end unless given
+//   bidirectional = true            read in both directions (Batch's prefixes)
 //   [[objective]]                   next_token alone when there is none
 //   name = "infilling"
 //   weight = 0.2
@@ -26,7 +28,7 @@
 #include "krait/train/config_file.h"
 #include "krait/train/data_loader.h"
 #include "krait/train/objective.h"
-#include "krait/train/task.h"
+#include "krait/train/task_view.h"
 #include "krait/train/tokenizer_training.h"
 
 namespace krait::train {
@@ -40,6 +42,8 @@ struct TokenSourceConfig {
 struct TaskConfig {
   std::string name;
   TaskValues values;
+  TaskPaths paths = {};
+  TaskView view = {};
 };
 
 struct ObjectiveConfig {
@@ -58,6 +62,8 @@ struct TrainDataConfig {
   std::optional<TaskConfig> task;
   std::vector<ObjectiveConfig> objectives;
 };
+
+Result<std::shared_ptr<const Task>> make_task(const TaskConfig& config);
 
 // Reads [data], [tokenizer], [task] and [[objective]]. What is wrong is noted in `file`, whose finish() says it.
 TrainDataConfig read_train_data_config(ConfigFile& file);

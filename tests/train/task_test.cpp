@@ -40,6 +40,7 @@ std::vector<std::size_t> labelled_places(const Example& example) {
 
 TEST(Tasks, StayInTheirVocabularyAndRepeat) {
   for (const TaskKind* kind : task_kinds()) {
+    if (!kind->paths.empty()) continue;  // of files, which tests of their own write
     const auto task = task_of(kind->name);
     std::set<std::vector<std::int32_t>> different;
     std::set<std::string> words;
