@@ -30,9 +30,13 @@ struct TrainOptions {
 };
 
 nlohmann::ordered_json evaluation_json(const train::EvaluationReport& evaluation) {
-  if (evaluation.is_task) return {{"accuracy", evaluation.accuracy}, {"exact_match", evaluation.exact_match}};
-  nlohmann::ordered_json out{{"loss", evaluation.loss}};
-  for (const auto& objective : evaluation.objectives) out["objectives"][objective.name] = objective.loss;
+  if (!evaluation.is_task) {
+    nlohmann::ordered_json out{{"loss", evaluation.loss}};
+    for (const auto& objective : evaluation.objectives) out["objectives"][objective.name] = objective.loss;
+    return out;
+  }
+  nlohmann::ordered_json out{{"accuracy", evaluation.accuracy}, {"exact_match", evaluation.exact_match}};
+  if (evaluation.test_accuracy) out["test_accuracy"] = *evaluation.test_accuracy;
   return out;
 }
 
@@ -53,7 +57,7 @@ int show_plan(const train::RunConfig& config, bool json) {
 
 // This process's part of a run: all of it, unless it is one of several.
 int train_run(const TrainOptions& options, const train::RunConfig& config, bool resume, train::ProcessGroup* group) {
-  RunView view(config.trainer.schedule.steps, options.quiet);
+  RunView view(config.pretraining.steps + config.trainer.schedule.steps, options.quiet);
   const InterruptGuard guard;
   train::RunObserver observer = view.observer();
   // Rank 0 speaks for all.
@@ -78,6 +82,10 @@ int train_run(const TrainOptions& options, const train::RunConfig& config, bool 
       out["memory"]["peak"] = train::peak_resident_bytes();
     }
     if (result.last_evaluation) out["evaluation"] = evaluation_json(*result.last_evaluation);
+    if (result.best_evaluation) {
+      out["best"] = evaluation_json(*result.best_evaluation);
+      out["best"]["step"] = result.best_evaluation->step;
+    }
     for (const train::EvaluationReport& evaluation : result.task_evaluations) {
       nlohmann::ordered_json entry{{"name", evaluation.name}, {"examples", evaluation.examples}};
       entry.update(evaluation_json(evaluation));

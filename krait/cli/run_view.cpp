@@ -29,13 +29,23 @@ std::string evaluation_text(const train::EvaluationReport& evaluation) {
     }
     return text;
   }
-  return fmt::format("{}{}answers right {:.2f} %, whole examples {:.2f} %", evaluation.name,
-                     evaluation.name.empty() ? "" : ": ", 100.0 * evaluation.accuracy, 100.0 * evaluation.exact_match);
+  std::string text =
+      fmt::format("{}{}answers right {:.2f} %, whole examples {:.2f} %", evaluation.name,
+                  evaluation.name.empty() ? "" : ": ", 100.0 * evaluation.accuracy, 100.0 * evaluation.exact_match);
+  if (evaluation.test_accuracy) text += fmt::format(", of the test {:.2f} %", 100.0 * *evaluation.test_accuracy);
+  return text;
 }
 
 RunView::RunView(std::int64_t steps, bool quiet) : steps_(steps), quiet_(quiet), live_(is_terminal(stderr) && !quiet) {}
 
 void RunView::step(const train::StepReport& step) {
+  if (pretraining_ && !step.pretraining) {
+    // The curve of pretraining stays above; losses of the task begin one of their own.
+    lines_ = 0;
+    curve_ = {};
+    note("pretraining is done, the task begins");
+  }
+  pretraining_ = step.pretraining;
   curve_.add(static_cast<double>(step.step), step.loss);
   seconds_ += step.seconds;
   ++taken_;
@@ -48,8 +58,9 @@ void RunView::step(const train::StepReport& step) {
   next_ = now + (live_ ? std::chrono::milliseconds(500) : std::chrono::milliseconds(10000));
   const double left = seconds_ / static_cast<double>(taken_) * static_cast<double>(steps_ - step.step - 1);
   const std::string line =
-      fmt::format("step {}/{}  loss {:.4f}  rate {:.2e}  {:.0f} tokens/s  {} left", step.step + 1, steps_, step.loss,
-                  step.rate, static_cast<double>(tokens_) / std::max(1e-9, seconds_), duration_text(left));
+      fmt::format("{}step {}/{}  loss {:.4f}  rate {:.2e}  {:.0f} tokens/s  {} left",
+                  step.pretraining ? "pretraining " : "", step.step + 1, steps_, step.loss, step.rate,
+                  static_cast<double>(tokens_) / std::max(1e-9, seconds_), duration_text(left));
   if (!live_) {
     fmt::print(stderr, "{}\n", line);
     return;

@@ -16,6 +16,7 @@ std::string evaluation_text(const train::EvaluationReport& evaluation);
 
 class RunView {
  public:
+  // `steps` of pretraining and training together.
   RunView(std::int64_t steps, bool quiet);
 
   void step(const train::StepReport& step);
@@ -28,6 +29,7 @@ class RunView {
 
   std::int64_t steps_;
   bool quiet_, live_;
+  bool pretraining_ = false;  // the last step was of it
   LossCurve curve_;
   double seconds_ = 0.0;
   std::int64_t taken_ = 0, tokens_ = 0;

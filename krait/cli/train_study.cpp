@@ -40,7 +40,7 @@ int train_study(const TrainStudyOptions& options, train::ConfigFile& file) {
   train::StudyObserver observer;
   observer.begin = [&](const train::StudyRun& run, const train::RunConfig& config, std::size_t index,
                        std::size_t count) {
-    view = std::make_unique<RunView>(config.trainer.schedule.steps, options.quiet);
+    view = std::make_unique<RunView>(config.pretraining.steps + config.trainer.schedule.steps, options.quiet);
     note(fmt::format("run {} of {}: {}", index + 1, count, run.name()));
     return view->observer();
   };

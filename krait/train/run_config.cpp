@@ -61,11 +61,14 @@ Result<RunConfig> read_run_config(ConfigFile& file, const std::filesystem::path&
   read_curriculum(file.table("curriculum"), run.curriculum);
   run.questions = read_questions(file.table("questions"));
   read_model(file.table("model"), run.model);
+  run.initial = read_initial_parameters(file.table("model"), base);
+  run.pretraining = read_pretraining(file.table("pretrain"));
   read_trainer(file.table("train"), run);
   ConfigTable evaluate = file.table("evaluate");
   evaluate.read("every", run.evaluate_every, 0, kMany);
   evaluate.read("batches", run.evaluate_batches, 0, kMany);
   evaluate.read("pieces", run.evaluate_pieces, 1, kMany);
+  evaluate.read("test", run.test_batches, 0, kMany);
   evaluate.read("patience", run.patience, 0, kMany);
   run.task_evaluations = read_task_evaluations(evaluate, run.data.task);
   ConfigTable checkpoint = file.table("checkpoint");

@@ -1,9 +1,10 @@
 // The rest of a run's configuration, beside what it learns from (train_config.h):
 //
-//   [model]                   trained_model.h
+//   [model]                   trained_model.h; from and fresh: initial_parameters.h
 //   mixers = ["mamba2"]
 //   width = 256
 //   layers = 6
+//   [pretrain]                pretraining.h
 //   [train]
 //   steps = 2000
 //   rate = 3e-3
@@ -14,6 +15,7 @@
 //   [evaluate]
 //   every = 200
 //   pieces = 64               of validation documents, on which every objective of a mixture is measured
+//   test = 20                 batches of test examples of a task, whenever an evaluation is the best so far
 //   patience = 0              evaluations without a better one after which the run stops; 0: it never does
 //   [[evaluate.task]]         task_evaluation.h
 //   length = 4096
@@ -32,7 +34,9 @@
 
 #include "krait/train/checkpoint_writer.h"
 #include "krait/train/curriculum_options.h"
+#include "krait/train/initial_parameters.h"
 #include "krait/train/memory_config.h"
+#include "krait/train/pretraining.h"
 #include "krait/train/question_task.h"
 #include "krait/train/task_evaluation.h"
 #include "krait/train/train_config.h"
@@ -46,11 +50,14 @@ struct RunConfig {
   QuestionConfig questions;
   CurriculumOptions curriculum;
   TrainedModelOptions model;
+  InitialParameters initial;
+  PretrainingOptions pretraining;
   TrainerOptions trainer;
   bool bf16 = false;
   std::int64_t evaluate_every = 0;    // steps; 0: at the end alone
   std::int64_t evaluate_batches = 0;  // of validation data, 0: all; of a task: examples / batch
   std::int64_t evaluate_pieces = 64;  // held out, for each of [[objective]]
+  std::int64_t test_batches = 0;      // of a task; 0: no test
   std::int64_t patience = 0;
   std::vector<TaskEvaluation> task_evaluations;  // when the run is done
   std::int64_t checkpoint_every = 0;             // steps; 0: none

@@ -61,16 +61,18 @@ bool RunLog::Lines::write(std::string& text) const {
 }
 
 void RunLog::add(const StepReport& step) {
-  const Json line{
+  Json line{
       {"step", step.step},   {"loss", step.loss},     {"rate", step.rate},      {"gradient_norm", step.gradient_norm},
       {"taken", step.taken}, {"tokens", step.tokens}, {"seconds", step.seconds}};
+  if (step.pretraining) line["phase"] = "pretrain";
   waiting_ += line.dump() + "\n";
   const double now = wall_seconds();
-  events_.scalar("train/loss", step.step, step.loss, now);
-  events_.scalar("train/rate", step.step, step.rate, now);
-  events_.scalar("train/gradient_norm", step.step, step.gradient_norm, now);
+  const std::string phase = step.pretraining ? "pretrain/" : "train/";
+  events_.scalar(phase + "loss", step.step, step.loss, now);
+  events_.scalar(phase + "rate", step.step, step.rate, now);
+  events_.scalar(phase + "gradient_norm", step.step, step.gradient_norm, now);
   if (step.seconds > 0.0) {
-    events_.scalar("train/tokens_per_second", step.step, static_cast<double>(step.tokens) / step.seconds, now);
+    events_.scalar(phase + "tokens_per_second", step.step, static_cast<double>(step.tokens) / step.seconds, now);
   }
 }
 
@@ -90,6 +92,7 @@ void RunLog::add(const EvaluationReport& evaluation) {
   if (evaluation.is_task) {
     both("accuracy", evaluation.accuracy);
     both("exact_match", evaluation.exact_match);
+    if (evaluation.test_accuracy) both("test_accuracy", *evaluation.test_accuracy);
   } else {
     both("evaluation_loss", evaluation.loss);
   }

@@ -14,6 +14,8 @@
 namespace krait::train {
 
 inline constexpr std::string_view kOwnTask = "as trained", kHeldOutText = "held-out text";
+// Of the test examples, where the evaluation was the best of the run ([evaluate] test).
+inline constexpr std::string_view kTestOfBest = "test at the best evaluation";
 
 // How well a run did at one thing: at its own task or held-out text, or at one of [[evaluate.task]].
 struct StudyScore {

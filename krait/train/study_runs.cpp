@@ -57,6 +57,13 @@ StudyNumbers numbers_of(const StudyRun& run, const RunResult& result, const std:
   numbers.tokens = effort.tokens;
   numbers.seconds = effort.seconds;
   if (result.last_evaluation) numbers.scores.push_back(score_of(*result.last_evaluation));
+  if (result.best_evaluation && result.best_evaluation->test_accuracy) {
+    numbers.scores.push_back({.name = std::string(kTestOfBest),
+                              .examples = 0,
+                              .loss = {},
+                              .accuracy = *result.best_evaluation->test_accuracy,
+                              .exact_match = 0.0});
+  }
   for (const EvaluationReport& report : result.task_evaluations) numbers.scores.push_back(score_of(report));
   return numbers;
 }

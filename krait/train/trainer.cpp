@@ -25,7 +25,18 @@ Result<std::vector<std::uint64_t>> to_numbers(const TensorView& view) {
   return numbers;
 }
 
+Result<std::vector<std::uint64_t>> counters_of(const Checkpoint& checkpoint) {
+  KRAIT_ASSIGN(const TensorView counted, checkpoint.view(state_name("counters", BlobStateProvider::kBlob)));
+  return to_numbers(counted);
+}
+
 }  // namespace
+
+Result<std::int64_t> trainer_steps(const Checkpoint& checkpoint) {
+  KRAIT_ASSIGN(const std::vector<std::uint64_t> counters, counters_of(checkpoint));
+  if (counters.empty()) return fail(ErrorCode::kCorrupt, "[train] a checkpoint without counters");
+  return static_cast<std::int64_t>(counters.front());
+}
 
 nn::Batch model_batch(const Batch& batch) {
   nn::Batch result;
@@ -95,8 +106,7 @@ Result<void> Trainer::restore(const Checkpoint& checkpoint) {
   }
   KRAIT_ASSIGN(const TensorView place, checkpoint.view(state_name("data_place", BlobStateProvider::kBlob)));
   KRAIT_ASSIGN(const std::vector<std::uint64_t> numbers, to_numbers(place));
-  KRAIT_ASSIGN(const TensorView counted, checkpoint.view(state_name("counters", BlobStateProvider::kBlob)));
-  KRAIT_ASSIGN(const std::vector<std::uint64_t> counters, to_numbers(counted));
+  KRAIT_ASSIGN(const std::vector<std::uint64_t> counters, counters_of(checkpoint));
   return set_progress(numbers, counters);
 }
 

@@ -33,6 +33,7 @@ struct StepReport {
   bool taken = true;  // false: a gradient was not finite, and the parameters stay
   std::int64_t tokens = 0, labels = 0;
   double seconds = 0.0;
+  bool pretraining = false;  // set by the run, which counts the steps of both phases
 };
 
 // What the processes that train together tell one another in a step (gradient_exchange.h).
@@ -92,6 +93,9 @@ class Trainer {
   StepReduction* reduction_ = nullptr;
   std::function<void()> before_update_;
 };
+
+// Steps that the trainer had done whose state the checkpoint has: fewer than the run had where phases precede.
+Result<std::int64_t> trainer_steps(const Checkpoint& checkpoint);
 
 // What a model reads of a batch: its sequences without the padding.
 nn::Batch model_batch(const Batch& batch);

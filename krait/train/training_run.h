@@ -1,6 +1,8 @@
 // A whole run as its configuration says: data, model, steps, evaluation, checkpoints, what is logged, and the model in
 // transformers' layout at the end. Whoever shows it to people is told of every step.
 //
+// Where there is self-pretraining (pretraining.h) its steps come first, and steps are counted through both phases.
+//
 // In the output folder: checkpoints/ (formats.md), log.jsonl, one line a step, and events.out.tfevents.* for
 // TensorBoard, config.json, model.safetensors and tokenizer.json of the model. A run that goes on appends to the log
 // what the checkpoint's step did not have yet: lines of later steps, which an interrupted run has left, are taken off.
@@ -25,6 +27,7 @@ struct EvaluationReport {
   double loss = 0.0;      // nats a token, of text
   double accuracy = 0.0;  // of a task
   double exact_match = 0.0;
+  std::optional<double> test_accuracy = {};  // of a task, when this is the best
   bool is_best = false;
   struct Objective {
     std::string name;
@@ -48,7 +51,8 @@ struct RunResult {
   bool stopped = false;      // before its last step, by the observer or for want of progress
   bool interrupted = false;  // by the observer, of any of the processes
   std::optional<EvaluationReport> last_evaluation = {};
-  std::vector<EvaluationReport> task_evaluations = {};  // [[evaluate.task]], of a run that is done
+  std::vector<EvaluationReport> task_evaluations = {};   // [[evaluate.task]], of a run that is done
+  std::optional<EvaluationReport> best_evaluation = {};  // since the run began, over every time it was resumed
   std::int64_t parameters = 0;
 };
 
