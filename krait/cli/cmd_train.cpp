@@ -143,6 +143,9 @@ int train_model(const TrainOptions& options) {
   use_threads(options.threads, group.get());
   // Launchers start with the same words again and again.
   const bool resume = options.resume && (!place || has_checkpoint(config));
+  if (options.resume && !resume && !options.quiet && place->rank == 0) {
+    fmt::print(stderr, "no checkpoint yet in {}: from the beginning\n", config.checkpoint.folder.string());
+  }
   try {
     return train_run(options, config, resume, group.get());
   } catch (const std::exception& error) {

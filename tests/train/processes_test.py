@@ -21,6 +21,8 @@ import sys
 import tempfile
 import time
 
+import objectives_run_test
+
 MODEL = """
 [model]
 mixers = ["mamba2", "attention"]
@@ -54,11 +56,11 @@ def environment(**more):
 
 
 class Run:
-    def __init__(self, binary, root, name, steps, data=TASK, batch=BATCH):
+    def __init__(self, binary, root, name, steps, data=TASK, batch=BATCH, config=None):
         self.binary, self.folder = binary, os.path.join(root, name)
         self.config = os.path.join(root, name + ".toml")
         with open(self.config, "w", encoding="utf-8") as file:
-            file.write((data + MODEL).format(folder=name, steps=steps, batch=batch))
+            file.write((config or data + MODEL).format(folder=name, steps=steps, batch=batch))
 
     def start(self, *arguments, before=(), **more):
         return subprocess.Popen([*before, self.binary, "train", self.config, "--json", *arguments],
@@ -219,6 +221,34 @@ def killed(binary, root, kills=3):
     print(f"ok killed {done} times, started again, {steps} steps to the bit")
 
 
+def mixtures(binary, root):
+    """Objectives that a curriculum changes: rank 0 decides, and what it has decided survives."""
+    objectives_run_test.make_shards(binary, root)
+    steps, rows = 60, 2 * 96
+    data = objectives_run_test.CONFIG
+    one, two, broken = (Run(binary, root, name, steps, config=data) for name in ("one", "two", "broken"))
+    for run, arguments in ((one, ["--threads", "1"]), (two, ["--processes", "2", "--threads", "1"])):
+        status, _, err = run.finish(*arguments)
+        assert status == 0, err
+    expected, actual = one.entries("loss"), two.entries("loss")
+    # Until the second decision; of later ones a rounding may change which candidates are best.
+    for step in range(20):
+        assert abs(actual[step] - expected[step]) <= (step + 1) * rows * 2.0 ** -24 * expected[step], step
+    assert one.entries("tokens")[0] == two.entries("tokens")[0]
+    process = broken.start("--processes", "2", "--threads", "1", "--restarts", "3")
+    deadline = time.monotonic() + 90
+    while len(broken.entries("loss") if broken.committed() else ()) < 25:
+        assert process.poll() is None and time.monotonic() < deadline, "it does not come to step 25"
+        time.sleep(0.02)
+    os.kill(broken.ranks()[1], signal.SIGKILL)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0 and "all are started again" in err, err
+    for key in ("loss", "mixture", "evaluation_loss", "objectives"):
+        assert two.entries(key) == broken.entries(key), key
+    assert len(two.entries("mixture")) == 3, two.entries("mixture")
+    print("ok mixtures of objectives with a curriculum, killed and started again to the bit")
+
+
 def named_and_ended(binary, root):
     """Without restarts: who is gone is named by those who miss it; Ctrl-C; the launcher's own end; a rank that hangs."""
     run = Run(binary, root, "killed_once", 100000)
@@ -309,7 +339,7 @@ def alone_under_a_launcher(binary, root):
     """A launcher gives the same words every time: --resume begins where there is nothing to go on from."""
     run = Run(binary, root, "alone", 10)
     status, _, err = run.finish("--resume", RANK=0, WORLD_SIZE=1)
-    assert status == 0 and len(run.entries("loss")) == 10, err
+    assert status == 0 and len(run.entries("loss")) == 10 and "no checkpoint yet" in err, err
     status, out, err = run.finish("--resume", RANK=0, WORLD_SIZE=1)
     assert status == 0 and json.loads(out)["steps"] == 10, err
     print("ok --resume without a checkpoint, under a launcher")
@@ -385,7 +415,7 @@ def between_namespaces(binary, root):
             subprocess.run([ip, "netns", "delete", name], capture_output=True, check=False)
 
 
-TESTS = (refused, alone_under_a_launcher, one_curve, killed, named_and_ended, under_torchrun, between_namespaces)
+TESTS = (refused, alone_under_a_launcher, one_curve, killed, mixtures, named_and_ended, under_torchrun, between_namespaces)
 
 
 def main(binary, only=None):
@@ -394,7 +424,7 @@ def main(binary, only=None):
             continue
         root = tempfile.mkdtemp(prefix="krait_processes_")
         try:
-            test(binary, root)
+            test(os.path.abspath(binary), root)
         finally:
             shutil.rmtree(root, ignore_errors=True)
 
