@@ -14,6 +14,7 @@
 #include "krait/train/run_log.h"
 #include "krait/train/run_memory.h"
 #include "krait/train/size_class_pool.h"
+#include "krait/train/tensor_memory.h"
 
 namespace krait::train {
 namespace {
@@ -133,6 +134,7 @@ Result<void> TrainingRun::Parts::open_model() {
     model = offloaded->model();
     where = offloaded->for_trainer();
   } else {
+    set_tensor_memory_kept(true);
     KRAIT_ASSIGN(model, make_model(config.model));
   }
   trainer = std::make_unique<Trainer>(*model, *source, config.trainer, std::move(where));
