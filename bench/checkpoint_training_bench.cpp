@@ -62,7 +62,9 @@ int measure(const std::string& folder, std::int64_t width, std::int64_t layers, 
   const auto model = value_of(train::make_model(
       {.mixers = {"mamba2"}, .vocabulary = kVocabulary, .width = width, .layers = layers, .states = 64}));
   RandomTokens source(rows);
-  train::Trainer trainer(*model, source, {.schedule = {.peak = 1e-4, .steps = std::int64_t{1} << 40}});
+  train::TrainerOptions options;
+  options.schedule = {.peak = 1e-4, .steps = std::int64_t{1} << 40};
+  train::Trainer trainer(*model, source, options);
   train::SizeClassPool memory;
   const auto writer =
       value_of(train::CheckpointWriter::open({.folder = folder, .keep_last = 1}, nn::ComputePool(), memory));

@@ -10,6 +10,7 @@
 #include "krait/train/layered_gradients.h"
 #include "krait/train/offloaded_state.h"
 #include "krait/train/resident_memory.h"
+#include "krait/train/tensor_memory.h"
 
 namespace krait::train {
 namespace {
@@ -173,6 +174,7 @@ std::string MemoryPlan::text() const {
 }
 
 Result<MemoryPlan> plan_memory(const RunConfig& config, const Batch& first) {
+  set_tensor_memory_kept(false);
   return_freed_memory();
   const MemoryOptions& memory = config.memory;
   KRAIT_ASSIGN(const Rehearsal rehearsal, rehearse(config, first));

@@ -29,7 +29,7 @@ struct MemoryPlan {
 };
 
 // For a configuration with [memory]; `first` is a batch as the run will have them. From then on the process gives
-// memory back that it freed. kResourceExhausted for a limit that cannot be held, with the numbers.
+// memory back that it freed (tensor_memory.h). kResourceExhausted for a limit that cannot be held, with the numbers.
 Result<MemoryPlan> plan_memory(const RunConfig& config, const Batch& first);
 
 }  // namespace krait::train

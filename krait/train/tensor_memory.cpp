@@ -3,6 +3,7 @@
 #include <c10/core/Allocator.h>
 #include <c10/core/CPUAllocator.h>
 
+#include <atomic>
 #include <memory>
 
 namespace krait::train {
@@ -19,7 +20,7 @@ void drop_block(void* context) { delete static_cast<PoolBlock*>(context); }
 class KeptMemory final : public c10::Allocator {
  public:
   c10::DataPtr allocate(std::size_t bytes) const override {
-    if (bytes >= kLeast) {
+    if (bytes >= kLeast && keeps_) {
       // Where the pool has nothing, libtorch's own allocator says so in its words.
       if (Result<PoolBlock> taken = pool_.take(bytes)) {
         auto block = std::make_unique<PoolBlock>(*std::move(taken));
@@ -32,9 +33,11 @@ class KeptMemory final : public c10::Allocator {
     return small_->allocate(bytes);
   }
   SizeClassPool& pool() const { return pool_; }
+  void set_keeps(bool keeps) { keeps_ = keeps; }
 
  private:
   c10::Allocator* small_ = c10::GetDefaultCPUAllocator();
+  std::atomic<bool> keeps_ = true;
   mutable SizeClassPool pool_;
 };
 
@@ -53,6 +56,12 @@ void keep_tensor_memory() {
 }
 
 SizeClassPool::Use tensor_memory() { return installed() == nullptr ? SizeClassPool::Use{} : installed()->pool().use(); }
+
+void set_tensor_memory_kept(bool kept) {
+  if (installed() == nullptr) return;
+  installed()->set_keeps(kept);
+  if (!kept) release_tensor_memory();
+}
 
 void release_tensor_memory() {
   if (installed() != nullptr) installed()->pool().trim();

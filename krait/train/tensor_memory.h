@@ -16,6 +16,9 @@ void keep_tensor_memory();
 // What large tensors take; zeros where nothing is kept.
 SizeClassPool::Use tensor_memory();
 
+// Whether it is kept from now on, for runs that may not hold more than they use. Nothing where it never was.
+void set_tensor_memory_kept(bool kept);
+
 // Gives what no tensor uses back to the system.
 void release_tensor_memory();
 

@@ -7,6 +7,7 @@
 #include "krait/nn/compute_threads.h"
 #include "krait/nn/linear.h"
 #include "krait/train/mixture_chart.h"
+#include "krait/train/tensor_memory.h"
 #include "krait/train/training_run_parts.h"
 
 namespace krait::train {
@@ -22,6 +23,7 @@ std::vector<const StateProvider*> views_of(const std::vector<std::unique_ptr<Sta
 
 Result<void> TrainingRun::Parts::open_model() {
   if (!config.memory.any()) {
+    set_tensor_memory_kept(true);
     KRAIT_ASSIGN(model, make_model(config.model));
     return {};
   }

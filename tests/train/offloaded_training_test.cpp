@@ -26,9 +26,9 @@ struct Variant {
   double average = 0.0;
 };
 
-class Run {
+class Training {
  public:
-  explicit Run(const Variant& variant)
+  explicit Training(const Variant& variant)
       : task_(*make_task("induction_heads")),
         source_(task_, 1, 4),
         model_options_{.mixers = variant.mixers,
@@ -142,11 +142,11 @@ INSTANTIATE_TEST_SUITE_P(Variants, EveryVariant, ::testing::ValuesIn(variants())
                          [](const auto& of) { return of.param.name; });
 
 TEST_P(EveryVariant, TrainsToTheBitAsInMemory) {
-  Run expected(GetParam());
+  Training expected(GetParam());
   expected.in_memory();
   const auto losses = expected.losses_and_norms(5);
   for (const bool parameters : {false, true}) {
-    Run actual(GetParam());
+    Training actual(GetParam());
     actual.offloaded(folder_.path(), parameters);
     EXPECT_EQ(actual.losses_and_norms(5), losses) << parameters;
     EXPECT_EQ(actual.held_out_loss(), expected.held_out_loss()) << parameters;
@@ -156,11 +156,11 @@ TEST_P(EveryVariant, TrainsToTheBitAsInMemory) {
 
 // A run may go on in the other way than it began.
 TEST_P(EveryVariant, GoesOnFromACheckpointOfEitherKind) {
-  Run unbroken(GetParam());
+  Training unbroken(GetParam());
   unbroken.in_memory();
   const auto losses = unbroken.losses_and_norms(5);
   for (const bool first_in_memory : {false, true}) {
-    const auto begin = [&](Run& run, bool in_memory) {
+    const auto begin = [&](Training& run, bool in_memory) {
       if (in_memory) {
         run.in_memory();
       } else {
@@ -169,7 +169,7 @@ TEST_P(EveryVariant, GoesOnFromACheckpointOfEitherKind) {
     };
     const std::filesystem::path checkpoints = folder_.path() / (first_in_memory ? "memory" : "file");
     {
-      Run begun(GetParam());
+      Training begun(GetParam());
       begin(begun, first_in_memory);
       begun.losses_and_norms(2);
       SizeClassPool memory;
@@ -184,7 +184,7 @@ TEST_P(EveryVariant, GoesOnFromACheckpointOfEitherKind) {
       EXPECT_EQ(writer->save(2, views).has_value(), first_in_memory);
       writer->finish();
     }
-    Run resumed(GetParam());
+    Training resumed(GetParam());
     begin(resumed, !first_in_memory);
     resumed.losses_and_norms(1);  // whatever it was before
     KRAIT_ASSERT_VALUE(const auto newest, open_newest_checkpoint(checkpoints, nn::ComputePool()));
@@ -197,7 +197,7 @@ TEST_P(EveryVariant, GoesOnFromACheckpointOfEitherKind) {
 
 TEST(OffloadedTraining, AGradientThatIsNotFiniteChangesNothing) {
   const tests::TemporaryFolder folder;
-  Run run({.name = ""});
+  Training run({.name = ""});
   run.offloaded(folder.path(), true);
   run.losses_and_norms(1);
   // The NaN comes in through a parameter of the last norm.
@@ -221,7 +221,7 @@ TEST(OffloadedTraining, AGradientThatIsNotFiniteChangesNothing) {
 
 TEST(OffloadedTraining, GradientsThroughParametersThatAreAwayAreRefused) {
   const tests::TemporaryFolder folder;
-  Run run({.name = ""});
+  Training run({.name = ""});
   run.offloaded(folder.path(), true);
   const std::vector<std::int32_t> tokens = {1, 2, 3};
   EXPECT_ANY_THROW(run.model().hidden(tokens, {.segments = {{0, 3}}}));
