@@ -86,7 +86,7 @@ HaxMixer::HaxMixer(const HaxDimensions& dimensions) : Mamba1Mixer(dimensions.mam
   xx_proj_ = register_module("xx_proj", std::make_shared<Dense>(of.mamba.inner, 2 * states));
   output_scale_ = register_parameter("E", at::ones({of.mamba.inner}));
   if (of.recent > 0) {
-    hash_projection_ = register_parameter("hash_projection", at::empty({of.hashes, states}).normal_(), false);
+    hash_projection_ = register_parameter("hash_projection", at::empty({of.hashes, states}).normal_());
   }
   if (of.selected > 0) {
     score_hidden_ = register_module("dx_proj_1", std::make_shared<Dense>(2 * states, 2 * states, true));
