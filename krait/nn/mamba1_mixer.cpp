@@ -29,8 +29,13 @@ Mamba1Mixer::Mamba1Mixer(const Mamba1Dimensions& dimensions) : dimensions_(dimen
   out_proj_ = register_module("out_proj", std::make_shared<Dense>(of.inner, of.width));
 }
 
-Tensor Mamba1Mixer::scan(const Tensor& x, const Tensor& z, const Segments& segments) const {
-  const Tensor convolved = conv1d_causal(x, conv_weight_, conv_bias_, segments).y;
+Tensor Mamba1Mixer::addition(const Tensor&, const Batch&) const { return {}; }
+
+Tensor Mamba1Mixer::convolved(const Tensor& x, const Segments& segments) const {
+  return conv1d_causal(x, conv_weight_, conv_bias_, segments).y;
+}
+
+Tensor Mamba1Mixer::scan(const Tensor& convolved, const Tensor& z, const Segments& segments) const {
   const auto parts =
       split_columns(x_proj_->forward(convolved), {dimensions_.rank, dimensions_.states, dimensions_.states});
   // The scan adds the bias itself, before the softplus.
@@ -48,11 +53,16 @@ Tensor Mamba1Mixer::scan(const Tensor& x, const Tensor& z, const Segments& segme
 
 Tensor Mamba1Mixer::forward(const Tensor& u, const Batch& batch) {
   const auto halves = split_columns(in_proj_->forward(u), {dimensions_.inner, dimensions_.inner});
+  const Tensor x = convolved(halves[0], batch.segments), more = addition(x, batch);
   // The scan's own gate saves a matrix where no more is to be added.
-  if (!has_prefixes(batch)) return out_proj_->forward(scan(halves[0], halves[1], batch.segments));
-  const PrefixRows prefixes = reversed_prefixes(batch);
-  const Tensor backwards = scan(halves[0].index_select(0, prefixes.rows), {}, prefixes.segments);
-  const Tensor y = scan(halves[0], {}, batch.segments).index_add(0, prefixes.rows, backwards);
+  if (!more.defined() && !has_prefixes(batch)) return out_proj_->forward(scan(x, halves[1], batch.segments));
+  Tensor y = scan(x, {}, batch.segments);
+  if (more.defined()) y = y + more;
+  if (has_prefixes(batch)) {
+    const PrefixRows prefixes = reversed_prefixes(batch);
+    const Tensor backwards = convolved(halves[0].index_select(0, prefixes.rows), prefixes.segments);
+    y = y.index_add(0, prefixes.rows, scan(backwards, {}, prefixes.segments));
+  }
   return out_proj_->forward(silu_gate(y, halves[1]));
 }
 

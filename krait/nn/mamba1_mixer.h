@@ -21,14 +21,21 @@ struct Mamba1Dimensions {
   TimeStepRange time_step = {};
 };
 
-class Mamba1Mixer final : public Mixer {
+class Mamba1Mixer : public Mixer {
  public:
   explicit Mamba1Mixer(const Mamba1Dimensions& dimensions);
   Tensor forward(const Tensor& u, const Batch& batch) override;
 
+ protected:
+  // With the zeros filled in.
+  const Mamba1Dimensions& dimensions() const { return dimensions_; }
+  // What else is added to what the scan says, before the gate; undefined: nothing. x [M, E], after the convolution.
+  virtual Tensor addition(const Tensor& x, const Batch& batch) const;
+
  private:
-  // From before the convolution on. z: the gate, or undefined.
-  Tensor scan(const Tensor& x, const Tensor& z, const Segments& segments) const;
+  Tensor convolved(const Tensor& x, const Segments& segments) const;
+  // z: the gate, or undefined.
+  Tensor scan(const Tensor& convolved, const Tensor& z, const Segments& segments) const;
 
   Mamba1Dimensions dimensions_;
   std::shared_ptr<Dense> in_proj_, x_proj_, dt_proj_, out_proj_;

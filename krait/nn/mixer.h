@@ -4,6 +4,7 @@
 
 #include <torch/nn/module.h>
 
+#include <cstdint>
 #include <vector>
 
 #include "krait/nn/segments.h"
@@ -16,6 +17,10 @@ struct Batch {
   Segments segments;
   // Of each segment, how many of its first rows are a prefix that is read in both directions; empty: none is.
   std::vector<std::int64_t> prefixes = {};
+  // For layers that learn something beside the model's loss (hax_mixer.h): the share of their losses in the step, 0
+  // where nothing is learned, and a number that another pass does not have, from which what they draw follows.
+  double own_losses = 0.0;
+  std::uint64_t pass = 0;
 };
 
 struct Mixer : torch::nn::Module {

@@ -1,5 +1,6 @@
 // Trained models in the layouts that others read (trained_model.h): config.json, model.safetensors, tokenizer.json.
-// Mamba and Mamba-2 as transformers has them. Mamba-3, which transformers does not have, as its authors do.
+// Mamba and Mamba-2 as transformers has them, HAX as its authors' code has it. Mamba-3, which transformers does not
+// have, as its authors do.
 #include <algorithm>
 #include <fstream>
 #include <iterator>
@@ -34,6 +35,17 @@ Json mamba_config(const TrainedModelOptions& of, std::int64_t rows, std::int64_t
   config["state_size"] = of.states > 0 ? of.states : 16;
   config["intermediate_size"] = of.expand * of.width;
   config["time_step_rank"] = (of.width + 15) / 16;
+  return config;
+}
+
+// Beside Mamba's: the two ways of choosing share the keys equally (models/mixers/hax.h).
+Json hax_config(const TrainedModelOptions& of, std::int64_t rows, std::int64_t end_token) {
+  Json config = mamba_config(of, rows, end_token);
+  config["sparse_arch"] = of.selected_keys == 0 ? "sign_bin_lsh"
+                          : of.recent_keys == 0 ? "key_selection"
+                                                : "sign_bin_lsh+key_selection";
+  config["sparse_keys"] = of.recent_keys + of.selected_keys;
+  config["num_hash"] = of.hashes;
   return config;
 }
 
@@ -78,6 +90,9 @@ Result<Layout> layout_of(const TrainedModelOptions& options, std::int64_t rows, 
   if (options.feed_forward == 0 && all("mamba")) return Layout{mamba_config(options, rows, end_token), true};
   if (options.feed_forward == 0 && all("mamba2")) return Layout{mamba2_config(options, rows, end_token), true};
   if (options.feed_forward == 0 && all("mamba3")) return Layout{mamba3_config(options, rows), false};
+  const bool shares =
+      options.recent_keys == 0 || options.selected_keys == 0 || options.recent_keys == options.selected_keys;
+  if (options.feed_forward == 0 && all("hax") && shares) return Layout{hax_config(options, rows, end_token), true};
   return fail(ErrorCode::kUnsupported,
               "[train] no published layout has layers of {} with feed-forward layers of {}: the checkpoint keeps the "
               "weights",
@@ -85,7 +100,8 @@ Result<Layout> layout_of(const TrainedModelOptions& options, std::int64_t rows, 
 }
 
 bool is_matrix(const std::string& name, const at::Tensor& parameter) {
-  return parameter.dim() == 2 && !name.ends_with("A_log") && !name.ends_with("_bias");
+  return parameter.dim() == 2 && !name.ends_with("A_log") && !name.ends_with("_bias") &&
+         !name.ends_with("hash_projection");
 }
 
 // The parameters as the file has them, each made when it is asked for, wherever it is until then.

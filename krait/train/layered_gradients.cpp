@@ -81,8 +81,7 @@ nn::LayerStream LayeredGradients::backward(std::int64_t part, const std::vector<
   return result;
 }
 
-double LayeredGradients::run(const Batch& batch, double z_factor, double divisor) {
-  const nn::Batch rows = model_batch(batch);
+double LayeredGradients::run(const Batch& batch, const nn::Batch& rows, double z_factor, double divisor) {
   const std::int64_t layers = model_.dimensions().layers, last = layers + 1;
   fetch(0, 1);
   // Its graph stays: it holds the tokens alone, and the output is what the first layer begins with.

@@ -48,8 +48,8 @@ class LayeredGradients {
   // All must outlive it; `keeper` may be null.
   LayeredGradients(nn::LanguageModel& model, nn::ParameterKeeper* keeper, LayerInputs& inputs, GradientSink& sink);
 
-  // Gives the loss; the options of LanguageModel::loss().
-  double run(const Batch& batch, double z_factor, double divisor);
+  // Gives the loss; the options of LanguageModel::loss(). rows: of the batch (trainer.h).
+  double run(const Batch& batch, const nn::Batch& rows, double z_factor, double divisor);
 
  private:
   struct Parameter {

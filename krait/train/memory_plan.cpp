@@ -77,11 +77,11 @@ std::uint64_t sum(const std::vector<std::uint64_t>& all) {
 void step_layered(nn::LanguageModel& model, const Batch& batch, double z_factor) {
   DroppedGradients sink;
   KeptInputs inputs;
-  LayeredGradients(model, nullptr, inputs, sink).run(batch, z_factor, 1.0);
+  LayeredGradients(model, nullptr, inputs, sink).run(batch, step_batch(batch, 1.0, 0), z_factor, 1.0);
 }
 
 void step_whole(nn::LanguageModel& model, const Batch& batch, double z_factor) {
-  model.loss(batch.ids, batch.labels, model_batch(batch), {}, z_factor, 1.0).loss.backward();
+  model.loss(batch.ids, batch.labels, step_batch(batch, 1.0, 0), {}, z_factor, 1.0).loss.backward();
   for (at::Tensor& parameter : model.parameters()) parameter.mutable_grad() = at::Tensor();
 }
 

@@ -20,8 +20,9 @@ std::string_view last_part(std::string_view name) {
 
 // Matrices and tables; what is a vector, or stands for rates of decay, does not decay itself.
 bool decays(std::string_view name, const at::Tensor& parameter) {
-  constexpr std::array<std::string_view, 12> kNever = {"A_log",  "D",      "dt_bias",   "B_bias",    "C_bias", "mimo_x",
-                                                       "mimo_z", "mimo_o", "log_decay", "frequency", "log_dt", "bias"};
+  constexpr std::array<std::string_view, 13> kNever = {"A_log",  "D",      "dt_bias",        "B_bias",    "C_bias",
+                                                       "mimo_x", "mimo_z", "mimo_o",         "log_decay", "frequency",
+                                                       "log_dt", "bias",   "hash_projection"};
   return parameter.dim() >= 2 && std::ranges::find(kNever, last_part(name)) == kNever.end();
 }
 

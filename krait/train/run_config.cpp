@@ -16,6 +16,14 @@ void read_model(ConfigTable table, TrainedModelOptions& model) {
   table.read("head_width", model.head_width, 1, 1 << 16);
   table.read("groups", model.groups, 1, 1 << 16);
   table.read("conv_width", model.conv_width, 1, 16);
+  table.read("window", model.window, 0, 1 << 24);
+  table.read("rotary", model.rotary, 0, 1 << 16);
+  table.read("eidetic", model.eidetic, 0, 1 << 20);
+  table.read("fading", model.fading, fading_mixer_names());
+  table.read("hashes", model.hashes, 1, 16);
+  table.read("recent_keys", model.recent_keys, 0, 1 << 12);
+  table.read("selected_keys", model.selected_keys, 0, 1 << 12);
+  table.read("ranking_weight", model.ranking_weight, 0.0, 1e3);
   table.read("feed_forward", model.feed_forward, 0, 1 << 24);
   table.read("padding", model.padding, 1, 1 << 16);
   table.read("tied", model.tied);

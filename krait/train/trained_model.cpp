@@ -8,7 +8,9 @@
 #include <string_view>
 
 #include "krait/nn/attention_mixer.h"
+#include "krait/nn/bmojo_mixer.h"
 #include "krait/nn/gated_delta_mixer.h"
+#include "krait/nn/hax_mixer.h"
 #include "krait/nn/mamba1_mixer.h"
 #include "krait/nn/mamba2_mixer.h"
 #include "krait/nn/mamba3_mixer.h"
@@ -23,13 +25,27 @@ struct KnownMixer {
   MakeMixer make;
 };
 
+nn::Mamba1Dimensions mamba_dimensions(const TrainedModelOptions& of) {
+  return {.width = of.width,
+          .inner = of.expand * of.width,
+          .states = of.states > 0 ? of.states : 16,
+          .conv_width = of.conv_width};
+}
+
+nn::AttentionDimensions attention_dimensions(const TrainedModelOptions& of) {
+  return {.width = of.width,
+          .heads = of.width / of.head_width,
+          .head_width = of.head_width,
+          .window = of.window,
+          .rotary = {.width = of.rotary}};
+}
+
+std::shared_ptr<nn::Mixer> make_fading(const TrainedModelOptions& options);
+
 constexpr std::array kMixers = {
     KnownMixer{"mamba",
                [](const TrainedModelOptions& of) -> std::shared_ptr<nn::Mixer> {
-                 return std::make_shared<nn::Mamba1Mixer>(nn::Mamba1Dimensions{.width = of.width,
-                                                                               .inner = of.expand * of.width,
-                                                                               .states = of.states > 0 ? of.states : 16,
-                                                                               .conv_width = of.conv_width});
+                 return std::make_shared<nn::Mamba1Mixer>(mamba_dimensions(of));
                }},
     KnownMixer{"mamba2",
                [](const TrainedModelOptions& of) -> std::shared_ptr<nn::Mixer> {
@@ -61,12 +77,35 @@ constexpr std::array kMixers = {
                }},
     KnownMixer{"attention",
                [](const TrainedModelOptions& of) -> std::shared_ptr<nn::Mixer> {
-                 return std::make_shared<nn::AttentionMixer>(nn::AttentionDimensions{
-                     .width = of.width, .heads = of.width / of.head_width, .head_width = of.head_width});
+                 return std::make_shared<nn::AttentionMixer>(attention_dimensions(of));
+               }},
+    KnownMixer{"bmojo",
+               [](const TrainedModelOptions& of) -> std::shared_ptr<nn::Mixer> {
+                 nn::BmojoDimensions dimensions = {.attention = attention_dimensions(of), .eidetic = of.eidetic};
+                 if (of.window == 0) dimensions.attention.window = 64;
+                 return std::make_shared<nn::BmojoMixer>(dimensions, make_fading(of),
+                                                         of.fading == "gated_delta" ? "gdn" : "mamba");
+               }},
+    KnownMixer{"hax",
+               [](const TrainedModelOptions& of) -> std::shared_ptr<nn::Mixer> {
+                 return std::make_shared<nn::HaxMixer>(nn::HaxDimensions{.mamba = mamba_dimensions(of),
+                                                                         .hashes = of.hashes,
+                                                                         .recent = of.recent_keys,
+                                                                         .selected = of.selected_keys,
+                                                                         .ranking_weight = of.ranking_weight});
                }},
 };
 
+// Null for one that bmojo does not have.
+std::shared_ptr<nn::Mixer> make_fading(const TrainedModelOptions& options) {
+  const auto known = fading_mixer_names();
+  if (std::ranges::find(known, options.fading) == known.end()) return nullptr;
+  return std::ranges::find(kMixers, options.fading, &KnownMixer::name)->make(options);
+}
+
 }  // namespace
+
+std::vector<std::string_view> fading_mixer_names() { return {"mamba", "mamba2", "gated_delta"}; }
 
 std::vector<std::string> mixer_names() {
   std::vector<std::string> names;

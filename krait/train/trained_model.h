@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "krait/core/dtype.h"
@@ -19,19 +20,28 @@ struct TrainedModelOptions {
   std::int64_t vocabulary = 0;  // V
   std::int64_t width = 256;     // D
   std::int64_t layers = 6;
-  std::int64_t expand = 2;        // E = expand D
-  std::int64_t states = 0;        // N; 0: the paper's, 16 for mamba and 128 for mamba2
-  std::int64_t head_width = 64;   // P
-  std::int64_t groups = 1;        // G
-  std::int64_t conv_width = 4;    // K
-  std::int64_t feed_forward = 0;  // F, 0: none
-  std::int64_t padding = 1;       // the table's rows are a multiple of it
+  std::int64_t expand = 2;         // E = expand D
+  std::int64_t states = 0;         // N; 0: the paper's, 16 for mamba and 128 for mamba2
+  std::int64_t head_width = 64;    // P
+  std::int64_t groups = 1;         // G
+  std::int64_t conv_width = 4;     // K
+  std::int64_t window = 0;         // tokens that attention sees, 0: all; of bmojo 64
+  std::int64_t rotary = 0;         // entries of each head of attention that turn with the position, even
+  std::int64_t eidetic = 32;       // of bmojo: tokens in its store, 0: none
+  std::string fading = "mamba";    // of bmojo: the mixer for what is out of the window
+  std::int64_t hashes = 4;         // of hax: bits of a bucket's number,
+  std::int64_t recent_keys = 8;    // keys of a bucket, 0: no hashing,
+  std::int64_t selected_keys = 8;  // and keys of the highest scores, 0: no selection
+  double ranking_weight = 0.1;     // of the loss by which hax learns its scores
+  std::int64_t feed_forward = 0;   // F, 0: none
+  std::int64_t padding = 1;        // the table's rows are a multiple of it
   bool tied = true;
   std::uint64_t seed = 0;
 };
 
-// The names that `mixers` knows.
+// The names that `mixers` knows, and those that `fading` does.
 std::vector<std::string> mixer_names();
+std::vector<std::string_view> fading_mixer_names();
 
 // kInvalidArgument for dimensions that do not go together. The same seed gives the same model. `made` may take parts
 // of it elsewhere before the next is made.

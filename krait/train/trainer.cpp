@@ -48,6 +48,13 @@ nn::Batch model_batch(const Batch& batch) {
   return result;
 }
 
+nn::Batch step_batch(const Batch& batch, double divisor, std::uint64_t pass) {
+  nn::Batch result = model_batch(batch);
+  result.own_losses = static_cast<double>(batch.labelled()) / divisor;
+  result.pass = pass;
+  return result;
+}
+
 Trainer::Trainer(nn::LanguageModel& model, BatchSource& source, const TrainerOptions& options, TrainerMemory memory)
     : model_(model),
       source_(source),
@@ -68,13 +75,14 @@ Result<StepReport> Trainer::step() {
   if (reduction_ != nullptr) KRAIT_TRY(reduction_->sum_counts(report));
   // Each batch's loss is its share of the mean over all labels of the step.
   const auto divisor = static_cast<double>(std::max<std::int64_t>(1, report.labels));
-  for (const Batch& batch : batches) {
+  for (std::size_t i = 0; i < batches.size(); ++i) {
+    const Batch& batch = batches[i];
+    const nn::Batch rows = step_batch(batch, divisor, static_cast<std::uint64_t>(step_) * batches.size() + i);
     if (layered_ != nullptr) {
-      report.loss += layered_->run(batch, options_.z_factor, divisor);
+      report.loss += layered_->run(batch, rows, options_.z_factor, divisor);
       continue;
     }
-    const nn::TokenLossResult loss =
-        model_.loss(batch.ids, batch.labels, model_batch(batch), {}, options_.z_factor, divisor);
+    const nn::TokenLossResult loss = model_.loss(batch.ids, batch.labels, rows, {}, options_.z_factor, divisor);
     report.loss += loss.loss.to(at::kDouble).item<double>();
     loss.loss.backward();
   }

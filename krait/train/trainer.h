@@ -99,5 +99,8 @@ Result<std::int64_t> trainer_steps(const Checkpoint& checkpoint);
 
 // What a model reads of a batch: its sequences without the padding.
 nn::Batch model_batch(const Batch& batch);
+// The same for learning from it: what layers learn by losses of their own counts, like the model's, as the batch's
+// share of all labels of the step.
+nn::Batch step_batch(const Batch& batch, double divisor, std::uint64_t pass);
 
 }  // namespace krait::train

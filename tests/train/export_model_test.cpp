@@ -8,7 +8,7 @@ namespace krait::train {
 namespace {
 
 class EveryLayout : public ::testing::TestWithParam<std::string> {};
-INSTANTIATE_TEST_SUITE_P(Mixers, EveryLayout, ::testing::Values("mamba", "mamba2", "mamba3"),
+INSTANTIATE_TEST_SUITE_P(Mixers, EveryLayout, ::testing::Values("mamba", "mamba2", "mamba3", "hax"),
                          [](const auto& of) { return of.param; });
 
 TEST_P(EveryLayout, SaysTheSameInTheEngine) {

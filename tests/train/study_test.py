@@ -194,6 +194,48 @@ def evaluated_when_done(binary, root):
     print("ok evaluated when done")
 
 
+MIXERS = """
+[study]
+seeds = [1]
+[[study.variant]]
+name = "hashed"
+model = { mixers = ["hax"], hashes = 3, recent_keys = 4, selected_keys = 0 }
+[[study.variant]]
+name = "scored"
+model = { mixers = ["hax"], recent_keys = 0, selected_keys = 4, ranking_weight = 0.5 }
+[[study.variant]]
+name = "stored"
+model = { mixers = ["bmojo"], window = 3, rotary = 8, eidetic = 5, fading = "gated_delta" }
+[[study.variant]]
+name = "faded"
+model = { mixers = ["bmojo"], window = 3, eidetic = 0 }
+[[study.variant]]
+name = "window"
+model = { mixers = ["attention"], window = 3, rotary = 8, feed_forward = 24 }
+"""
+
+
+def mixers_of_studies(binary, root):
+    good = RUN.format(steps=3, folder="mixers", data="", model="", more="")
+    path = write(os.path.join(root, "mixers.toml"), good + MIXERS)
+    study = json.loads(train(binary, path, "--json", "-q").stdout)
+    sizes = {run["variant"]: run["parameters"] for run in study["runs"]}
+    # Width 16, inner 32, 8 states: what the mixer has beside Mamba's parameters.
+    mamba = sizes["hashed"] - (2 * 8 * 32 + 32 + 3 * 8)
+    assert sizes["scored"] == mamba + 2 * 8 * 32 + 32 + 2 * (16 * 16 + 16) + 16 + 1, sizes
+    assert sizes["faded"] == mamba + 4 * 16 * 16, sizes
+    assert sizes["window"] == 2 * 16 + 2 * 16 + 16 + 4 * 16 * 16 + 3 * 16 * 24, sizes
+    # HAX of hashes alone has a published layout, B'MOJO has none.
+    model = os.path.join(root, "mixers", "{}", "seed-1", "model", "config.json")
+    with open(model.format("hashed"), encoding="utf-8") as file:
+        config = json.load(file)
+    assert (config["sparse_arch"], config["sparse_keys"], config["num_hash"]) == ("sign_bin_lsh", 4, 3), config
+    assert not os.path.exists(model.format("stored"))
+    process = train(binary, write(path, good + MIXERS.replace("gated_delta", "attention")), status=1)
+    assert "fading" in process.stderr and "attention" in process.stderr, process.stderr
+    print("ok mixers of studies")
+
+
 def wrong_studies(binary, root):
     good = RUN.format(steps=5, folder="wrong", data="", model="", more="")
     for text, words in ((good + "[study]\nseeds = []", "seeds"),
@@ -214,6 +256,7 @@ def main(binary):
     try:
         wrong_studies(binary, root)
         evaluated_when_done(binary, root)
+        mixers_of_studies(binary, root)
         studied(binary, root)
         settings_changed(binary, root)
     finally:
