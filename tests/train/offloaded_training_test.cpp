@@ -202,7 +202,8 @@ TEST(OffloadedTraining, AGradientThatIsNotFiniteChangesNothing) {
   run.losses_and_norms(1);
   // The NaN comes in through a parameter of the last norm.
   const auto providers = run.trainer().state_providers();
-  for (const PiecewiseTensor& tensor : providers.front()->state()->piecewise) {
+  KRAIT_ASSERT_VALUE(const auto parameters, providers.front()->state());
+  for (const PiecewiseTensor& tensor : parameters.piecewise) {
     if (tensor.name != "backbone.norm_f.weight") continue;
     ASSERT_TRUE(tensor
                     .visit_pieces(PiecewiseTensor::Access::kWrite,
