@@ -62,8 +62,6 @@ int train_run(const TrainOptions& options, const train::RunConfig& config, bool 
   train::RunObserver observer = view.observer();
   // Rank 0 speaks for all.
   const bool speaks = group == nullptr || group->is_first();
-  // A run that is held to a limit gives back what it does not use.
-  if (!config.memory.any()) train::keep_tensor_memory();
   if (!speaks) observer = {.stop = observer.stop};
   const auto run = value_or_throw(train::TrainingRun::open(config, resume, observer, group));
   const train::RunResult result = value_or_throw(run->run());
@@ -117,6 +115,8 @@ std::vector<std::string> arguments_of_rank(const TrainOptions& options) {
 }
 
 int train_model(const TrainOptions& options) {
+  // Runs that are held to a limit give it back all the same (memory_plan.h).
+  train::keep_tensor_memory();
   const std::optional<train::ProcessPlace> place = value_or_throw(train::process_place(train::process_environment()));
   const bool is_one_of_several = place && place->ranks > 1;
   train::ConfigFile file = value_or_throw(train::ConfigFile::open(options.config));
@@ -129,7 +129,6 @@ int train_model(const TrainOptions& options) {
       throw UserError("--export with a study", "it has many models: each run's is in model/ of its own folder");
     }
     use_threads(options.threads, nullptr);
-    train::keep_tensor_memory();
     return train_study({options.config, options.resume, options.json, options.quiet}, file);
   }
   const train::RunConfig config =
