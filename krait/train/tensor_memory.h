@@ -1,8 +1,8 @@
 // Memory of large tensors that is kept for the next ones. A training step asks for the same sizes as the step before;
 // without this every one of them comes fresh from the system, which hands it out page by page and clears each page,
-// hundreds of thousands of them for a step of a model of 130M. Here they go through a SizeClassPool, in huge pages where
-// the system has them, which never holds more than a quarter beyond the most that tensors took at once. Small tensors
-// stay with libtorch's own allocator.
+// hundreds of thousands of them for a step of a model of 130M. Here they go through a SizeClassPool, in huge pages
+// where the system has them, which never holds more than a quarter beyond the most that tensors took at once. Small
+// tensors stay with libtorch's own allocator.
 #pragma once
 
 #include "krait/train/size_class_pool.h"
