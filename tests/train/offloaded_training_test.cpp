@@ -25,6 +25,7 @@ struct Variant {
   std::int64_t feed_forward = 0, accumulation = 1;
   double average = 0.0;
 };
+void PrintTo(const Variant& variant, std::ostream* out) { *out << variant.name; }
 
 class Training {
  public:
@@ -48,8 +49,9 @@ class Training {
     model_ = *make_model(model_options_);
     trainer_ = std::make_unique<Trainer>(*model_, source_, options_);
   }
-  // With so little memory that everything comes and goes.
-  void offloaded(const std::filesystem::path& folder, bool parameters, std::uint64_t memory_bytes = 200 << 10) {
+  // With so little memory that everything comes and goes: a layer's input takes 2 of 64 KiB, each of its parameters a
+  // page, and HAX has 19 of them, the most of all mixers.
+  void offloaded(const std::filesystem::path& folder, bool parameters, std::uint64_t memory_bytes = 208 << 10) {
     state_ = *OffloadedState::create({.file = {.folder = folder, .memory_bytes = memory_bytes},
                                       .parameters = parameters,
                                       .average = options_.optimiser.average_decay > 0.0});
