@@ -8,21 +8,10 @@
 namespace krait::train {
 namespace {
 
-std::vector<double> weights_of(const std::vector<DataSource>& sources) {
-  std::vector<double> weights;
-  for (const DataSource& source : sources) weights.push_back(source.weight);
-  return weights;
-}
-
 // Of everything that decides which row comes when. How many rows make a batch, and who reads them, is no part of it.
 Hash128 identity_of(const std::vector<DataSource>& sources, const DataLoaderOptions& options) {
   Hasher hasher;
-  for (const DataSource& source : sources) {
-    const Hash128 corpus = source.corpus.identity();
-    hasher.feed_number(corpus.high);
-    hasher.feed_number(corpus.low);
-    hasher.feed_number(source.weight);
-  }
+  feed_sources(hasher, sources);
   hasher.feed_number(options.length);
   hasher.feed_number(options.seed);
   hasher.feed_number(static_cast<std::uint8_t>(options.shuffle));
@@ -43,6 +32,21 @@ Result<void> check(const DataLoaderOptions& options) {
 }
 
 }  // namespace
+
+std::vector<double> weights_of(const std::vector<DataSource>& sources) {
+  std::vector<double> weights;
+  for (const DataSource& source : sources) weights.push_back(source.weight);
+  return weights;
+}
+
+void feed_sources(Hasher& hasher, const std::vector<DataSource>& sources) {
+  for (const DataSource& source : sources) {
+    const Hash128 corpus = source.corpus.identity();
+    hasher.feed_number(corpus.high);
+    hasher.feed_number(corpus.low);
+    hasher.feed_number(source.weight);
+  }
+}
 
 Result<void> check_sources(const std::vector<DataSource>& sources, std::int32_t padding) {
   if (sources.empty()) return fail(ErrorCode::kInvalidArgument, "[data] no sources");

@@ -29,6 +29,9 @@ struct DataSource {
 // kInvalidArgument for no sources, weights not above 0, sources without tokens or of different tokenizers, and padding
 // outside their vocabulary.
 Result<void> check_sources(const std::vector<DataSource>& sources, std::int32_t padding);
+std::vector<double> weights_of(const std::vector<DataSource>& sources);
+// What of them decides which rows come, for the identity that a DataCursor has.
+void feed_sources(Hasher& hasher, const std::vector<DataSource>& sources);
 
 struct DataLoaderOptions {
   std::int64_t batch = 8;      // B, of this process

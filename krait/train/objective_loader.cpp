@@ -34,22 +34,11 @@ Result<void> check_options(const ObjectiveLoaderOptions& options) {
   return {};
 }
 
-std::vector<double> weights_of(const std::vector<DataSource>& sources) {
-  std::vector<double> weights;
-  for (const DataSource& source : sources) weights.push_back(source.weight);
-  return weights;
-}
-
 // Of everything that decides which examples come. Who reads them is no part of it.
 Hash128 identity_of(const std::vector<DataSource>& sources, const std::vector<WeightedObjective>& objectives,
                     const ObjectiveLoaderOptions& options) {
   Hasher hasher;
-  for (const DataSource& source : sources) {
-    const Hash128 corpus = source.corpus.identity();
-    hasher.feed_number(corpus.high);
-    hasher.feed_number(corpus.low);
-    hasher.feed_number(source.weight);
-  }
+  feed_sources(hasher, sources);
   hasher.feed_number(options.length);
   hasher.feed_number(options.piece);
   hasher.feed_number(options.seed);

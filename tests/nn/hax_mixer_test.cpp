@@ -109,17 +109,9 @@ TEST(HaxMixer, ScoresLearnByTheirOwnLoss) {
     const at::NoGradGuard guard;
     const Tensor values = named(mixer, name), gradient = learning.at(name).contiguous();
     for (std::int64_t i = 0; i < values.numel(); ++i) {
-      constexpr double kStep = 1e-4;  // as in gradient_check.h
-      double& value = values.data_ptr<double>()[i];
-      const double before = value;
-      const auto at = [&](double shift) {
-        value = before + shift;
-        return mixer.ranking_loss(x, batch).item<double>();
-      };
-      const double near = at(kStep) - at(-kStep), far = at(2.0 * kStep) - at(-2.0 * kStep);
-      value = before;
-      ASSERT_NEAR(0.25 * 0.5 * (8.0 * near - far) / (12.0 * kStep), gradient.data_ptr<double>()[i], 1e-8)
-          << name << " [" << i << "]";
+      const double derivative = tests::derivative_by_differences(
+          values.data_ptr<double>()[i], [&] { return mixer.ranking_loss(x, batch).item<double>(); });
+      ASSERT_NEAR(0.25 * 0.5 * derivative, gradient.data_ptr<double>()[i], 1e-8) << name << " [" << i << "]";
     }
   }
   // What is drawn follows from the pass alone.

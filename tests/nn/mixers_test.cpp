@@ -103,17 +103,9 @@ TEST(Mixers, GradientsOfParametersAreDerivatives) {
       const double largest = std::max(1.0, tests::largest_of(flat));
       const at::NoGradGuard guard;
       for (std::int64_t i = 0; i < values.numel(); ++i) {
-        constexpr double kStep = 1e-4;  // as in gradient_check.h
-        double& value = values.data_ptr<double>()[i];
-        const double before = value;
-        const auto at = [&](double shift) {
-          value = before + shift;
-          return (mixer->forward(x, batch) * weights).sum().item<double>();
-        };
-        const double near = at(kStep) - at(-kStep), far = at(2.0 * kStep) - at(-2.0 * kStep);
-        value = before;
-        ASSERT_NEAR((8.0 * near - far) / (12.0 * kStep), flat.data_ptr<double>()[i], 1e-8 * largest)
-            << what << " [" << i << "]";
+        const double derivative = tests::derivative_by_differences(
+            values.data_ptr<double>()[i], [&] { return (mixer->forward(x, batch) * weights).sum().item<double>(); });
+        ASSERT_NEAR(derivative, flat.data_ptr<double>()[i], 1e-8 * largest) << what << " [" << i << "]";
       }
     };
     check("u", x, x.grad());

@@ -22,6 +22,7 @@ import tempfile
 import time
 
 import objectives_run_test
+import resume_test
 
 MODEL = """
 [model]
@@ -55,31 +56,18 @@ def environment(**more):
     return {**clean, **{name: str(value) for name, value in more.items()}}
 
 
-class Run:
+class Run(resume_test.Run):
     def __init__(self, binary, root, name, steps, data=TASK, batch=BATCH, config=None):
-        self.binary, self.folder = binary, os.path.join(root, name)
-        self.config = os.path.join(root, name + ".toml")
-        with open(self.config, "w", encoding="utf-8") as file:
-            file.write((config or data + MODEL).format(folder=name, steps=steps, batch=batch))
+        super().__init__(binary, root, name, steps, config or data + MODEL, batch=batch)
 
     def start(self, *arguments, before=(), **more):
-        return subprocess.Popen([*before, self.binary, "train", self.config, "--json", *arguments],
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(**more))
-
-    def finish(self, *arguments, before=(), **more):
-        process = self.start(*arguments, before=before, **more)
-        out, err = process.communicate(timeout=300)
-        return process.returncode, out, err
+        return super().start(*arguments, before=before, env=environment(**more))
 
     def entries(self, key):
         """What the log has under `key`, by step, as it spells it."""
         with open(os.path.join(self.folder, "log.jsonl"), encoding="utf-8") as file:
             entries = [json.loads(line) for line in file]
         return {entry["step"]: entry[key] for entry in entries if key in entry}
-
-    def committed(self):
-        folder = os.path.join(self.folder, "checkpoints")
-        return os.path.isdir(folder) and any(name.endswith(".json") for name in os.listdir(folder))
 
     def wait_for_checkpoint(self, process):
         deadline = time.monotonic() + 90

@@ -44,18 +44,18 @@ folder = "{folder}"
 
 
 class Run:
-    def __init__(self, binary, root, name, steps, config=CONFIG):
+    def __init__(self, binary, root, name, steps, config=CONFIG, **values):
         self.binary, self.folder = binary, os.path.join(root, name)
         self.config = os.path.join(root, name + ".toml")
         with open(self.config, "w", encoding="utf-8") as file:
-            file.write(config.format(folder=name, steps=steps))
+            file.write(config.format(folder=name, steps=steps, **values))
 
-    def start(self, *arguments):
-        return subprocess.Popen([self.binary, "train", self.config, "--json", *arguments], stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE, text=True)
+    def start(self, *arguments, before=(), env=None):
+        return subprocess.Popen([*before, self.binary, "train", self.config, "--json", *arguments],
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
 
-    def finish(self, *arguments):
-        process = self.start(*arguments)
+    def finish(self, *arguments, **how):
+        process = self.start(*arguments, **how)
         out, err = process.communicate(timeout=300)
         return process.returncode, out, err
 
