@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <vector>
 
 #include "krait/core/aligned_buffer.h"
@@ -23,6 +24,7 @@ std::int64_t stretch_rows(const TokenLoss& loss) {
 struct RowResult {
   double loss = 0.0;
   double z_loss = 0.0;
+  double smoothing_loss = 0.0;
 };
 
 // Turns a row of products into dl times logit_scale, in place.
@@ -31,16 +33,22 @@ RowResult differentiate_row(const TokenLoss& loss, std::int32_t target, float we
     for (float& l : logits) l *= loss.logit_scale;
   }
   const double of_target = logits[static_cast<std::size_t>(target)];
+  const double words = static_cast<double>(logits.size());
+  // Only where it is wanted: a pass more over the row.
+  const double mean = loss.smoothing == 0.0F ? 0.0 : std::accumulate(logits.begin(), logits.end(), 0.0) / words;
   const double log_sum = softmax(logits, 1.0F, logits);
-  const RowResult result{.loss = log_sum - of_target, .z_loss = double{loss.z_factor} * log_sum * log_sum};
+  const RowResult result{.loss = log_sum - of_target,
+                         .z_loss = double{loss.z_factor} * log_sum * log_sum,
+                         .smoothing_loss = double{loss.smoothing} * (of_target - mean)};
   if (!std::isfinite(result.loss)) {
     std::fill(logits.begin(), logits.end(), std::numeric_limits<float>::quiet_NaN());
     return result;
   }
   const float factor = weight * loss.logit_scale;
   const float slope = factor * static_cast<float>(1.0 + 2.0 * double{loss.z_factor} * log_sum);
-  for (float& l : logits) l *= slope;
-  logits[static_cast<std::size_t>(target)] -= factor;
+  const float spread = factor * static_cast<float>(double{loss.smoothing} / words);
+  for (float& l : logits) l = l * slope - spread;
+  logits[static_cast<std::size_t>(target)] -= factor * (1.0F - loss.smoothing);
   return result;
 }
 
@@ -121,6 +129,7 @@ TokenLossSums token_loss(ThreadPool& pool, const TokenLoss& loss, RowsIn hidden,
       const double weight = weight_of(row);
       sums.loss += weight * result.loss;
       sums.z_loss += weight * result.z_loss;
+      sums.smoothing_loss += weight * result.smoothing_loss;
       sums.weight += weight;
       if (losses != nullptr) losses[row] = static_cast<float>(result.loss);
     }

@@ -144,18 +144,18 @@ Tensor LanguageModel::logits(std::span<const std::int32_t> tokens, const Batch& 
 }
 
 TokenLossResult LanguageModel::loss(std::span<const std::int32_t> tokens, std::span<const std::int32_t> targets,
-                                    const Batch& batch, std::span<const float> row_weights, double z_factor,
+                                    const Batch& batch, std::span<const float> row_weights, TokenLossOptions options,
                                     double divisor) {
   LayerStream last = through_layers(tokens, batch);
   const PartInUse part(keeper_, dimensions_.layers + 1, -1);
-  return head_loss(std::move(last), targets, row_weights, z_factor, divisor);
+  return head_loss(std::move(last), targets, row_weights, options, divisor);
 }
 
 TokenLossResult LanguageModel::head_loss(LayerStream last, std::span<const std::int32_t> targets,
-                                         std::span<const float> row_weights, double z_factor, double divisor) {
+                                         std::span<const float> row_weights, TokenLossOptions options, double divisor) {
   const Tensor hidden = end(std::move(last));  // which has all that is needed of the stream
-  return token_loss(hidden, head_, targets, row_weights, {.vocabulary = dimensions_.vocabulary, .z_factor = z_factor},
-                    divisor);
+  options.vocabulary = dimensions_.vocabulary;
+  return token_loss(hidden, head_, targets, row_weights, options, divisor);
 }
 
 }  // namespace krait::nn

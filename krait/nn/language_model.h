@@ -56,15 +56,17 @@ class LanguageModel final : public torch::nn::Module {
   Tensor hidden(std::span<const std::int32_t> tokens, const Batch& batch);
   // [M, V]: for short texts; training does without (token_loss.h).
   Tensor logits(std::span<const std::int32_t> tokens, const Batch& batch);
+  // The options' vocabulary is the model's own.
   TokenLossResult loss(std::span<const std::int32_t> tokens, std::span<const std::int32_t> targets, const Batch& batch,
-                       std::span<const float> row_weights = {}, double z_factor = 0.0, double divisor = 0.0);
+                       std::span<const float> row_weights = {}, TokenLossOptions options = {}, double divisor = 0.0);
 
   // The same in its parts, for those who do something in between (train/layered_gradients.h).
   LayerStream begin(std::span<const std::int32_t> tokens);
   LayerStream layer(std::int64_t i, const LayerStream& before, const Batch& batch);
   Tensor end(LayerStream last);
   TokenLossResult head_loss(LayerStream last, std::span<const std::int32_t> targets,
-                            std::span<const float> row_weights = {}, double z_factor = 0.0, double divisor = 0.0);
+                            std::span<const float> row_weights = {}, TokenLossOptions options = {},
+                            double divisor = 0.0);
 
   std::int64_t parts() const { return dimensions_.layers + 2; }
   // Which part a parameter of this name belongs to. The head's part also reads the embedding where they are tied.

@@ -50,7 +50,8 @@ class TokenLoss : public torch::autograd::Function<TokenLoss> {
       using Real = decltype(real);
       kernels::TokenLossOf<Real> loss{.head = rows_in<Real>(table),
                                       .vocabulary = targets.options.vocabulary,
-                                      .z_factor = static_cast<Real>(targets.options.z_factor)};
+                                      .z_factor = static_cast<Real>(targets.options.z_factor),
+                                      .smoothing = static_cast<Real>(targets.options.smoothing)};
       if (bf16_products()) loss.precision = kernels::ProductPrecision::kBF16;
       return run(loss, rows, targets.ids, targets.weights, losses,
                  {.hidden = rows_out<Real>(d_hidden), .head = rows_out<Real>(d_head)});
@@ -58,7 +59,7 @@ class TokenLoss : public torch::autograd::Function<TokenLoss> {
     context->save_for_backward({d_hidden, d_head});
     context->saved_data["shape"] = hidden.sizes().vec();
     context->mark_non_differentiable({losses});
-    return {at::scalar_tensor(sums.loss + sums.z_loss, rows.options()), losses};
+    return {at::scalar_tensor(sums.total(), rows.options()), losses};
   }
 
   static tensor_list backward(AutogradContext* context, tensor_list upstream) {

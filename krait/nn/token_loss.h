@@ -10,7 +10,8 @@ namespace krait::nn {
 
 struct TokenLossOptions {
   std::int64_t vocabulary = 0;  // V: rows of the head from here on are padding; 0: all are tokens
-  double z_factor = 0.0;
+  double z_factor = 0.0;        // of the z loss
+  double smoothing = 0.0;       // share of a target's probability that all tokens share, in [0, 1)
 };
 
 struct TokenLossResult {

@@ -11,7 +11,7 @@ namespace {
 
 // The sum, not the mean: batches differ in how many tokens they score.
 void score(nn::LanguageModel& model, const Batch& batch, TextEvaluation& result) {
-  const nn::TokenLossResult loss = model.loss(batch.ids, batch.labels, model_batch(batch), {}, 0.0, 1.0);
+  const nn::TokenLossResult loss = model.loss(batch.ids, batch.labels, model_batch(batch), {}, {}, 1.0);
   result.nats += loss.loss.to(at::kDouble).item<double>();
   result.tokens += loss.rows;
   ++result.batches;

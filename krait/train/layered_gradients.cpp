@@ -81,7 +81,8 @@ nn::LayerStream LayeredGradients::backward(std::int64_t part, const std::vector<
   return result;
 }
 
-double LayeredGradients::run(const Batch& batch, const nn::Batch& rows, double z_factor, double divisor) {
+double LayeredGradients::run(const Batch& batch, const nn::Batch& rows, const nn::TokenLossOptions& options,
+                             double divisor) {
   const std::int64_t layers = model_.dimensions().layers, last = layers + 1;
   fetch(0, 1);
   // Its graph stays: it holds the tokens alone, and the output is what the first layer begins with.
@@ -100,7 +101,7 @@ double LayeredGradients::run(const Batch& batch, const nn::Batch& rows, double z
   double loss = 0.0;
   nn::LayerStream upstream;
   {
-    const nn::TokenLossResult result = model_.head_loss(stream, batch.labels, {}, z_factor, divisor);
+    const nn::TokenLossResult result = model_.head_loss(stream, batch.labels, {}, options, divisor);
     loss = result.loss.to(at::kDouble).item<double>();
     upstream = backward(last, {result.loss}, {}, std::exchange(stream, {}));
   }

@@ -49,7 +49,7 @@ class LayeredGradients {
   LayeredGradients(nn::LanguageModel& model, nn::ParameterKeeper* keeper, LayerInputs& inputs, GradientSink& sink);
 
   // Gives the loss; the options of LanguageModel::loss(). rows: of the batch (trainer.h).
-  double run(const Batch& batch, const nn::Batch& rows, double z_factor, double divisor);
+  double run(const Batch& batch, const nn::Batch& rows, const nn::TokenLossOptions& options, double divisor);
 
  private:
   struct Parameter {

@@ -74,14 +74,14 @@ std::uint64_t sum(const std::vector<std::uint64_t>& all) {
   return sum;
 }
 
-void step_layered(nn::LanguageModel& model, const Batch& batch, double z_factor) {
+void step_layered(nn::LanguageModel& model, const Batch& batch, const nn::TokenLossOptions& loss) {
   DroppedGradients sink;
   KeptInputs inputs;
-  LayeredGradients(model, nullptr, inputs, sink).run(batch, step_batch(batch, 1.0, 0), z_factor, 1.0);
+  LayeredGradients(model, nullptr, inputs, sink).run(batch, step_batch(batch, 1.0, 0), loss, 1.0);
 }
 
-void step_whole(nn::LanguageModel& model, const Batch& batch, double z_factor) {
-  model.loss(batch.ids, batch.labels, step_batch(batch, 1.0, 0), {}, z_factor, 1.0).loss.backward();
+void step_whole(nn::LanguageModel& model, const Batch& batch, const nn::TokenLossOptions& loss) {
+  model.loss(batch.ids, batch.labels, step_batch(batch, 1.0, 0), {}, loss, 1.0).loss.backward();
   for (at::Tensor& parameter : model.parameters()) parameter.mutable_grad() = at::Tensor();
 }
 
@@ -92,7 +92,7 @@ void step_of_task(nn::LanguageModel& model, const Batch& batch) {
 
 Result<Rehearsal> rehearse(const RunConfig& config, const Batch& first) {
   Rehearsal result;
-  const double z_factor = config.trainer.z_factor;
+  const nn::TokenLossOptions& loss = config.trainer.loss;
   const std::uint64_t stream_bytes =
       static_cast<std::uint64_t>(first.batch * first.length * config.model.width) * sizeof(float);
   for (const std::string& kind : std::set(config.model.mixers.begin(), config.model.mixers.end())) {
@@ -116,8 +116,7 @@ Result<Rehearsal> rehearse(const RunConfig& config, const Batch& first) {
     }
     if (config.memory.activations) {
       // What went into the second layer will be in the file's buffers instead.
-      const std::uint64_t peak =
-          growth_of_batch(first, [&](const Batch& batch) { step_layered(*two, batch, z_factor); });
+      const std::uint64_t peak = growth_of_batch(first, [&](const Batch& batch) { step_layered(*two, batch, loss); });
       result.working = std::max(result.working, peak - std::min(peak, 2 * stream_bytes));
       continue;
     }
@@ -125,7 +124,7 @@ Result<Rehearsal> rehearse(const RunConfig& config, const Batch& first) {
     options.layers = 1;
     KRAIT_ASSIGN(const auto one, make_model(options));
     const auto whole = [&](nn::LanguageModel& model) {
-      return growth_of_batch(first, [&](const Batch& batch) { step_whole(model, batch, z_factor); });
+      return growth_of_batch(first, [&](const Batch& batch) { step_whole(model, batch, loss); });
     };
     const std::uint64_t of_one = whole(*one), of_two = whole(*two);
     const std::uint64_t more = std::max(of_two - std::min(of_one, of_two), sum(layer));

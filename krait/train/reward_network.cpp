@@ -5,6 +5,7 @@
 
 #include "krait/core/check.h"
 #include "krait/nn/dense.h"
+#include "krait/train/seeded_generator.h"
 
 namespace krait::train {
 namespace {
@@ -42,7 +43,7 @@ struct RewardNetwork::Module : torch::nn::Module {
 RewardNetwork::RewardNetwork(const RewardNetworkOptions& options) : options_(options) {
   KRAIT_CHECK(options.inputs > 0 && options.rewards > 0, "a network of {} inputs and {} rewards", options.inputs,
               options.rewards);
-  at::manual_seed(options.seed);
+  const SeededGenerator generator(options.seed);
   module_ = std::make_shared<Module>(options);
   optimiser_ = std::make_unique<Optimiser>(*module_, OptimiserOptions{.b2 = 0.999, .decay = options.decay});
 }

@@ -52,7 +52,8 @@ void read_trainer(ConfigTable table, RunConfig& run) {
   table.read("average", optimiser.average_decay, 0.0, 1.0);
   table.read("kernel_rate", optimiser.kernel_rate, 0.0, 1e3);
   table.read("accumulation", run.trainer.accumulation, 1, 1 << 20);
-  table.read("z_loss", run.trainer.z_factor, 0.0, 1e3);
+  table.read("z_loss", run.trainer.loss.z_factor, 0.0, 1e3);
+  table.read("label_smoothing", run.trainer.loss.smoothing, 0.0, 0.99);
   table.read("bf16", run.bf16);
 }
 

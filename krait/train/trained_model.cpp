@@ -14,6 +14,7 @@
 #include "krait/nn/mamba1_mixer.h"
 #include "krait/nn/mamba2_mixer.h"
 #include "krait/nn/mamba3_mixer.h"
+#include "krait/train/seeded_generator.h"
 
 namespace krait::train {
 namespace {
@@ -124,7 +125,7 @@ Result<std::shared_ptr<nn::LanguageModel>> make_model(const TrainedModelOptions&
     pattern.push_back(found->make);
   }
   if (pattern.empty()) return fail(ErrorCode::kInvalidArgument, "[train] a model has one mixer at least");
-  at::manual_seed(options.seed);
+  const SeededGenerator generator(options.seed);
   const std::int64_t padding = std::max<std::int64_t>(1, options.padding);
   try {
     return std::make_shared<nn::LanguageModel>(

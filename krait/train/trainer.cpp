@@ -79,10 +79,10 @@ Result<StepReport> Trainer::step() {
     const Batch& batch = batches[i];
     const nn::Batch rows = step_batch(batch, divisor, static_cast<std::uint64_t>(step_) * batches.size() + i);
     if (layered_ != nullptr) {
-      report.loss += layered_->run(batch, rows, options_.z_factor, divisor);
+      report.loss += layered_->run(batch, rows, options_.loss, divisor);
       continue;
     }
-    const nn::TokenLossResult loss = model_.loss(batch.ids, batch.labels, rows, {}, options_.z_factor, divisor);
+    const nn::TokenLossResult loss = model_.loss(batch.ids, batch.labels, rows, {}, options_.loss, divisor);
     report.loss += loss.loss.to(at::kDouble).item<double>();
     loss.loss.backward();
   }

@@ -22,7 +22,7 @@ struct TrainerOptions {
   Schedule schedule;
   OptimiserOptions optimiser;
   std::int64_t accumulation = 1;  // batches a step
-  double z_factor = 0.0;
+  nn::TokenLossOptions loss = {};
 };
 
 struct StepReport {

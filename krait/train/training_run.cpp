@@ -239,12 +239,11 @@ Result<void> TrainingRun::Parts::advance(RunResult& result) {
   }
   result.interrupted = exchange ? exchange->stops() : observer.stop && observer.stop();
   if (result.interrupted) result.stopped = pretrains || !trainer->is_done();
-  if (writer != nullptr) {
-    if (checkpoint_due || result.stopped) KRAIT_TRY(save());
-    KRAIT_TRY(heed_reports(writer->take_reports()));
-  }
+  // Before the checkpoint: who goes on from it takes no step again that is not in the log.
   if (log) KRAIT_TRY(write_log());
-  return {};
+  if (writer == nullptr) return {};
+  if (checkpoint_due || result.stopped) KRAIT_TRY(save());
+  return heed_reports(writer->take_reports());
 }
 
 Result<RunResult> TrainingRun::run() {

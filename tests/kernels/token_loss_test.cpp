@@ -32,18 +32,16 @@ std::vector<std::int32_t> some_targets(std::int64_t rows, std::int64_t vocabular
 
 TEST(TokenLoss, OracleIsTheDerivativeOfTheLoss) {
   Random random(1);
-  for (const double z_factor : {0.0, 0.3}) {
+  for (const auto& [z_factor, smoothing] : {std::pair{0.0, 0.0}, {0.3, 0.0}, {0.0, 0.2}, {0.3, 0.2}}) {
     WideMatrix hidden(6, 4), head(9 + kPadding, 4), dhidden(6, 4), dhead(9 + kPadding, 4);
     hidden.fill_normal(random);
     head.fill_normal(random);
     const std::vector<std::int32_t> targets = {8, 0, kNoTarget, 3, 3, kNoTarget};
     const std::vector<double> weights = {1.0, 0.5, 7.0, 0.0, 2.0, 1.0};
-    const TokenLossOf<double> loss{.head = head.in(), .vocabulary = 9, .logit_scale = 0.7, .z_factor = z_factor};
+    const TokenLossOf<double> loss{
+        .head = head.in(), .vocabulary = 9, .logit_scale = 0.7, .z_factor = z_factor, .smoothing = smoothing};
     reference::token_loss(loss, hidden.in(), targets, weights, nullptr, {.hidden = dhidden.out(), .head = dhead.out()});
-    const auto value = [&] {
-      const TokenLossSums sums = reference::token_loss(loss, hidden.in(), targets, weights, nullptr, {});
-      return sums.loss + sums.z_loss;
-    };
+    const auto value = [&] { return reference::token_loss(loss, hidden.in(), targets, weights, nullptr, {}).total(); };
     tests::expect_derivatives(hidden.values(), dhidden.values(), value);
     tests::expect_derivatives(head.values(), dhead.values(), value);
   }
@@ -66,7 +64,7 @@ struct Case {
     }
     targets = some_targets(rows, words, random);
     for (std::int64_t i = 0; i < rows; ++i) weights.push_back(static_cast<float>(random.uniform()));
-    loss = {.head = head.in(), .vocabulary = words, .logit_scale = 0.5F, .z_factor = 0.25F};
+    loss = {.head = head.in(), .vocabulary = words, .logit_scale = 0.5F, .z_factor = 0.25F, .smoothing = 0.125F};
   }
 };
 
@@ -93,6 +91,7 @@ struct Result {
     EXPECT_EQ(losses, other.losses);
     EXPECT_EQ(sums.loss, other.sums.loss);
     EXPECT_EQ(sums.z_loss, other.sums.z_loss);
+    EXPECT_EQ(sums.smoothing_loss, other.sums.smoothing_loss);
   }
 };
 
@@ -102,8 +101,11 @@ struct Result {
 void expect_matches_oracle(const Case& c, const Result& actual, double inputs = 0.0) {
   const std::int64_t rows = c.hidden.rows(), width = c.hidden.columns(), words = c.vocabulary;
   const WideMatrix hidden(c.hidden), head(c.head);
-  const TokenLossOf<double> loss{
-      .head = head.in(), .vocabulary = words, .logit_scale = c.loss.logit_scale, .z_factor = c.loss.z_factor};
+  const TokenLossOf<double> loss{.head = head.in(),
+                                 .vocabulary = words,
+                                 .logit_scale = c.loss.logit_scale,
+                                 .z_factor = c.loss.z_factor,
+                                 .smoothing = c.loss.smoothing};
   WideMatrix expected_hidden(rows, width), expected_head(words + kPadding, width);
   for (double& v : expected_head.values()) v = 2.0;
   std::vector<double> losses(c.targets.size());
@@ -135,11 +137,12 @@ void expect_matches_oracle(const Case& c, const Result& actual, double inputs = 
     const double z_slope = 1.0 + 2.0 * c.loss.z_factor * log_sum;
     for (std::int64_t v = 0; v < words; ++v) {
       const double p = std::exp(scale * logits.at(r, v) - log_sum), factor = weights[row] * scale;
-      const double hit = v == c.targets[row] ? 1.0 : 0.0;
+      const double hit =
+          c.loss.smoothing / static_cast<double>(words) + (v == c.targets[row] ? 1.0 - c.loss.smoothing : 0.0);
       dl.at(r, v) = std::fabs(factor * (p * z_slope - hit));
       const double z_error = 2.0 * c.loss.z_factor * value_bound;
       dl_bound.at(r, v) =
-          factor * (p * (std::fabs(z_slope) * (2.5 * largest + 12.0 * kRounding) + z_error) + 2.0 * kRounding * hit) +
+          factor * (p * (std::fabs(z_slope) * (2.5 * largest + 12.0 * kRounding) + z_error) + 4.0 * kRounding * hit) +
           inputs * dl.at(r, v);
     }
   }
@@ -169,6 +172,7 @@ void expect_matches_oracle(const Case& c, const Result& actual, double inputs = 
   EXPECT_NEAR(actual.sums.weight, sums.weight, 1e-12);
   EXPECT_NEAR(actual.sums.loss, sums.loss, sum_bound);
   EXPECT_NEAR(actual.sums.z_loss, sums.z_loss, sum_bound);
+  EXPECT_NEAR(actual.sums.smoothing_loss, sums.smoothing_loss, sum_bound);
 }
 
 TEST(TokenLoss, MatchesOracleInOneStretchAndInSeveral) {

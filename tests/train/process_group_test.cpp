@@ -274,7 +274,7 @@ TEST(GradientExchange, IsAsCloseToTheGradientOfAllLabelsAsOneProcessIs) {
   SmallRun wide("mamba2");
   wide.model->to(at::kDouble);
   const Batch batch = *all_examples.next();
-  wide.model->loss(batch.ids, batch.labels, model_batch(batch), {}, 0.0, static_cast<double>(batch.labelled()))
+  wide.model->loss(batch.ids, batch.labels, model_batch(batch), {}, {}, static_cast<double>(batch.labelled()))
       .loss.backward();
   Watching exact(nullptr);
   StepReport ignored;

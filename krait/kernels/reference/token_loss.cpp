@@ -17,24 +17,30 @@ TokenLossSums token_loss(const TokenLossOf<double>& loss, Rows<const double> hid
     if (losses != nullptr) losses[row] = 0.0;
     if (!gradients.hidden.empty()) std::fill_n(gradients.hidden.row(row), width, 0.0);
     if (target == kNoTarget) continue;
-    double largest = -INFINITY, sum = 0.0;
+    double largest = -INFINITY, sum = 0.0, mean = 0.0;
     for (std::int64_t v = 0; v < loss.vocabulary; ++v) {
       double product = 0.0;
       for (std::int64_t i = 0; i < width; ++i) product += hidden.row(row)[i] * loss.head.row(v)[i];
       logits[static_cast<std::size_t>(v)] = loss.logit_scale * product;
       largest = std::max(largest, loss.logit_scale * product);
     }
-    for (const double l : logits) sum += std::exp(l - largest);
+    for (const double l : logits) {
+      sum += std::exp(l - largest);
+      mean += l / static_cast<double>(loss.vocabulary);
+    }
     const double log_sum = largest + std::log(sum), value = log_sum - logits[static_cast<std::size_t>(target)];
     const double weight = row_weights.empty() ? 1.0 : row_weights[static_cast<std::size_t>(row)];
     if (losses != nullptr) losses[row] = value;
     sums.loss += weight * value;
     sums.z_loss += weight * loss.z_factor * log_sum * log_sum;
+    sums.smoothing_loss += weight * loss.smoothing * (logits[static_cast<std::size_t>(target)] - mean);
     sums.weight += weight;
     sums.rows++;
     for (std::int64_t v = 0; v < loss.vocabulary; ++v) {
       const double p = std::exp(logits[static_cast<std::size_t>(v)] - log_sum);
-      const double slope = p * (1.0 + 2.0 * loss.z_factor * log_sum) - (v == target ? 1.0 : 0.0);
+      const double wanted =
+          loss.smoothing / static_cast<double>(loss.vocabulary) + (v == target) * (1.0 - loss.smoothing);
+      const double slope = p * (1.0 + 2.0 * loss.z_factor * log_sum) - wanted;
       for (std::int64_t i = 0; i < width; ++i) {
         const double factor = weight * loss.logit_scale * slope;
         if (!gradients.hidden.empty()) gradients.hidden.row(row)[i] += factor * loss.head.row(v)[i];
