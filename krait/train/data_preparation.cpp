@@ -3,17 +3,17 @@
 #include "krait/formats/content_identity.h"
 #include "krait/train/data_deduplication.h"
 #include "krait/train/data_shard.h"
+#include "krait/train/data_tokenizer.h"
 
 namespace krait::train {
 namespace {
 
 namespace fs = std::filesystem;
 
-Result<formats::TokenId> end_token(const PreparationOptions& options, const formats::Tokenizer& tokenizer) {
-  if (options.end_token.empty() && tokenizer.eos()) return *tokenizer.eos();
-  const std::string name = options.end_token.empty() ? "<|endoftext|>" : options.end_token;
-  if (const auto id = tokenizer.token_to_id(name)) return *id;
-  return fail(ErrorCode::kInvalidArgument, "[data] the tokenizer has no token {} to put after documents", name);
+Result<formats::TokenId> end_token(const std::string& name, const formats::Tokenizer& tokenizer) {
+  if (const auto id = name.empty() ? end_of_text(tokenizer) : tokenizer.token_to_id(name)) return *id;
+  return fail(ErrorCode::kInvalidArgument, "[data] the tokenizer has no token {} to put after documents",
+              name.empty() ? "<|endoftext|>" : name);
 }
 
 Result<void> check(const PreparationOptions& options, const fs::path& folder) {
@@ -42,7 +42,7 @@ Result<void> write_shards(std::span<const std::string_view> documents, const Pre
   for (const std::string_view document : documents) total += document.size();
   formats::TokenId end = 0;
   if (options.end_tokens) {
-    KRAIT_ASSIGN(end, end_token(options, tokenizer));
+    KRAIT_ASSIGN(end, end_token(options.end_token, tokenizer));
   }
   TokenShardWriter shard(tokenizer.size());
   for (std::size_t i = 0; i < documents.size(); ++i) {

@@ -18,14 +18,17 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+void name_end(Json& config, std::int64_t end_token) {
+  if (end_token < 0) return;
+  for (const char* name : {"bos_token_id", "eos_token_id", "pad_token_id"}) config[name] = end_token;
+}
+
 Json shared_config(const TrainedModelOptions& of, std::int64_t rows, std::int64_t end_token) {
   Json config{{"vocab_size", rows},       {"hidden_size", of.width},       {"num_hidden_layers", of.layers},
               {"expand", of.expand},      {"conv_kernel", of.conv_width},  {"use_bias", false},
               {"use_conv_bias", true},    {"hidden_act", "silu"},          {"layer_norm_epsilon", 1e-5},
               {"residual_in_fp32", true}, {"tie_word_embeddings", of.tied}};
-  if (end_token >= 0) {
-    for (const char* name : {"bos_token_id", "eos_token_id", "pad_token_id"}) config[name] = end_token;
-  }
+  name_end(config, end_token);
   return config;
 }
 
@@ -62,20 +65,23 @@ Json mamba2_config(const TrainedModelOptions& of, std::int64_t rows, std::int64_
   return config;
 }
 
-Json mamba3_config(const TrainedModelOptions& of, std::int64_t rows) {
-  return {{"d_model", of.width},
-          {"n_layer", of.layers},
-          {"vocab_size", rows},
-          {"ssm_cfg",
-           {{"layer", "Mamba3"},
-            {"d_state", of.states > 0 ? of.states : 128},
-            {"expand", of.expand},
-            {"headdim", of.head_width},
-            {"ngroups", of.groups}}},
-          {"rms_norm", true},
-          {"residual_in_fp32", true},
-          {"pad_vocab_size_multiple", 1},
-          {"tie_embeddings", of.tied}};
+// The authors' file does not say which token ends a text.
+Json mamba3_config(const TrainedModelOptions& of, std::int64_t rows, std::int64_t end_token) {
+  Json config{{"d_model", of.width},
+              {"n_layer", of.layers},
+              {"vocab_size", rows},
+              {"ssm_cfg",
+               {{"layer", "Mamba3"},
+                {"d_state", of.states > 0 ? of.states : 128},
+                {"expand", of.expand},
+                {"headdim", of.head_width},
+                {"ngroups", of.groups}}},
+              {"rms_norm", true},
+              {"residual_in_fp32", true},
+              {"pad_vocab_size_multiple", 1},
+              {"tie_embeddings", of.tied}};
+  name_end(config, end_token);
+  return config;
 }
 
 struct Layout {
@@ -89,7 +95,7 @@ Result<Layout> layout_of(const TrainedModelOptions& options, std::int64_t rows, 
   };
   if (options.feed_forward == 0 && all("mamba")) return Layout{mamba_config(options, rows, end_token), true};
   if (options.feed_forward == 0 && all("mamba2")) return Layout{mamba2_config(options, rows, end_token), true};
-  if (options.feed_forward == 0 && all("mamba3")) return Layout{mamba3_config(options, rows), false};
+  if (options.feed_forward == 0 && all("mamba3")) return Layout{mamba3_config(options, rows, end_token), false};
   const bool shares =
       options.recent_keys == 0 || options.selected_keys == 0 || options.recent_keys == options.selected_keys;
   if (options.feed_forward == 0 && all("hax") && shares) return Layout{hax_config(options, rows, end_token), true};

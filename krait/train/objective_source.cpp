@@ -4,8 +4,8 @@
 #include <map>
 
 #include "krait/formats/content_identity.h"
-#include "krait/formats/mapped_file.h"
 #include "krait/formats/tokenizer.h"
+#include "krait/train/data_tokenizer.h"
 
 namespace krait::train {
 namespace {
@@ -15,7 +15,6 @@ const ObjectiveKind& kind_of(const ObjectiveConfig& config) {
   return **std::ranges::find(objective_kinds(), config.name, &ObjectiveKind::name);
 }
 
-// tokenizer.json alone: SentencePiece's files would bring a library that libtorch does not go with (decision 0019).
 Result<ObjectiveTokens> open_tokens(const TrainDataConfig& config, const std::string& objective,
                                     const TokenCorpus& corpus) {
   if (config.tokenizer.empty()) {
@@ -23,9 +22,7 @@ Result<ObjectiveTokens> open_tokens(const TrainDataConfig& config, const std::st
                 "[objective] {} writes special tokens: [tokenizer] path names the tokenizer.json that has them",
                 objective);
   }
-  KRAIT_ASSIGN(const auto file, formats::MappedFile::open(config.tokenizer));
-  const std::string_view text(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
-  KRAIT_ASSIGN(const auto tokenizer, formats::parse_tokenizer_json(text, config.tokenizer));
+  KRAIT_ASSIGN(const auto tokenizer, open_tokenizer_json(config.tokenizer));
   KRAIT_ASSIGN(const ObjectiveTokens tokens, find_objective_tokens(*tokenizer));
   const bool known = !(corpus.tokenizer() == Hash128{});
   if ((known && formats::tokenizer_identity(*tokenizer) != corpus.tokenizer()) ||

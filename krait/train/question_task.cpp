@@ -5,15 +5,12 @@
 
 #include "krait/formats/mapped_file.h"
 #include "krait/train/data_permutation.h"
+#include "krait/train/data_tokenizer.h"
 
 namespace krait::train {
 namespace {
 
 using Json = nlohmann::json;
-
-std::string_view text_of(const formats::MappedFile& file) {
-  return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
-}
 
 Result<std::shared_ptr<const QuestionTask>> open_task(const std::vector<std::string>& files, bool both_ways,
                                                       const formats::Tokenizer& tokenizer,
@@ -22,7 +19,8 @@ Result<std::shared_ptr<const QuestionTask>> open_task(const std::vector<std::str
   for (const std::string& path : files) {
     KRAIT_ASSIGN(const auto file, formats::MappedFile::open(path));
     KRAIT_ASSIGN(const std::vector<Example> examples,
-                 read_questions(text_of(file), path, both_ways, tokenizer, tokens));
+                 read_questions({reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()}, path,
+                                both_ways, tokenizer, tokens));
     all.insert(all.end(), examples.begin(), examples.end());
   }
   return QuestionTask::make(std::move(all), tokenizer.size());
@@ -82,8 +80,7 @@ Result<QuestionTasks> open_questions(const QuestionConfig& config, const std::st
     return fail(ErrorCode::kInvalidArgument,
                 "[questions] [tokenizer] path names the tokenizer.json they are read with");
   }
-  KRAIT_ASSIGN(const auto file, formats::MappedFile::open(tokenizer));
-  KRAIT_ASSIGN(const auto opened, formats::parse_tokenizer_json(text_of(file), tokenizer));
+  KRAIT_ASSIGN(const auto opened, open_tokenizer_json(tokenizer));
   KRAIT_ASSIGN(const ObjectiveTokens tokens, find_objective_tokens(*opened));
   QuestionTasks tasks;
   KRAIT_ASSIGN(tasks.train, open_task(config.train, config.both_ways, *opened, tokens));

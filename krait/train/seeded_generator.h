@@ -1,6 +1,6 @@
-// libtorch's generator of random numbers, which is one for the process and which all its initialisers draw from: seeded,
-// and nobody else's for as long as this lives. Without it, models that several threads make at once take numbers from
-// each other.
+// libtorch's generator of random numbers, which is one for the process and which all its initialisers draw from:
+// seeded, and nobody else's for as long as this lives. Without it, models that several threads make at once take
+// numbers from each other.
 #pragma once
 
 #include <ATen/Context.h>

@@ -9,8 +9,8 @@ namespace {
 
 class Parity final : public Task {
  public:
-  Parity(std::int64_t shortest, std::int64_t longest, bool every_place)
-      : shortest_(shortest), longest_(longest), every_place_(every_place) {}
+  Parity(std::int64_t shortest, std::int64_t longest, bool every_place, bool own_share)
+      : shortest_(shortest), longest_(longest), every_place_(every_place), own_share_(own_share) {}
 
   std::int64_t vocabulary() const override { return 2; }
   std::int64_t longest() const override { return longest_; }
@@ -19,9 +19,10 @@ class Parity final : public Task {
     Random random = random_stream(seed, {stream_name(kParity.name), index});
     const std::int64_t length = between(random, shortest_, longest_);
     Example example;
+    const double share = own_share_ ? random.uniform() : 0.5;
     std::int32_t parity = 0;
     for (std::int64_t i = 0; i < length; ++i) {
-      const auto bit = static_cast<std::int32_t>(below(random, 2));
+      const auto bit = static_cast<std::int32_t>(own_share_ ? random.uniform() < share : below(random, 2));
       parity ^= bit;
       example.ids.push_back(bit);
       example.labels.push_back(every_place_ || i + 1 == length ? parity : kNoLabel);
@@ -33,7 +34,7 @@ class Parity final : public Task {
 
  private:
   std::int64_t shortest_, longest_;
-  bool every_place_;
+  bool every_place_, own_share_;
 };
 
 Result<std::unique_ptr<Task>> make(const TaskValues& values) {
@@ -41,7 +42,7 @@ Result<std::unique_ptr<Task>> make(const TaskValues& values) {
   if (shortest > longest) {
     return fail(ErrorCode::kInvalidArgument, "[task] parity: shortest {} is above length {}", shortest, longest);
   }
-  return std::make_unique<Parity>(shortest, longest, values.at("every_place") != 0);
+  return std::make_unique<Parity>(shortest, longest, values.at("every_place") != 0, values.at("own_share") != 0);
 }
 
 }  // namespace
@@ -50,7 +51,8 @@ const TaskKind kParity = {"parity",
                           "say whether the ones are odd in number",
                           {{"length", 40, 1, 1 << 20, "the most bits"},
                            {"shortest", 3, 1, 1 << 20, "the fewest bits"},
-                           {"every_place", 0, 0, 1, "1: ask at every bit; 0: at the last"}},
+                           {"every_place", 0, 0, 1, "1: ask at every bit; 0: at the last"},
+                           {"own_share", 0, 0, 1, "1: ones have a share of their own in each row; 0: half"}},
                           make};
 
 }  // namespace krait::train

@@ -6,6 +6,7 @@
 #include "krait/formats/atomic_file.h"
 #include "krait/nn/compute_threads.h"
 #include "krait/nn/linear.h"
+#include "krait/train/data_tokenizer.h"
 #include "krait/train/mixture_chart.h"
 #include "krait/train/tensor_memory.h"
 #include "krait/train/training_run_parts.h"
@@ -276,8 +277,13 @@ Result<RunResult> TrainingRun::run() {
 Result<std::filesystem::path> TrainingRun::export_to(std::filesystem::path folder) {
   const RunConfig& config = parts_->config;
   if (folder.empty()) folder = config.folder / "model";
+  ExportOptions exported = config.exported;
+  if (!config.data.tokenizer.empty()) {
+    KRAIT_ASSIGN(const auto tokenizer, open_tokenizer_json(config.data.tokenizer));
+    if (const auto end = end_of_text(*tokenizer)) exported.end_token = *end;
+  }
   parts_->trainer->optimiser().swap_average();
-  const auto done = export_model(*parts_->model, config.model, config.exported, config.data.tokenizer, folder);
+  const auto done = export_model(*parts_->model, config.model, exported, config.data.tokenizer, folder);
   parts_->trainer->optimiser().swap_average();
   if (!done) return std::unexpected(done.error());
   return folder;

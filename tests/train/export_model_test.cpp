@@ -30,7 +30,7 @@ TEST_P(EveryLayout, SaysTheSameInTheEngine) {
     const at::NoGradGuard guard;
     for (at::Tensor& parameter : (*model)->parameters()) parameter.add_(at::empty_like(parameter).uniform_(-0.1, 0.1));
   }
-  const auto exported = export_model(**model, options, {}, {}, folder);
+  const auto exported = export_model(**model, options, {.end_token = 60}, {}, folder);
   ASSERT_TRUE(exported.has_value()) << exported.error().message;
 
   std::vector<std::int32_t> tokens;
@@ -38,6 +38,7 @@ TEST_P(EveryLayout, SaysTheSameInTheEngine) {
   const at::NoGradGuard guard;
   const at::Tensor expected = (*model)->logits(tokens, {.segments = {{0, 50}}});
   const auto engine = tests::open_engine(folder);
+  EXPECT_EQ(engine->model().info().eos, std::vector<std::int32_t>{60});
   runtime::Session session(*engine);
   const auto actual = tests::all_logits(session, tokens);
   ASSERT_EQ(actual.size(), tokens.size());
