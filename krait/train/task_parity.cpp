@@ -9,11 +9,11 @@ namespace {
 
 class Parity final : public Task {
  public:
-  Parity(std::int64_t shortest, std::int64_t longest, bool every_place, bool own_share)
-      : shortest_(shortest), longest_(longest), every_place_(every_place), own_share_(own_share) {}
+  Parity(std::int64_t shortest, std::int64_t longest, bool every_place, bool own_share, bool begins)
+      : shortest_(shortest), longest_(longest), every_place_(every_place), own_share_(own_share), begins_(begins) {}
 
-  std::int64_t vocabulary() const override { return 2; }
-  std::int64_t longest() const override { return longest_; }
+  std::int64_t vocabulary() const override { return begins_ ? 3 : 2; }
+  std::int64_t longest() const override { return longest_ + (begins_ ? 1 : 0); }
 
   Example example(std::uint64_t seed, std::uint64_t index) const override {
     Random random = random_stream(seed, {stream_name(kParity.name), index});
@@ -21,6 +21,10 @@ class Parity final : public Task {
     Example example;
     const double share = own_share_ ? random.uniform() : 0.5;
     std::int32_t parity = 0;
+    if (begins_) {
+      example.ids.push_back(2);
+      example.labels.push_back(kNoLabel);
+    }
     for (std::int64_t i = 0; i < length; ++i) {
       const auto bit = static_cast<std::int32_t>(own_share_ ? random.uniform() < share : below(random, 2));
       parity ^= bit;
@@ -34,7 +38,7 @@ class Parity final : public Task {
 
  private:
   std::int64_t shortest_, longest_;
-  bool every_place_, own_share_;
+  bool every_place_, own_share_, begins_;
 };
 
 Result<std::unique_ptr<Task>> make(const TaskValues& values) {
@@ -42,7 +46,8 @@ Result<std::unique_ptr<Task>> make(const TaskValues& values) {
   if (shortest > longest) {
     return fail(ErrorCode::kInvalidArgument, "[task] parity: shortest {} is above length {}", shortest, longest);
   }
-  return std::make_unique<Parity>(shortest, longest, values.at("every_place") != 0, values.at("own_share") != 0);
+  return std::make_unique<Parity>(shortest, longest, values.at("every_place") != 0, values.at("own_share") != 0,
+                                  values.at("begins") != 0);
 }
 
 }  // namespace
@@ -52,7 +57,8 @@ const TaskKind kParity = {"parity",
                           {{"length", 40, 1, 1 << 20, "the most bits"},
                            {"shortest", 3, 1, 1 << 20, "the fewest bits"},
                            {"every_place", 0, 0, 1, "1: ask at every bit; 0: at the last"},
-                           {"own_share", 0, 0, 1, "1: ones have a share of their own in each row; 0: half"}},
+                           {"own_share", 0, 0, 1, "1: ones have a share of their own in each row; 0: half"},
+                           {"begins", 0, 0, 1, "1: a token of its own stands before the bits"}},
                           make};
 
 }  // namespace krait::train

@@ -387,6 +387,17 @@ class Eval(Case):
         self.assertAlmostEqual(answer["bits_per_byte"], answer["nll"] / 0.6931471805599453 / 1080, places=9)
         self.assertLess(answer["bits_per_byte"], 2)
 
+    def test_models_score_what_their_cards_say(self):
+        held_out = os.path.join(SOURCE, "..", "shared", "data", "tales", "valid.txt")
+        if not os.path.exists(held_out):
+            self.skipTest("no shared data")
+        for card in Path(SOURCE, "models").glob("*/README.md"):
+            with self.subTest(model=card.parent.name):
+                said = re.search(r"(\d\.\d{4}) bits per byte", card.read_text(encoding="utf-8"))
+                self.assertIsNotNone(said, "the card says no bits per byte")
+                answer = json.loads(self.succeed("eval", "-m", str(card.parent), "-f", held_out, "--json"))
+                self.assertEqual(f"{answer['bits_per_byte']:.4f}", said[1])
+
     def test_memory_does_not_grow_with_the_text(self):
         sentence = b"The old woman looked at the wolf, and the wolf looked at the moon. "
         short = self.path("short.txt", sentence * 150)       # 10 kB

@@ -165,14 +165,15 @@ TEST(MistralGolden, TheirLayoutOfMamba2IsTheSameModel) {
   EXPECT_LE(relative_error(all_logits(session, golden.sequences[0]), golden.logits[0]), kF32Tolerance);
 }
 
-TEST(BundledModel, GreedyContinuationsMatchTheRecordedOnes) {
+TEST(TrainedModel, GreedyContinuationsMatchTheRecordedOnes) {
   KRAIT_REQUIRE_SHARED_DATA(shared);
-  std::ifstream stream(shared / "models/tales-starter/expected.json");
+  const fs::path folder = shared / "models/tales-starter";
+  std::ifstream stream(folder / "expected.json");
   const auto expected = nlohmann::json::parse(stream);
   for (const char* dtype : {"f32", "bf16"}) {
     models::LoadOptions load;
     load.weights = kernels::parse_panel_format(dtype);
-    const auto engine = open_engine(fs::path(KRAIT_SOURCE_DIR) / "models/tales", load);
+    const auto engine = open_engine(folder, load);
     for (const auto& greedy : expected["greedy"]) {
       const auto wanted = greedy["greedy_ids"].get<std::vector<std::int32_t>>();
       runtime::Session session(*engine);
