@@ -13,8 +13,8 @@ namespace {
 
 class SelectiveCopying final : public Task {
  public:
-  SelectiveCopying(std::int64_t length, std::int64_t count, std::int64_t symbols)
-      : length_(length), count_(count), symbols_(symbols) {}
+  SelectiveCopying(std::int64_t length, std::int64_t fewest, std::int64_t count, std::int64_t symbols)
+      : length_(length), fewest_(fewest), count_(count), symbols_(symbols) {}
 
   std::int64_t vocabulary() const override { return kFirstSymbol + symbols_; }
   std::int64_t longest() const override { return length_ + count_; }
@@ -24,7 +24,8 @@ class SelectiveCopying final : public Task {
     Example example;
     example.ids.assign(static_cast<std::size_t>(length_), kNoise);
     example.labels.assign(static_cast<std::size_t>(length_), kNoLabel);
-    auto places = distinct_below(random, length_, count_);
+    const std::int64_t count = fewest_ == count_ ? count_ : between(random, fewest_, count_);
+    auto places = distinct_below(random, length_, count);
     std::ranges::sort(places);
     for (const std::int64_t place : places) {
       const auto symbol = static_cast<std::int32_t>(kFirstSymbol + between(random, 0, symbols_ - 1));
@@ -42,7 +43,7 @@ class SelectiveCopying final : public Task {
 
  private:
   static constexpr std::int32_t kNoise = 0, kMarker = 1, kFirstSymbol = 2;
-  std::int64_t length_, count_, symbols_;
+  std::int64_t length_, fewest_, count_, symbols_;
 };
 
 Result<std::unique_ptr<Task>> make(const TaskValues& values) {
@@ -51,7 +52,11 @@ Result<std::unique_ptr<Task>> make(const TaskValues& values) {
     return fail(ErrorCode::kInvalidArgument, "[task] selective_copying: {} symbols do not fit in {} places", count,
                 length);
   }
-  return std::make_unique<SelectiveCopying>(length, count, values.at("symbols"));
+  const std::int64_t fewest = values.at("fewest") == 0 ? count : values.at("fewest");
+  if (fewest > count) {
+    return fail(ErrorCode::kInvalidArgument, "[task] selective_copying: fewest {} is above count {}", fewest, count);
+  }
+  return std::make_unique<SelectiveCopying>(length, fewest, count, values.at("symbols"));
 }
 
 }  // namespace
@@ -60,6 +65,7 @@ const TaskKind kSelectiveCopying = {"selective_copying",
                                     "repeat the symbols that stand among noise",
                                     {{"length", 256, 1, 1 << 20, "places for symbols and noise"},
                                      {"count", 16, 1, 1 << 16, "symbols to repeat"},
+                                     {"fewest", 0, 0, 1 << 16, "of rows with fewer of them; 0: all have `count`"},
                                      {"symbols", 14, 1, 1 << 16, "different symbols"}},
                                     make};
 

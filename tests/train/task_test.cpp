@@ -139,6 +139,22 @@ TEST(SelectiveCopying, AsksForTheSymbolsInOrder) {
   }
 }
 
+TEST(SelectiveCopying, MayHaveRowsOfFewerSymbols) {
+  const auto task = task_of("selective_copying", {{"length", 30}, {"count", 5}, {"fewest", 2}});
+  std::set<std::size_t> counts;
+  for (std::uint64_t i = 0; i < kExamples; ++i) {
+    const Example example = task->example(1, i);
+    const auto words = spelled(*task, example);
+    const auto markers = static_cast<std::size_t>(std::ranges::count(words, "marker"));
+    EXPECT_EQ(example.ids.size(), 30 + markers);
+    EXPECT_EQ(std::ranges::count(words, "noise"), static_cast<std::ptrdiff_t>(30 - markers));
+    counts.insert(markers);
+  }
+  EXPECT_EQ(counts, (std::set<std::size_t>{2, 3, 4, 5}));
+  EXPECT_NE(refusal("selective_copying", {{"count", 3}, {"fewest", 4}}).find("fewest 4 is above count 3"),
+            std::string::npos);
+}
+
 TEST(InductionHeads, AsksForWhatFollowed) {
   const auto task = task_of("induction_heads", {{"length", 9}, {"symbols", 4}});
   std::set<std::size_t> places;
@@ -281,6 +297,27 @@ TEST(Parity, CountsOnes) {
     // 200 fair coins, 5 standard deviations.
     EXPECT_NEAR(odd, kExamples / 2, 5 * std::sqrt(kExamples) / 2);
   }
+}
+
+TEST(Parity, MayBeginWithATokenAndHaveRowsOfManyOnesAndOfFew) {
+  const auto task = task_of("parity", {{"length", 40}, {"shortest", 40}, {"begins", 1}, {"own_share", 1}});
+  EXPECT_EQ(task->vocabulary(), 3);
+  EXPECT_EQ(task->longest(), 41);
+  std::int64_t few = 0, many = 0;
+  for (std::uint64_t i = 0; i < 400; ++i) {
+    const Example example = task->example(1, i);
+    ASSERT_EQ(example.ids.size(), 41U);
+    EXPECT_EQ(example.ids[0], 2);
+    EXPECT_EQ(example.labels[0], kNoLabel);
+    const auto ones = std::count(example.ids.begin() + 1, example.ids.end(), 1);
+    EXPECT_EQ(std::count(example.ids.begin() + 1, example.ids.end(), 0), 40 - ones);
+    EXPECT_EQ(example.labels.back(), ones % 2);
+    few += ones <= 4 ? 1 : 0;
+    many += ones >= 36 ? 1 : 0;
+  }
+  // Each is a ninth of the shares' range or so; of rows of half ones, one in half a million.
+  EXPECT_GT(few, 20);
+  EXPECT_GT(many, 20);
 }
 
 // A parser by recursive descent, on integers that are reduced at the very end: 39 tokens hold at most 20 numbers below
