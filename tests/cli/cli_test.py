@@ -454,7 +454,7 @@ class Bench(Case):
 
 class Quantize(Case):
     def test_a_small_checkpoint_scores_as_rounding_at_load_does(self):
-        text = self.path("text.txt", b"Once upon a time there was a king who had three sons and no gold.\n" * 30)
+        text = os.path.join(SOURCE, "tests", "cli", "the_real_princess.txt")  # Andersen, public domain
         for weights, allowed in (("int8", 0.005), ("int4-group128", 0.1)):
             out = self.path(weights)
             self.assertIn("matrices as " + weights, self.succeed("quantize", "-o", out, "--weights", weights))
