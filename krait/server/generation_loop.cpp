@@ -384,7 +384,7 @@ void GenerationLoop::settle(LaneThread& self, const Work& work, const runtime::O
 void GenerationLoop::draw(Member& member, const Sequence::Offer& offer) {
   Sequence& sequence = member.sequence;
   const std::int64_t before = sequence.generated();
-  const bool going = sequence.draw(offer, store_);
+  const bool going = sequence.draw(offer);
   if (sequence.generated() > before) {
     const auto time = GenerationClock::now();
     const std::lock_guard lock(mutex_);
@@ -400,7 +400,9 @@ void GenerationLoop::draw(Member& member, const Sequence::Offer& offer) {
     }
     member.last_token = time;
   }
-  if (!going) end(sequence.id());
+  if (going) return;
+  sequence.report(store_);
+  end(sequence.id());
 }
 
 // What a sequence's own parts throw (its mask, its sink, a state of another engine) is that sequence's failure.

@@ -218,16 +218,16 @@ TokenId Sequence::choose(const Offer& offer) {
   return sampler_.sample(logits, mask_);
 }
 
-bool Sequence::draw(const Offer& offer, runtime::StateStore* store) {
+bool Sequence::draw(const Offer& offer) {
   const auto rest = [&] { return stop_.feed(decoder_.finish()) + stop_.finish(); };
   tell_prompt();
-  if (request_.max_tokens == 0) return finish(FinishReason::kLength, {}, store);
+  if (request_.max_tokens == 0) return finish(FinishReason::kLength, {});
   const TokenId id = choose(offer);
   if (std::ranges::find(request_.stop_ids, id) != request_.stop_ids.end()) {
     if (session_->logits().empty()) {
       session_->keep_logits(offer.logits.empty() ? offer.lane->logits_of(offer.hidden).row(0) : offer.logits);
     }
-    return finish(FinishReason::kStopToken, rest(), store);
+    return finish(FinishReason::kStopToken, rest());
   }
   GeneratedToken event{.id = id, .text = stop_.feed(decoder_.feed(id))};
   if (request_.logprobs) {
@@ -240,18 +240,16 @@ bool Sequence::draw(const Offer& offer, runtime::StateStore* store) {
     KRAIT_CHECK(request_.mask->accept(id), "a mask that allows token {} does not accept it", id);
   }
   sink_->token(std::move(event));
-  if (stop_.found()) return finish(FinishReason::kStopString, {}, store);
-  if (request_.mask && request_.mask->finished()) return finish(FinishReason::kStopToken, rest(), store);
-  if (generated() >= request_.max_tokens) return finish(FinishReason::kLength, rest(), store);
+  if (stop_.found()) return finish(FinishReason::kStopString, {});
+  if (request_.mask && request_.mask->finished()) return finish(FinishReason::kStopToken, rest());
+  if (generated() >= request_.max_tokens) return finish(FinishReason::kLength, rest());
   return true;
 }
 
-bool Sequence::finish(FinishReason reason, std::string text, runtime::StateStore* store) {
+bool Sequence::finish(FinishReason reason, std::string text) {
   reason_ = reason;
   last_text_ = std::move(text);
-  if (request_.return_state && fed_ < std::ssize(tokens_)) return true;  // the last token is still to be fed
-  report(store);
-  return false;
+  return request_.return_state && fed_ < std::ssize(tokens_);  // the last token is still to be fed
 }
 
 void Sequence::report(runtime::StateStore* store) {

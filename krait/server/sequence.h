@@ -73,8 +73,10 @@ class Sequence {
     runtime::OutputRows hidden = {};
     runtime::Lane* lane = nullptr;
   };
-  // Draws a token and tells the sink, or finishes. False: it is done, and the sink has been told.
-  bool draw(const Offer& offer, runtime::StateStore* store);
+  // Draws a token and tells the sink, or finishes. False: it is done, which report() tells the sink.
+  bool draw(const Offer& offer);
+  // The end, which may be what a client waits for: what is counted of the last token is counted before.
+  void report(runtime::StateStore* store);
   // Of a prompt that a stored state stood for altogether, or whose logits were just read.
   std::span<const float> logits() const { return session_->logits(); }
 
@@ -96,8 +98,7 @@ class Sequence {
   void note_prompt_token(std::int64_t index, std::span<const float> logits);
   void tell_prompt();
   TokenId choose(const Offer& offer);
-  bool finish(runtime::FinishReason reason, std::string text, runtime::StateStore* store);
-  void report(runtime::StateStore* store);
+  bool finish(runtime::FinishReason reason, std::string text);
 
   GenerationId id_;
   GenerationRequest request_;
