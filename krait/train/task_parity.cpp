@@ -22,7 +22,7 @@ class Parity final : public Task {
     const double share = own_share_ ? random.uniform() : 0.5;
     std::int32_t parity = 0;
     if (begins_) {
-      example.ids.push_back(2);
+      example.ids.push_back(kBegin);
       example.labels.push_back(kNoLabel);
     }
     for (std::int64_t i = 0; i < length; ++i) {
@@ -34,9 +34,10 @@ class Parity final : public Task {
     return example;
   }
 
-  std::string spell(std::int32_t token) const override { return token == 0 ? "0" : "1"; }
+  std::string spell(std::int32_t token) const override { return token == kBegin ? "begin" : fmt::format("{}", token); }
 
  private:
+  static constexpr std::int32_t kBegin = 2;
   std::int64_t shortest_, longest_;
   bool every_place_, own_share_, begins_;
 };

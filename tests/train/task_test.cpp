@@ -308,6 +308,7 @@ TEST(Parity, MayBeginWithATokenAndHaveRowsOfManyOnesAndOfFew) {
     const Example example = task->example(1, i);
     ASSERT_EQ(example.ids.size(), 41U);
     EXPECT_EQ(example.ids[0], 2);
+    EXPECT_EQ(task->spell(example.ids[0]), "begin");
     EXPECT_EQ(example.labels[0], kNoLabel);
     const auto ones = std::count(example.ids.begin() + 1, example.ids.end(), 1);
     EXPECT_EQ(std::count(example.ids.begin() + 1, example.ids.end(), 0), 40 - ones);
