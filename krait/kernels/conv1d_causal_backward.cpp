@@ -1,6 +1,7 @@
 #include "krait/kernels/conv1d_causal_backward.h"
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "krait/core/check.h"
@@ -73,15 +74,17 @@ HWY_INLINE VecF32 silu_slope(VecF32 s) {
   return hn::Mul(sigma, hn::MulAdd(s, hn::Sub(one, sigma), one));
 }
 
-// One vector of channels, from c on. kWidth is K, or 0 for any. The last K inputs and the last K ds stand in rings, so
-// that nothing moves from step to step: with K known, phases are constants and all of it lives in registers.
+// One vector of channels, from c on. kWidth is K, or 0 for any. K steps are a round: their slopes are written side by
+// side, so that the chains of dependent operations hide each other's latency, then what follows from them. With K known
+// every loop is unrolled, and all that passes from round to round lives in registers.
 template <std::int64_t kWidth, bool kWhole>
 struct Lane {
   static constexpr std::int64_t kMost = kWidth == 0 ? kMostWidth : kWidth;
   const StepBlock& block;
   const std::int64_t c;
   const std::size_t part;
-  VecF32 w[kMost], dw[kMost], x[kMost], ds[kMost], db, bias;
+  // Step i of a round has tap k in x[i + k] and the ds of k steps ago in ds[K-1 + i - k].
+  VecF32 w[kMost], dw[kMost], x[2 * kMost - 1], ds[2 * kMost - 1], db, bias;
 
   HWY_INLINE Lane(const StepBlock& of, std::int64_t channel, std::size_t count) : block(of), c(channel), part(count) {
     const std::int64_t width = this->width(), kept = width - 1;
@@ -90,10 +93,9 @@ struct Lane {
       dw[k] = load<kWhole>(sum_row(k), part);
     }
     db = load<kWhole>(sum_row(width), part);
-    // Phase 0 overwrites the last x and the first ds, which are K steps old.
     for (std::int64_t k = 0; k < kept; ++k) {
       x[k] = tap(k);
-      ds[k + 1] = load<kWhole>(sum_row(width + 1 + k), part);
+      ds[k] = load<kWhole>(sum_row(width + 1 + k), part);
     }
     bias = block.bias == nullptr ? hn::Zero(F32()) : load<kWhole>(block.bias + c, part);
   }
@@ -103,56 +105,63 @@ struct Lane {
     return block.taps[i] == nullptr ? hn::Zero(F32()) : load<kWhole>(block.taps[i] + c, part);
   }
 
-  // Step t, phase = t mod K: x[(phase + k) mod K] is tap k, ds[(phase - k) mod K] that of k steps ago.
-  HWY_INLINE void step(std::int64_t t, std::int64_t phase) {
+  // ds of step t, the round's i-th.
+  HWY_INLINE void slope(std::int64_t t, std::int64_t i) {
     const std::int64_t width = this->width(), kept = width - 1;
     const Step& step = block.steps[t];
-    const auto ring = [width](std::int64_t i) { return i < width ? i : i - width; };
-    VecF32 now = hn::Zero(F32());
-    if (step.dy != nullptr) {
-      x[ring(phase + kept)] = tap(t + kept);
-      hwy::Prefetch(step.dy + c + block.ahead_dy);
-      hwy::Prefetch(block.taps[t + kept] + c + block.ahead_x);
-      now = load<kWhole>(step.dy + c, part);
-      if (block.silu) {
-        VecF32 s = bias;
-        for (std::int64_t k = 0; k < width; ++k) s = hn::MulAdd(w[k], x[ring(phase + k)], s);
-        now = hn::Mul(now, silu_slope(s));
-      }
-      if (step.counts) {
-        for (std::int64_t k = 0; k < width; ++k) dw[k] = hn::MulAdd(now, x[ring(phase + k)], dw[k]);
-        db = hn::Add(db, now);
-      }
+    x[i + kept] = ds[i + kept] = hn::Zero(F32());
+    if (step.dy == nullptr) return;
+    x[i + kept] = tap(t + kept);
+    hwy::Prefetch(step.dy + c + block.ahead_dy);
+    hwy::Prefetch(block.taps[t + kept] + c + block.ahead_x);
+    VecF32 now = load<kWhole>(step.dy + c, part);
+    if (block.silu) {
+      VecF32 s = bias;
+      for (std::int64_t k = 0; k < width; ++k) s = hn::MulAdd(w[k], x[i + k], s);
+      now = hn::Mul(now, silu_slope(s));
     }
-    ds[phase] = now;
+    ds[i + kept] = now;
+  }
+
+  HWY_INLINE void add(std::int64_t t, std::int64_t i) {
+    const std::int64_t width = this->width(), kept = width - 1;
+    const Step& step = block.steps[t];
+    if (step.counts) {
+      for (std::int64_t k = 0; k < width; ++k) dw[k] = hn::MulAdd(ds[i + kept], x[i + k], dw[k]);
+      db = hn::Add(db, ds[i + kept]);
+    }
     if (step.dx == nullptr) return;
     VecF32 dx = step.last == nullptr ? hn::Zero(F32()) : load<kWhole>(step.last + c, part);
-    for (std::int64_t k = kept; k >= 0; --k) dx = hn::MulAdd(w[k], ds[ring(phase + width - k)], dx);
+    for (std::int64_t k = kept; k >= 0; --k) dx = hn::MulAdd(w[k], ds[i + kept - k], dx);
     hwy::Prefetch(step.dx + c + block.ahead_dx);
     store<kWhole>(dx, step.dx + c, part);
   }
 
   // K steps from t on, as far as there are any.
-  template <std::int64_t kPhase = 0>
   HWY_INLINE void round(std::int64_t t) {
-    if constexpr (kPhase < kWidth) {
-      if (t + kPhase < block.count) step(t + kPhase, kPhase);
-      round<kPhase + 1>(t);
+    const std::int64_t width = this->width(), steps = std::min(width, block.count - t);
+    if constexpr (kWidth > 0) {
+      const auto each = [this, t, steps]<std::int64_t... i>(std::integer_sequence<std::int64_t, i...>) {
+        (..., (i < steps ? slope(t + i, i) : void()));
+        (..., (i < steps ? add(t + i, i) : void()));
+      };
+      each(std::make_integer_sequence<std::int64_t, kWidth>());
+    } else {
+      for (std::int64_t i = 0; i < steps; ++i) slope(t + i, i);
+      for (std::int64_t i = 0; i < steps; ++i) add(t + i, i);
+    }
+    for (std::int64_t k = 0; k + 1 < width; ++k) {
+      x[k] = x[k + width];
+      ds[k] = ds[k + width];
     }
   }
 
   HWY_INLINE void run() {
     const std::int64_t width = this->width();
-    for (std::int64_t t = 0; t < block.count; t += width) {
-      if constexpr (kWidth > 0) {
-        round(t);
-      } else {
-        for (std::int64_t phase = 0; phase < width && t + phase < block.count; ++phase) step(t + phase, phase);
-      }
-    }
+    for (std::int64_t t = 0; t < block.count; t += width) round(t);
     for (std::int64_t k = 0; k < width; ++k) store<kWhole>(dw[k], sum_row(k), part);
     store<kWhole>(db, sum_row(width), part);
-    for (std::int64_t k = 0; k + 1 < width; ++k) store<kWhole>(ds[k + 1], sum_row(width + 1 + k), part);
+    for (std::int64_t k = 0; k + 1 < width; ++k) store<kWhole>(ds[k], sum_row(width + 1 + k), part);
   }
 };
 
