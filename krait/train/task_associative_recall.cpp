@@ -16,8 +16,9 @@ constexpr double kPower = 0.01;  // of the paper: P(gap) ~ gap^(kPower - 1)
 
 class AssociativeRecall final : public Task {
  public:
-  AssociativeRecall(std::int64_t length, std::int64_t pairs, std::int64_t keys, std::int64_t values)
-      : length_(length), pairs_(pairs), keys_(keys), values_(values) {}
+  AssociativeRecall(std::int64_t length, std::int64_t fewest, std::int64_t pairs, std::int64_t keys,
+                    std::int64_t values)
+      : length_(length), fewest_(fewest), pairs_(pairs), keys_(keys), values_(values) {}
 
   std::int64_t vocabulary() const override { return 1 + keys_ + values_; }
   std::int64_t longest() const override { return length_; }
@@ -27,14 +28,15 @@ class AssociativeRecall final : public Task {
     Example example;
     example.ids.assign(static_cast<std::size_t>(length_), kFiller);
     example.labels.assign(static_cast<std::size_t>(length_), kNoLabel);
-    const auto keys = distinct_below(random, keys_, pairs_);
-    const auto gaps = power_law_gaps(random);
+    const std::int64_t pairs = fewest_ == pairs_ ? pairs_ : between(random, fewest_, pairs_);
+    const auto keys = distinct_below(random, keys_, pairs);
+    const auto gaps = power_law_gaps(random, pairs);
     for (std::size_t pair = 0; pair < keys.size(); ++pair) {
       const auto key = static_cast<std::int32_t>(1 + keys[pair]);
       const auto value = static_cast<std::int32_t>(1 + keys_ + between(random, 0, values_ - 1));
       example.ids[2 * pair] = key;
       example.ids[2 * pair + 1] = value;
-      const auto query = static_cast<std::size_t>(2 * pairs_ + 2 * gaps[pair]);
+      const auto query = static_cast<std::size_t>(2 * pairs + 2 * gaps[pair]);
       example.ids[query] = key;
       example.labels[query] = value;
     }
@@ -51,19 +53,19 @@ class AssociativeRecall final : public Task {
 
   // A different gap for each pair, drawn one after the other without putting back, in proportion to (gap + 1)^(a - 1).
   // Those with the least of exponential times at these rates are such a draw (Efraimidis and Spirakis 2006).
-  std::vector<std::int64_t> power_law_gaps(Random& random) const {
+  std::vector<std::int64_t> power_law_gaps(Random& random, std::int64_t pairs) const {
     std::vector<std::pair<double, std::int64_t>> times;
-    for (std::int64_t gap = 0; gap < (length_ - 2 * pairs_) / 2; ++gap) {
+    for (std::int64_t gap = 0; gap < (length_ - 2 * pairs) / 2; ++gap) {
       const double rate = std::pow(static_cast<double>(gap + 1), kPower - 1);
       times.emplace_back(-std::log(1 - random.uniform()) / rate, gap);
     }
-    std::ranges::partial_sort(times, times.begin() + pairs_);
+    std::ranges::partial_sort(times, times.begin() + pairs);
     std::vector<std::int64_t> gaps;
-    for (std::int64_t i = 0; i < pairs_; ++i) gaps.push_back(times[static_cast<std::size_t>(i)].second);
+    for (std::int64_t i = 0; i < pairs; ++i) gaps.push_back(times[static_cast<std::size_t>(i)].second);
     return gaps;
   }
 
-  std::int64_t length_, pairs_, keys_, values_;
+  std::int64_t length_, fewest_, pairs_, keys_, values_;
 };
 
 Result<std::unique_ptr<Task>> make(const TaskValues& values) {
@@ -75,7 +77,11 @@ Result<std::unique_ptr<Task>> make(const TaskValues& values) {
   if (pairs > keys) {
     return fail(ErrorCode::kInvalidArgument, "[task] associative_recall: {} pairs of {} keys", pairs, keys);
   }
-  return std::make_unique<AssociativeRecall>(length, pairs, keys, values.at("values"));
+  const std::int64_t fewest = values.at("fewest") == 0 ? pairs : values.at("fewest");
+  if (fewest > pairs) {
+    return fail(ErrorCode::kInvalidArgument, "[task] associative_recall: fewest {} is above pairs {}", fewest, pairs);
+  }
+  return std::make_unique<AssociativeRecall>(length, fewest, pairs, keys, values.at("values"));
 }
 
 }  // namespace
@@ -84,6 +90,7 @@ const TaskKind kAssociativeRecall = {"associative_recall",
                                      "say the value of each key that comes again (MQAR)",
                                      {{"length", 64, 4, 1 << 20, "tokens"},
                                       {"pairs", 8, 1, 1 << 18, "keys with values"},
+                                      {"fewest", 0, 0, 1 << 18, "of rows with fewer of them; 0: all have `pairs`"},
                                       {"keys", 64, 1, 1 << 20, "different keys to choose from"},
                                       {"values", 64, 1, 1 << 20, "different values"}},
                                      make};

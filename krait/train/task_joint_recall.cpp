@@ -16,6 +16,7 @@ class JointRecall final : public Task {
  public:
   explicit JointRecall(const TaskValues& values)
       : contexts_(values.at("contexts")),
+        fewest_contexts_(values.at("fewest_contexts") == 0 ? contexts_ : values.at("fewest_contexts")),
         keys_(values.at("keys")),
         queries_(values.at("queries")),
         context_symbols_(values.at("context_symbols")),
@@ -27,15 +28,16 @@ class JointRecall final : public Task {
 
   Example example(std::uint64_t seed, std::uint64_t index) const override {
     Random random = random_stream(seed, {stream_name(kJointRecall.name), index});
-    const auto contexts = distinct_below(random, context_symbols_, contexts_);
+    const std::int64_t count = fewest_contexts_ == contexts_ ? contexts_ : between(random, fewest_contexts_, contexts_);
+    const auto contexts = distinct_below(random, context_symbols_, count);
     const auto keys = distinct_below(random, key_symbols_, keys_);
     Example example;
     const auto put = [&](std::int64_t id, std::int32_t label = kNoLabel) {
       example.ids.push_back(static_cast<std::int32_t>(id));
       example.labels.push_back(label);
     };
-    std::vector<std::int32_t> value_of(static_cast<std::size_t>(contexts_ * keys_));
-    for (std::int64_t c = 0; c < contexts_; ++c) {
+    std::vector<std::int32_t> value_of(static_cast<std::size_t>(count * keys_));
+    for (std::int64_t c = 0; c < count; ++c) {
       put(contexts[static_cast<std::size_t>(c)]);
       for (const std::int64_t k : distinct_below(random, keys_, keys_)) {
         const std::int64_t value = context_symbols_ + key_symbols_ + between(random, 0, values_ - 1);
@@ -44,7 +46,7 @@ class JointRecall final : public Task {
         put(value);
       }
     }
-    for (const std::int64_t place : distinct_below(random, contexts_ * keys_, queries_)) {
+    for (const std::int64_t place : distinct_below(random, count * keys_, std::min(queries_, count * keys_))) {
       put(contexts[static_cast<std::size_t>(place / keys_)]);
       put(context_symbols_ + keys[static_cast<std::size_t>(place % keys_)], value_of[static_cast<std::size_t>(place)]);
     }
@@ -59,7 +61,7 @@ class JointRecall final : public Task {
   }
 
  private:
-  std::int64_t contexts_, keys_, queries_, context_symbols_, key_symbols_, values_;
+  std::int64_t contexts_, fewest_contexts_, keys_, queries_, context_symbols_, key_symbols_, values_;
 };
 
 Result<std::unique_ptr<Task>> make(const TaskValues& values) {
@@ -69,6 +71,7 @@ Result<std::unique_ptr<Task>> make(const TaskValues& values) {
                 of);
   };
   KRAIT_TRY(most("contexts", "context_symbols", values.at("context_symbols")));
+  KRAIT_TRY(most("fewest_contexts", "contexts", values.at("contexts")));
   KRAIT_TRY(most("keys", "key_symbols", values.at("key_symbols")));
   KRAIT_TRY(most("queries", "pairs of context and key", values.at("contexts") * values.at("keys")));
   return std::make_unique<JointRecall>(values);
@@ -79,8 +82,10 @@ Result<std::unique_ptr<Task>> make(const TaskValues& values) {
 const TaskKind kJointRecall = {"joint_recall",
                                "say the value that a key had in a context",
                                {{"contexts", 8, 1, 1 << 14, "contexts of an example"},
+                                {"fewest_contexts", 0, 0, 1 << 14,
+                                 "of rows with fewer of them; 0: all have `contexts`"},
                                 {"keys", 8, 1, 1 << 14, "keys in each context, the same in all"},
-                                {"queries", 8, 1, 1 << 20, "pairs of context and key that are asked for"},
+                                {"queries", 8, 1, 1 << 20, "pairs of context and key that are asked for, or all"},
                                 {"context_symbols", 16, 1, 1 << 16, "different contexts to choose from"},
                                 {"key_symbols", 16, 1, 1 << 16, "different keys to choose from"},
                                 {"values", 16, 1, 1 << 16, "different values"}},

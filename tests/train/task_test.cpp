@@ -212,6 +212,40 @@ TEST(AssociativeRecall, AsksForTheValueOfEachKeyOnceNearOnesMoreOften) {
   EXPECT_LT(asked_at[62], 120);
 }
 
+TEST(AssociativeRecall, RowsMayHaveFewerPairs) {
+  const auto task = task_of("associative_recall", {{"length", 32}, {"pairs", 5}, {"fewest", 2}, {"keys", 9}});
+  std::set<std::size_t> counts;
+  for (std::uint64_t i = 0; i < 200; ++i) {
+    const Example example = task->example(1, i);
+    const auto places = labelled_places(example);
+    counts.insert(places.size());
+    ASSERT_EQ(example.ids.size(), 32U);
+    for (std::size_t pair = 0; pair < places.size(); ++pair) {
+      const auto asked = std::ranges::find_if(
+          places, [&](std::size_t place) { return example.ids[place] == example.ids[2 * pair]; });
+      ASSERT_NE(asked, places.end());
+      EXPECT_EQ(example.labels[*asked], example.ids[2 * pair + 1]);
+    }
+  }
+  EXPECT_EQ(counts, (std::set<std::size_t>{2, 3, 4, 5}));
+  EXPECT_NE(refusal("associative_recall", {{"pairs", 3}, {"fewest", 4}}).find("fewest 4 is above pairs 3"),
+            std::string::npos);
+}
+
+TEST(JointRecall, RowsMayHaveFewerContexts) {
+  const auto task = task_of("joint_recall", {{"contexts", 4}, {"fewest_contexts", 1}, {"keys", 3}, {"queries", 5}});
+  std::set<std::size_t> lengths, asked;
+  for (std::uint64_t i = 0; i < 200; ++i) {
+    const Example example = task->example(1, i);
+    lengths.insert(example.ids.size());
+    asked.insert(labelled_places(example).size());
+  }
+  // A context and three keys with values each, then pairs of context and key: no more than the three there are of one.
+  EXPECT_EQ(lengths, (std::set<std::size_t>{7 + 6, 14 + 10, 21 + 10, 28 + 10}));
+  EXPECT_EQ(asked, (std::set<std::size_t>{3, 5}));
+  EXPECT_NE(refusal("joint_recall", {{"contexts", 3}, {"fewest_contexts", 4}}), "");
+}
+
 TEST(JointRecall, AsksForTheValueOfAKeyInAContext) {
   const auto task = task_of("joint_recall", {{"contexts", 3}, {"keys", 4}, {"queries", 6}, {"values", 50}});
   int told_by_key_alone = 0, asked = 0;
