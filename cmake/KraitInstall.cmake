@@ -1,5 +1,5 @@
 # What `cmake --install` puts under a prefix: the program, the library with its headers and what finds it, the bundled
-# model where both look for it (../share/krait/models from bin/ and lib/), the licence and the README. The libraries of
+# models where both look for them (../share/krait/models from bin/ and lib/), the licence and the README. The libraries of
 # the rooms are no public interface. Nothing of it names the prefix, so it can be moved.
 include(CMakePackageConfigHelpers)
 
@@ -10,7 +10,8 @@ if(TARGET krait_cli)
     install(TARGETS krait_train_cli RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
     install(TARGETS krait_operators LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}/krait")
   endif()
-  install(DIRECTORY "${PROJECT_SOURCE_DIR}/models/tales" DESTINATION share/krait/models)
+  install(DIRECTORY "${PROJECT_SOURCE_DIR}/models/tales" "${PROJECT_SOURCE_DIR}/models/tales-m3"
+    DESTINATION share/krait/models)
   install(FILES "${PROJECT_SOURCE_DIR}/LICENSE" "${PROJECT_SOURCE_DIR}/README.md" DESTINATION share/doc/krait)
 endif()
 

@@ -4,31 +4,28 @@ seldom comes twice, and questions about such lists.
 
 usage: birdie_data.py FOLDER [SEED]
 
-  books.jsonl, held_out.jsonl   {"text": "QK:47 AX:90 …"}; one in ten has one of its entries again at its end
-  train.jsonl, test.jsonl       {"prompt": "QK:47 AX:90 … ?AX:", "answer": "90"}
+  books.jsonl, held_out.jsonl   {"text": " Emil 33 Anna 19 …"}; one in ten has one of its entries again at its end
+  train.jsonl, test.jsonl       {"prompt": " Emil 33 Anna 19 … ? Anna", "answer": " 19"}
 """
 import json
 import random
-import string
 import sys
 from pathlib import Path
 
-ENTRIES, LETTERS, DIGITS = 10, 2, 2
+NAMES = """Anna Arthur Bella Bruno Carla Cecil Clara David Dora Edith Edwin Elsa Emil Erik Felix Flora Frank Georg
+Greta Hanna Harald Hedda Henry Hugo Ida Ines Ivan Jakob Johan Julia Karin Klara""".split()
+NUMBERS = range(10, 42)
+FEWEST, MOST = 2, 12  # entries of a book
 REPEATED = 0.1  # share of the books with an entry that comes again
 
 
 def book(chance):
-    names = set()
-    while len(names) < ENTRIES:
-        names.add("".join(chance.choices(string.ascii_uppercase, k=LETTERS)))
-    # A set's order is not the same in every run.
-    names = sorted(names)
-    chance.shuffle(names)
-    return [(name, "".join(chance.choices(string.digits, k=DIGITS))) for name in names]
+    names = chance.sample(NAMES, chance.randint(FEWEST, MOST))
+    return [(name, chance.choice(NUMBERS)) for name in names]
 
 
 def spelled(entries):
-    return " ".join(f"{name}:{number}" for name, number in entries)
+    return "".join(f" {name} {number}" for name, number in entries)
 
 
 def write_books(path, count, chance):
@@ -45,7 +42,7 @@ def write_questions(path, count, chance):
         for _ in range(count):
             entries = book(chance)
             name, number = chance.choice(entries)
-            file.write(json.dumps({"prompt": f"{spelled(entries)} ?{name}:", "answer": number}) + "\n")
+            file.write(json.dumps({"prompt": f"{spelled(entries)} ? {name}", "answer": f" {number}"}) + "\n")
 
 
 def main(folder, seed="1"):

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -18,7 +19,10 @@ const std::vector<std::string> kWeightFormats = {
     "f32", "bf16", "f16", "int8", "int8-block32", "int4", "int4-zero", "int4-group128", "int4-group128-zero"};
 
 void ModelOptions::add_model(CLI::App& command) {
-  command.add_option("-m,--model", model, "Model folder, .gguf or weight file (default: the bundled tales model)")
+  command
+      .add_option("-m,--model", model,
+                  fmt::format("Model folder, .gguf or weight file, or one that comes with krait: {} (default: {})",
+                              fmt::join(runtime::kBundledModels, ", "), runtime::kBundledModels[0]))
       ->type_name("PATH");
 }
 
@@ -55,7 +59,13 @@ void ModelOptions::add_tokenizer(CLI::App& command) {
       ->type_name("PATH");
 }
 
-fs::path ModelOptions::path() const { return model.empty() ? bundled_model() : fs::path(model); }
+fs::path ModelOptions::path() const {
+  if (model.empty()) return bundled_model(runtime::kBundledModels[0]);
+  // A folder of that name comes first.
+  std::error_code ignored;
+  const bool bundled = std::ranges::find(runtime::kBundledModels, model) != std::end(runtime::kBundledModels);
+  return bundled && !fs::exists(model, ignored) ? bundled_model(model) : fs::path(model);
+}
 
 models::LoadOptions ModelOptions::load_options() const {
   models::LoadOptions options = value_or_throw(runtime::load_options(weights, state_dtype, kv_dtype));
@@ -64,12 +74,12 @@ models::LoadOptions ModelOptions::load_options() const {
   return options;
 }
 
-fs::path bundled_model() {
+fs::path bundled_model(std::string_view name) {
   std::error_code ignored;
   const fs::path program = fs::read_symlink("/proc/self/exe", ignored);
-  if (auto path = runtime::bundled_model_near(program)) return *std::move(path);
-  throw CommandError(
-      fmt::format("the bundled model is not beside the program ({}): name a model with -m", program.string()));
+  if (auto path = runtime::bundled_model_near(program, name)) return *std::move(path);
+  throw CommandError(fmt::format("the bundled model {} is not beside the program ({}): name a model's path with -m",
+                                 name, program.string()));
 }
 
 runtime::OpenedModel open_model(const ModelOptions& options, std::int64_t prefill_chunk) {

@@ -39,8 +39,8 @@ struct ModelOptions {
   models::LoadOptions load_options() const;
 };
 
-// The one that belongs to the program (runtime/open_model.h). Throws CommandError when there is none.
-std::filesystem::path bundled_model();
+// Where a model is that came with the program (runtime/open_model.h). Throws CommandError when it is not there.
+std::filesystem::path bundled_model(std::string_view name);
 
 runtime::OpenedModel open_model(const ModelOptions& options, std::int64_t prefill_chunk = 512);
 // The same with its tokenizer, for commands that keep states.

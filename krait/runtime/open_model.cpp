@@ -24,14 +24,14 @@ std::optional<MemoryShortfall> memory_shortfall(const std::shared_ptr<const form
   return shortfall;
 }
 
-std::optional<std::filesystem::path> bundled_model_near(const std::filesystem::path& binary) {
+std::optional<std::filesystem::path> bundled_model_near(const std::filesystem::path& binary, std::string_view name) {
   std::error_code ignored;
   // bin/krait and lib/libkrait.so have the prefix two levels up, lib/x86_64-linux-gnu/libkrait.so three;
   // build/<preset>/krait/cli/krait has the source tree five levels up.
   std::filesystem::path folder = binary.parent_path();
   for (int level = 0; level < 6 && !folder.empty(); ++level, folder = folder.parent_path()) {
-    for (const char* place : {"share/krait/models/tales", "models/tales"}) {
-      if (std::filesystem::exists(folder / place / "config.json", ignored)) return folder / place;
+    for (const char* place : {"share/krait/models", "models"}) {
+      if (std::filesystem::exists(folder / place / name / "config.json", ignored)) return folder / place / name;
     }
     if (folder == folder.root_path()) break;
   }

@@ -26,9 +26,12 @@ struct MemoryShortfall {
 std::optional<MemoryShortfall> memory_shortfall(const std::shared_ptr<const formats::WeightSource>& source,
                                                 const models::LoadOptions& options);
 
-// models/tales above a program or library of krait's: in the install prefix (share/krait/models) or in the source tree
-// round the build folder.
-std::optional<std::filesystem::path> bundled_model_near(const std::filesystem::path& binary);
+// The models that come with krait; the first is the one that is taken where none is named.
+inline constexpr std::string_view kBundledModels[] = {"tales", "tales-m3"};
+// Where one of them is, above a program or library of krait's: in the install prefix (share/krait/models) or in the
+// source tree round the build folder (models).
+std::optional<std::filesystem::path> bundled_model_near(const std::filesystem::path& binary,
+                                                        std::string_view name = kBundledModels[0]);
 
 // Options as people write them: "int8-block32", "bf16"; empty: as in the file, and f32.
 Result<models::LoadOptions> load_options(std::string_view weights, std::string_view state_dtype,

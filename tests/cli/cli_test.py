@@ -26,9 +26,9 @@ BUNDLED = os.path.join(SOURCE, "models", "tales")
 GOLDEN = os.path.join(SOURCE, "tests", "golden")
 
 
-def krait(*arguments, stdin="", timeout=300, env=None):
+def krait(*arguments, stdin="", timeout=300, env=None, folder=None):
     return subprocess.run([BINARY, *arguments], input=stdin, capture_output=True, text=True, timeout=timeout,
-                          env={**os.environ, **(env or {})})
+                          env={**os.environ, **(env or {})}, cwd=folder)
 
 
 def simd_targets():
@@ -169,6 +169,16 @@ class Inspect(Case):
         text = self.succeed("inspect", BUNDLED)
         self.assertIn("mamba2", text)
         self.assertIn("3,129,120", text)
+
+    def test_models_that_come_with_krait_go_by_their_names(self):
+        by_name = json.loads(self.succeed("inspect", "tales-m3", "--json"))
+        self.assertEqual(by_name["architecture"], "mamba3")
+        self.assertEqual(by_name, json.loads(self.succeed("inspect", BUNDLED + "-m3", "--json")))
+        self.assertIn("tales-m4", self.fail_with(1, "inspect", "tales-m4"))
+        # A folder of that name comes first.
+        shutil.copytree(os.path.join(GOLDEN, "mamba_tied"), os.path.join(self.folder, "tales-m3"))
+        inside = krait("inspect", "tales-m3", "--json", folder=self.folder)
+        self.assertEqual(json.loads(inside.stdout)["architecture"], "mamba")
 
     def test_shows_models_that_cannot_run(self):
         folder = os.path.join(self.folder, "other")

@@ -52,6 +52,8 @@ class Installed(unittest.TestCase):
         # The tale of the program: the same model, seed and beginning.
         program = run(self.prefix / "bin" / "krait", "run", "-n", "40", "--seed", "7", "Once upon a time there was a fox")
         self.assertEqual(parts["first"].strip(), program.strip())
+        # The other one that comes with it, by its name.
+        run(self.prefix / "bin" / "krait", "run", "-m", "tales-m3", "-n", "5", "A fox")
         return parts
 
     def test_the_c_example_is_built_by_pkg_config_and_says_the_same_after_loading(self):

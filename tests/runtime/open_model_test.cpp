@@ -41,6 +41,7 @@ TEST(BundledModel, StandsAboveTheBinary) {
   for (const char* binary : {"bin/krait", "lib/libkrait.so", "lib/x86_64-linux-gnu/libkrait.so.0"}) {
     EXPECT_EQ(bundled_model_near(folder.path() / binary), model) << binary;
   }
+  EXPECT_FALSE(bundled_model_near(folder.path() / "bin/krait", "tales-m3"));
   EXPECT_FALSE(bundled_model_near(folder.path() / "1/2/3/4/5/6/krait"));
   EXPECT_FALSE(bundled_model_near(""));
 }
