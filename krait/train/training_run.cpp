@@ -102,6 +102,14 @@ void TrainingRun::Parts::begin_phase(bool pretraining) {
   if (writer != nullptr) trainer->set_before_update([this] { writer->settle(); });
 }
 
+// For the export: a tokenizer that cannot be read is said before the training, not after it.
+Result<void> TrainingRun::Parts::find_end_of_text() {
+  if (config.data.tokenizer.empty()) return {};
+  KRAIT_ASSIGN(const auto tokenizer, open_tokenizer_json(config.data.tokenizer));
+  if (const auto end = end_of_text(*tokenizer)) config.exported.end_token = *end;
+  return {};
+}
+
 Result<void> TrainingRun::Parts::begin_anew() {
   if (!config.initial.from.empty()) {
     KRAIT_ASSIGN(const TakenParameters taken, take_parameters(*model, config.initial));
@@ -209,6 +217,7 @@ Result<std::unique_ptr<TrainingRun>> TrainingRun::open(RunConfig config, bool re
   if (group != nullptr) KRAIT_TRY(take_part(parts->config.data.loader, *group));
   nn::set_bf16_products(parts->config.bf16);
   KRAIT_TRY(parts->open_data());
+  KRAIT_TRY(parts->find_end_of_text());
   KRAIT_TRY(parts->open_model());
   KRAIT_TRY(parts->open_curriculum());
   KRAIT_TRY(parts->begin(resume));
@@ -277,13 +286,8 @@ Result<RunResult> TrainingRun::run() {
 Result<std::filesystem::path> TrainingRun::export_to(std::filesystem::path folder) {
   const RunConfig& config = parts_->config;
   if (folder.empty()) folder = config.folder / "model";
-  ExportOptions exported = config.exported;
-  if (!config.data.tokenizer.empty()) {
-    KRAIT_ASSIGN(const auto tokenizer, open_tokenizer_json(config.data.tokenizer));
-    if (const auto end = end_of_text(*tokenizer)) exported.end_token = *end;
-  }
   parts_->trainer->optimiser().swap_average();
-  const auto done = export_model(*parts_->model, config.model, exported, config.data.tokenizer, folder);
+  const auto done = export_model(*parts_->model, config.model, config.exported, config.data.tokenizer, folder);
   parts_->trainer->optimiser().swap_average();
   if (!done) return std::unexpected(done.error());
   return folder;

@@ -49,6 +49,7 @@ struct TrainingRun::Parts {
   std::unique_ptr<TaskSource> task_source() const;
   Result<void> open_model();
   Result<void> open_curriculum();
+  Result<void> find_end_of_text();
   Result<void> change_mixture();
   Result<void> begin_anew();
   Result<void> go_on();

@@ -117,9 +117,11 @@ def what_it_says(run, steps):
 
 def refused(binary, root):
     whole = CONFIG.format(steps=5, folder="refused")
+    plain = whole[:whole.index("[[objective]]")] + whole[whole.index("[model]"):]
     cases = (
         (whole.replace('path = "tokenizer.json"', 'path = "plain.json"'), ["<|separator|>", "--objectives"]),
         (whole.replace('[tokenizer]\npath = "tokenizer.json"', ""), ["copying", "[tokenizer] path"]),
+        (plain.replace('path = "tokenizer.json"', 'path = "nowhere.json"'), ["nowhere.json"]),
         (whole.replace("corruption = 0.4", "corruption = 4"), ["corruption"]),
         (whole.replace("exploration =", "explore ="), ["explore"]),
         (whole.replace('[[data.validation]]\ntokens = ["shards/held_out"]', ""), ["data.validation"]),
