@@ -9,6 +9,7 @@
 #include "krait/core/check.h"
 #include "krait/nn/embedding.h"
 #include "krait/nn/norms.h"
+#include "krait/nn/segment_means.h"
 
 namespace krait::nn {
 namespace {
@@ -98,6 +99,9 @@ LayerStream LanguageModel::layer(std::int64_t i, const LayerStream& before, cons
   LayerStream stream = before;
   stream.delta = layer.mixer->forward(next_norm(stream, *layer.norm), batch);
   if (layer.feed_forward != nullptr) stream.delta = layer.feed_forward->forward(next_norm(stream, *layer.norm2));
+  if (batch.pooled && i + 1 == dimensions_.layers) {
+    for (Tensor* part : {&stream.residual, &stream.delta}) *part = segment_means(*part, batch.segments);
+  }
   return stream;
 }
 

@@ -17,6 +17,8 @@ struct Batch {
   Segments segments;
   // Of each segment, how many of its first rows are a prefix that is read in both directions; empty: none is.
   std::vector<std::int64_t> prefixes = {};
+  // Whether the head reads in each row the mean over its segment, in place of the row itself (segment_means.h).
+  bool pooled = false;
   // For layers that learn something beside the model's loss (hax_mixer.h): the share of their losses in the step, 0
   // where nothing is learned, and a number that another pass does not have, from which what they draw follows.
   double own_losses = 0.0;

@@ -17,6 +17,7 @@ struct Example {
   std::vector<std::int32_t> ids;
   std::vector<std::int32_t> labels;
   std::int64_t prefix = 0;
+  bool pooled = false;  // its one answer is read from the mean over its places
 
   std::int64_t length() const { return static_cast<std::int64_t>(ids.size()); }
 };
@@ -39,6 +40,7 @@ struct Batch {
   std::vector<std::int32_t> labels;  // [B, T]
   // In order, without gaps: every place of the batch is in exactly one, padding too.
   std::vector<BatchSegment> segments;
+  bool pooled = false;  // all of its sequences are (Example)
 
   std::int64_t tokens() const;  // without padding
   std::int64_t labelled() const;
@@ -53,7 +55,10 @@ class BatchBuilder {
   // Appends a sequence of at most space(row) tokens, at least one.
   void add(std::int64_t row, std::span<const std::int32_t> ids, std::span<const std::int32_t> labels,
            std::int64_t prefix = 0);
-  void add(std::int64_t row, const Example& example) { add(row, example.ids, example.labels, example.prefix); }
+  void add(std::int64_t row, const Example& example) {
+    add(row, example.ids, example.labels, example.prefix);
+    batch_.pooled = example.pooled;
+  }
   Batch finish();  // what is left of each row becomes padding; the builder is spent
 
  private:

@@ -47,6 +47,7 @@ PretrainingSource::PretrainingSource(std::unique_ptr<BatchSource> inputs, const 
 Result<Batch> PretrainingSource::next() {
   KRAIT_ASSIGN(Batch batch, inputs_->next());
   std::ranges::fill(batch.labels, kNoLabel);
+  batch.pooled = false;  // what is hidden is asked place by place
   const std::uint64_t first_row = (batches_ * static_cast<std::uint64_t>(ranks_) + static_cast<std::uint64_t>(rank_)) *
                                   static_cast<std::uint64_t>(batch.batch);
   for (BatchSegment& segment : batch.segments) {

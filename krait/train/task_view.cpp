@@ -1,5 +1,7 @@
 #include "krait/train/task_view.h"
 
+#include <algorithm>
+
 #include "krait/core/check.h"
 
 namespace krait::train {
@@ -21,18 +23,24 @@ class ViewedTask final : public Task {
                 examples());
     Example example = task_->example(seed, index);
     if (view_.bidirectional) example.prefix = example.length();
+    example.pooled = view_.pooled;
     return example;
   }
 
   std::shared_ptr<const Task> held_out(HeldOut part) const override {
     const auto own = task_->held_out(part);
-    return std::make_shared<ViewedTask>(own ? own : task_, TaskView{0, view_.bidirectional});
+    return std::make_shared<ViewedTask>(own ? own : task_, TaskView{0, view_.bidirectional, view_.pooled});
   }
 
  private:
   std::shared_ptr<const Task> task_;
   TaskView view_;
 };
+
+bool answers_at_the_end_alone(const Example& example) {
+  return !example.labels.empty() && example.labels.back() != kNoLabel &&
+         std::ranges::count(example.labels, kNoLabel) == example.length() - 1;
+}
 
 }  // namespace
 
@@ -45,7 +53,11 @@ Result<std::shared_ptr<const Task>> view_task(std::shared_ptr<const Task> task, 
                 "[task] bidirectional: answers of this task stand in what is read further on, where a model that reads "
                 "backwards sees them");
   }
-  if (view.examples == 0 && !view.bidirectional) return task;
+  if (view.pooled && !answers_at_the_end_alone(task->example(0, 0))) {
+    return fail(ErrorCode::kInvalidArgument,
+                "[task] pooled: this task is answered at several places, each from what stands before it");
+  }
+  if (view.examples == 0 && !view.bidirectional && !view.pooled) return task;
   return std::make_shared<ViewedTask>(std::move(task), view);
 }
 

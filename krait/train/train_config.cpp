@@ -74,6 +74,7 @@ void read_task(ConfigTable table, const std::filesystem::path& base, TrainDataCo
   }
   table.read("examples", task.view.examples, 0, std::int64_t{1} << 40);
   table.read("bidirectional", task.view.bidirectional);
+  table.read("pooled", task.view.pooled);
   if (const auto made = make_task(task); !made) table.wrong("name", made.error().message);
   config.task = std::move(task);
 }

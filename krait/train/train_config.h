@@ -14,6 +14,7 @@
 //   length = 500
 //   examples = 2000                 the first so many, over and over; without end unless given
 //   bidirectional = true            read in both directions (Batch's prefixes)
+//   pooled = true                   answered from the mean over an example's places
 //   [[objective]]                   next_token alone when there is none
 //   name = "infilling"
 //   weight = 0.2

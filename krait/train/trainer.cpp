@@ -40,6 +40,7 @@ Result<std::int64_t> trainer_steps(const Checkpoint& checkpoint) {
 
 nn::Batch model_batch(const Batch& batch) {
   nn::Batch result;
+  result.pooled = batch.pooled;
   for (const BatchSegment& segment : batch.segments) {
     if (segment.padding) continue;
     result.segments.push_back({segment.first, segment.rows});

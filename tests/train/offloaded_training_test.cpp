@@ -10,6 +10,7 @@
 #include "krait/train/checkpoint_writer.h"
 #include "krait/train/layer_inputs.h"
 #include "krait/train/offloaded_state.h"
+#include "krait/train/task_view.h"
 #include "krait/train/trained_model.h"
 #include "krait/train/trainer.h"
 #include "tests/formats/error_expectation.h"
@@ -24,13 +25,14 @@ struct Variant {
   bool tied = true;
   std::int64_t feed_forward = 0, accumulation = 1;
   double average = 0.0;
+  bool pooled = false;
 };
 void PrintTo(const Variant& variant, std::ostream* out) { *out << variant.name; }
 
 class Training {
  public:
   explicit Training(const Variant& variant)
-      : task_(*make_task("induction_heads")),
+      : task_(*view_task(*make_task("induction_heads"), {.pooled = variant.pooled})),
         source_(task_, 1, 4),
         model_options_{.mixers = variant.mixers,
                        .vocabulary = task_->vocabulary(),
@@ -133,6 +135,7 @@ std::vector<Variant> variants() {
   all.push_back({.name = "accumulation", .accumulation = 3});
   all.push_back({.name = "accumulation_untied", .tied = false, .accumulation = 2});
   all.push_back({.name = "average", .average = 0.9});
+  all.push_back({.name = "pooled", .pooled = true});
   return all;
 }
 

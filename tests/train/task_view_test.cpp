@@ -54,5 +54,18 @@ TEST(TaskView, KeepsAnswersFromWhoReadsBackwards) {
   EXPECT_TRUE(view_task(task_of("phone_book"), {.examples = 5}));
 }
 
+TEST(TaskView, PoolsExamplesOfOneAnswerAtTheEnd) {
+  const auto viewed = view_task(task_of("list_ops"), {.pooled = true});
+  ASSERT_TRUE(viewed) << viewed.error().message;
+  for (const std::shared_ptr<const Task>& one : {*viewed, (*viewed)->held_out(HeldOut::test)}) {
+    EXPECT_TRUE(one->example(1, 5).pooled);
+    EXPECT_TRUE(task_batch(*one, 1, 0, 3).pooled);
+  }
+  EXPECT_FALSE(task_batch(*task_of("list_ops"), 1, 0, 3).pooled);
+  const auto refused = view_task(task_of("associative_recall"), {.pooled = true});
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().message.find("several places"), std::string::npos) << refused.error().message;
+}
+
 }  // namespace
 }  // namespace krait::train
