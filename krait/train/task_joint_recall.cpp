@@ -79,16 +79,16 @@ Result<std::unique_ptr<Task>> make(const TaskValues& values) {
 
 }  // namespace
 
-const TaskKind kJointRecall = {"joint_recall",
-                               "say the value that a key had in a context",
-                               {{"contexts", 8, 1, 1 << 14, "contexts of an example"},
-                                {"fewest_contexts", 0, 0, 1 << 14,
-                                 "of rows with fewer of them; 0: all have `contexts`"},
-                                {"keys", 8, 1, 1 << 14, "keys in each context, the same in all"},
-                                {"queries", 8, 1, 1 << 20, "pairs of context and key that are asked for, or all"},
-                                {"context_symbols", 16, 1, 1 << 16, "different contexts to choose from"},
-                                {"key_symbols", 16, 1, 1 << 16, "different keys to choose from"},
-                                {"values", 16, 1, 1 << 16, "different values"}},
-                               make};
+const TaskKind kJointRecall = {
+    "joint_recall",
+    "say the value that a key had in a context",
+    {{"contexts", 8, 1, 1 << 14, "contexts of an example"},
+     {"fewest_contexts", 0, 0, 1 << 14, "of rows with fewer of them; 0: all have `contexts`"},
+     {"keys", 8, 1, 1 << 14, "keys in each context, the same in all"},
+     {"queries", 8, 1, 1 << 20, "pairs of context and key that are asked for, or all"},
+     {"context_symbols", 16, 1, 1 << 16, "different contexts to choose from"},
+     {"key_symbols", 16, 1, 1 << 16, "different keys to choose from"},
+     {"values", 16, 1, 1 << 16, "different values"}},
+    make};
 
 }  // namespace krait::train

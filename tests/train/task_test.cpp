@@ -221,8 +221,8 @@ TEST(AssociativeRecall, RowsMayHaveFewerPairs) {
     counts.insert(places.size());
     ASSERT_EQ(example.ids.size(), 32U);
     for (std::size_t pair = 0; pair < places.size(); ++pair) {
-      const auto asked = std::ranges::find_if(
-          places, [&](std::size_t place) { return example.ids[place] == example.ids[2 * pair]; });
+      const auto asked =
+          std::ranges::find_if(places, [&](std::size_t place) { return example.ids[place] == example.ids[2 * pair]; });
       ASSERT_NE(asked, places.end());
       EXPECT_EQ(example.labels[*asked], example.ids[2 * pair + 1]);
     }
