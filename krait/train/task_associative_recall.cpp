@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "krait/train/random_stream.h"
+#include "krait/train/row_count.h"
 #include "krait/train/task_list.h"
 
 namespace krait::train {
@@ -16,9 +17,8 @@ constexpr double kPower = 0.01;  // of the paper: P(gap) ~ gap^(kPower - 1)
 
 class AssociativeRecall final : public Task {
  public:
-  AssociativeRecall(std::int64_t length, std::int64_t fewest, std::int64_t pairs, std::int64_t keys,
-                    std::int64_t values)
-      : length_(length), fewest_(fewest), pairs_(pairs), keys_(keys), values_(values) {}
+  AssociativeRecall(std::int64_t length, RowCount pairs, std::int64_t keys, std::int64_t values)
+      : length_(length), pairs_(pairs), keys_(keys), values_(values) {}
 
   std::int64_t vocabulary() const override { return 1 + keys_ + values_; }
   std::int64_t longest() const override { return length_; }
@@ -28,7 +28,7 @@ class AssociativeRecall final : public Task {
     Example example;
     example.ids.assign(static_cast<std::size_t>(length_), kFiller);
     example.labels.assign(static_cast<std::size_t>(length_), kNoLabel);
-    const std::int64_t pairs = fewest_ == pairs_ ? pairs_ : between(random, fewest_, pairs_);
+    const std::int64_t pairs = pairs_.draw(random);
     const auto keys = distinct_below(random, keys_, pairs);
     const auto gaps = power_law_gaps(random, pairs);
     for (std::size_t pair = 0; pair < keys.size(); ++pair) {
@@ -65,7 +65,9 @@ class AssociativeRecall final : public Task {
     return gaps;
   }
 
-  std::int64_t length_, fewest_, pairs_, keys_, values_;
+  std::int64_t length_;
+  RowCount pairs_;
+  std::int64_t keys_, values_;
 };
 
 Result<std::unique_ptr<Task>> make(const TaskValues& values) {
@@ -77,11 +79,8 @@ Result<std::unique_ptr<Task>> make(const TaskValues& values) {
   if (pairs > keys) {
     return fail(ErrorCode::kInvalidArgument, "[task] associative_recall: {} pairs of {} keys", pairs, keys);
   }
-  const std::int64_t fewest = values.at("fewest") == 0 ? pairs : values.at("fewest");
-  if (fewest > pairs) {
-    return fail(ErrorCode::kInvalidArgument, "[task] associative_recall: fewest {} is above pairs {}", fewest, pairs);
-  }
-  return std::make_unique<AssociativeRecall>(length, fewest, pairs, keys, values.at("values"));
+  KRAIT_ASSIGN(const RowCount of_row, RowCount::read("associative_recall", values, "fewest", "pairs"));
+  return std::make_unique<AssociativeRecall>(length, of_row, keys, values.at("values"));
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "krait/train/random_stream.h"
+#include "krait/train/row_count.h"
 #include "krait/train/task_list.h"
 
 namespace krait::train {
@@ -14,9 +15,8 @@ namespace {
 
 class JointRecall final : public Task {
  public:
-  explicit JointRecall(const TaskValues& values)
-      : contexts_(values.at("contexts")),
-        fewest_contexts_(values.at("fewest_contexts") == 0 ? contexts_ : values.at("fewest_contexts")),
+  JointRecall(RowCount contexts, const TaskValues& values)
+      : contexts_(contexts),
         keys_(values.at("keys")),
         queries_(values.at("queries")),
         context_symbols_(values.at("context_symbols")),
@@ -24,11 +24,11 @@ class JointRecall final : public Task {
         values_(values.at("values")) {}
 
   std::int64_t vocabulary() const override { return context_symbols_ + key_symbols_ + values_; }
-  std::int64_t longest() const override { return contexts_ * (1 + 2 * keys_) + 2 * queries_; }
+  std::int64_t longest() const override { return contexts_.most * (1 + 2 * keys_) + 2 * queries_; }
 
   Example example(std::uint64_t seed, std::uint64_t index) const override {
     Random random = random_stream(seed, {stream_name(kJointRecall.name), index});
-    const std::int64_t count = fewest_contexts_ == contexts_ ? contexts_ : between(random, fewest_contexts_, contexts_);
+    const std::int64_t count = contexts_.draw(random);
     const auto contexts = distinct_below(random, context_symbols_, count);
     const auto keys = distinct_below(random, key_symbols_, keys_);
     Example example;
@@ -61,7 +61,8 @@ class JointRecall final : public Task {
   }
 
  private:
-  std::int64_t contexts_, fewest_contexts_, keys_, queries_, context_symbols_, key_symbols_, values_;
+  RowCount contexts_;
+  std::int64_t keys_, queries_, context_symbols_, key_symbols_, values_;
 };
 
 Result<std::unique_ptr<Task>> make(const TaskValues& values) {
@@ -71,10 +72,10 @@ Result<std::unique_ptr<Task>> make(const TaskValues& values) {
                 of);
   };
   KRAIT_TRY(most("contexts", "context_symbols", values.at("context_symbols")));
-  KRAIT_TRY(most("fewest_contexts", "contexts", values.at("contexts")));
   KRAIT_TRY(most("keys", "key_symbols", values.at("key_symbols")));
   KRAIT_TRY(most("queries", "pairs of context and key", values.at("contexts") * values.at("keys")));
-  return std::make_unique<JointRecall>(values);
+  KRAIT_ASSIGN(const RowCount contexts, RowCount::read("joint_recall", values, "fewest_contexts", "contexts"));
+  return std::make_unique<JointRecall>(contexts, values);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "krait/train/random_stream.h"
+#include "krait/train/row_count.h"
 #include "krait/train/task_list.h"
 
 namespace krait::train {
@@ -13,19 +14,18 @@ namespace {
 
 class SelectiveCopying final : public Task {
  public:
-  SelectiveCopying(std::int64_t length, std::int64_t fewest, std::int64_t count, std::int64_t symbols)
-      : length_(length), fewest_(fewest), count_(count), symbols_(symbols) {}
+  SelectiveCopying(std::int64_t length, RowCount count, std::int64_t symbols)
+      : length_(length), count_(count), symbols_(symbols) {}
 
   std::int64_t vocabulary() const override { return kFirstSymbol + symbols_; }
-  std::int64_t longest() const override { return length_ + count_; }
+  std::int64_t longest() const override { return length_ + count_.most; }
 
   Example example(std::uint64_t seed, std::uint64_t index) const override {
     Random random = random_stream(seed, {stream_name(kSelectiveCopying.name), index});
     Example example;
     example.ids.assign(static_cast<std::size_t>(length_), kNoise);
     example.labels.assign(static_cast<std::size_t>(length_), kNoLabel);
-    const std::int64_t count = fewest_ == count_ ? count_ : between(random, fewest_, count_);
-    auto places = distinct_below(random, length_, count);
+    auto places = distinct_below(random, length_, count_.draw(random));
     std::ranges::sort(places);
     for (const std::int64_t place : places) {
       const auto symbol = static_cast<std::int32_t>(kFirstSymbol + between(random, 0, symbols_ - 1));
@@ -43,7 +43,9 @@ class SelectiveCopying final : public Task {
 
  private:
   static constexpr std::int32_t kNoise = 0, kMarker = 1, kFirstSymbol = 2;
-  std::int64_t length_, fewest_, count_, symbols_;
+  std::int64_t length_;
+  RowCount count_;
+  std::int64_t symbols_;
 };
 
 Result<std::unique_ptr<Task>> make(const TaskValues& values) {
@@ -52,11 +54,8 @@ Result<std::unique_ptr<Task>> make(const TaskValues& values) {
     return fail(ErrorCode::kInvalidArgument, "[task] selective_copying: {} symbols do not fit in {} places", count,
                 length);
   }
-  const std::int64_t fewest = values.at("fewest") == 0 ? count : values.at("fewest");
-  if (fewest > count) {
-    return fail(ErrorCode::kInvalidArgument, "[task] selective_copying: fewest {} is above count {}", fewest, count);
-  }
-  return std::make_unique<SelectiveCopying>(length, fewest, count, values.at("symbols"));
+  KRAIT_ASSIGN(const RowCount of_row, RowCount::read("selective_copying", values, "fewest", "count"));
+  return std::make_unique<SelectiveCopying>(length, of_row, values.at("symbols"));
 }
 
 }  // namespace
