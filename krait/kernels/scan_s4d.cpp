@@ -16,28 +16,31 @@
 HWY_BEFORE_NAMESPACE();
 namespace krait::kernels::HWY_NAMESPACE {
 
+// Whose recurrences hide each other's latency.
+inline constexpr std::int64_t kStatesTogether = 4;
+
 // One vector of channels of a sequence, a chunk of rows at a time. scratch: z, w and h, [M, 2, lanes] each.
 template <bool kWhole>
-HWY_INLINE void scan_vector(const S4dScan& scan, const S4dVector<kWhole>& at, RowsIn x, const S4dTask& task, RowsOut y,
-                            float* border, float* scratch) {
+HWY_INLINE void scan_vector(const S4dScan& scan, const S4dVector<kWhole>& at, RowsIn x, const SequenceRows& sequence,
+                            RowsOut y, float* border, float* scratch) {
   const F32 d;
   float* z = scratch;
   float* w = z + scan.states * kState;
   float* h = w + scan.states * kState;
   at.gather(scan.z, z);
   at.gather(scan.w, w);
-  at.gather(task.sequence->state == nullptr ? nullptr : task.sequence->state_f32(), h);
+  at.gather(sequence.state == nullptr ? nullptr : sequence.state_f32(), h);
   alignas(64) float inputs[kS4dChunk][kLanes], outputs[kS4dChunk][kLanes];
-  for (std::int64_t begin = 0; begin < task.sequence->rows; begin += kS4dChunk) {
-    const std::int64_t rows = std::min(kS4dChunk, task.sequence->rows - begin);
-    const std::int64_t first = task.sequence->first_row + begin;
+  for (std::int64_t begin = 0; begin < sequence.rows; begin += kS4dChunk) {
+    const std::int64_t rows = std::min(kS4dChunk, sequence.rows - begin);
+    const std::int64_t first = sequence.first_row + begin;
     if (border != nullptr) at.scatter(h, border + begin / kS4dChunk * 2 * scan.states * scan.channels);
     for (std::int64_t r = 0; r < rows; ++r) {
       const VecF32 input = at.load_row(x.row(first + r));
       hn::Store(input, d, inputs[r]);
       hn::Store(scan.d == nullptr ? hn::Zero(d) : hn::Mul(at.load_row(scan.d), input), d, outputs[r]);
     }
-    for_states(scan.states, [&](auto count, std::int64_t m) HWY_ATTR {
+    for_states<kStatesTogether>(scan.states, [&](auto count, std::int64_t m) HWY_ATTR {
       ComplexF32 decay[count], weight[count], state[count];
       for (std::int64_t i = 0; i < count; ++i) {
         decay[i] = load_state(z, m + i);
@@ -58,13 +61,17 @@ HWY_INLINE void scan_vector(const S4dScan& scan, const S4dVector<kWhole>& at, Ro
     });
     for (std::int64_t r = 0; r < rows; ++r) at.store_row(hn::Load(d, outputs[r]), y.row(first + r));
   }
-  if (task.sequence->state != nullptr) at.scatter(h, task.sequence->state_f32());
+  if (sequence.state != nullptr) at.scatter(h, sequence.state_f32());
 }
 
 void s4d_scan_task(const S4dScan& scan, RowsIn x, const S4dTask& task, RowsOut y, float* border, float* scratch) {
   for_vectors(task.channels, [&](auto whole, std::int64_t c, std::size_t count) HWY_ATTR {
     const S4dVector<decltype(whole)::value> at{scan.channels, scan.states, task.first_channel + c, count};
-    scan_vector(scan, at, x, task, y, border, scratch);
+    float* sequence_border = border;
+    for (const SequenceRows& sequence : task.sequences) {
+      scan_vector(scan, at, x, sequence, y, sequence_border, scratch);
+      if (border != nullptr) sequence_border += s4d_chunks(sequence.rows) * 2 * scan.states * scan.channels;
+    }
   });
 }
 

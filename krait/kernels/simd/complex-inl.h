@@ -32,6 +32,9 @@ HWY_INLINE ComplexF32 multiply_add(ComplexF32 a, ComplexF32 b, ComplexF32 c) {
   return {hn::NegMulAdd(a.im, b.im, hn::MulAdd(a.re, b.re, c.re)),
           hn::MulAdd(a.im, b.re, hn::MulAdd(a.re, b.im, c.im))};
 }
+HWY_INLINE ComplexF32 multiply_add(ComplexF32 a, VecF32 b, ComplexF32 c) {
+  return {hn::MulAdd(a.re, b, c.re), hn::MulAdd(a.im, b, c.im)};
+}
 HWY_INLINE ComplexF32 conjugate_multiply_add(ComplexF32 a, ComplexF32 b, ComplexF32 c) {
   return {hn::MulAdd(a.im, b.im, hn::MulAdd(a.re, b.re, c.re)),
           hn::NegMulAdd(a.im, b.re, hn::MulAdd(a.re, b.im, c.im))};

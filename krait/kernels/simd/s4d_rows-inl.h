@@ -14,7 +14,6 @@ HWY_BEFORE_NAMESPACE();
 namespace krait::kernels::HWY_NAMESPACE {
 
 inline constexpr auto kState = static_cast<std::int64_t>(2 * kLanes);  // floats
-inline constexpr std::int64_t kStatesTogether = 4;
 
 HWY_INLINE ComplexF32 load_state(const float* states, std::int64_t m) {
   return {hn::Load(F32(), states + m * kState), hn::Load(F32(), states + m * kState + kLanes)};
@@ -45,14 +44,12 @@ struct S4dVector {
   }
 };
 
-// Calls body(count, m) for states that cover [0, states), four together, whose recurrences hide each other's latency;
-// `count` a std::integral_constant.
-template <class Body>
+// Calls body(count, m) for states that cover [0, states), kTogether of them at once or one; `count` a
+// std::integral_constant.
+template <std::int64_t kTogether, class Body>
 HWY_INLINE void for_states(std::int64_t states, Body&& body) {
   std::int64_t m = 0;
-  for (; m + kStatesTogether <= states; m += kStatesTogether) {
-    body(std::integral_constant<std::int64_t, kStatesTogether>(), m);
-  }
+  for (; m + kTogether <= states; m += kTogether) body(std::integral_constant<std::int64_t, kTogether>(), m);
   for (; m < states; ++m) body(std::integral_constant<std::int64_t, 1>(), m);
 }
 
