@@ -1,7 +1,6 @@
 #include "krait/train/event_file.h"
 
 #include <bit>
-#include <cstring>
 #include <string>
 
 #include "krait/core/crc32c.h"
@@ -47,12 +46,10 @@ std::uint32_t masked_checksum(std::string_view bytes) {
 Result<EventFile> EventFile::create(const std::filesystem::path& folder, double wall_seconds) {
   std::error_code error;
   std::filesystem::create_directories(folder, error);
-  const auto path = folder / fmt::format("events.out.tfevents.{:010.0f}.krait", wall_seconds);
-  std::FILE* file = std::fopen(path.c_str(), "wb");
-  if (file == nullptr) {
-    return fail(ErrorCode::kInputOutput, "[train] cannot write {}: {}", path.string(), std::strerror(errno));
-  }
-  EventFile events(path, file);
+  KRAIT_ASSIGN(AppendedFile file,
+               AppendedFile::open(folder / fmt::format("events.out.tfevents.{:010.0f}.krait", wall_seconds),
+                                  AppendedFile::Begin::kEmpty));
+  EventFile events(std::move(file));
   events.record(event_of(wall_seconds, 0, 3, "brain.Event:2"));
   return events;
 }
@@ -73,13 +70,7 @@ void EventFile::record(std::string_view event) {
   put_raw(bytes, masked_checksum(bytes));
   bytes += event;
   put_raw(bytes, masked_checksum(event));
-  failed_ = failed_ || std::fwrite(bytes.data(), 1, bytes.size(), file_.get()) != bytes.size();
-}
-
-Result<void> EventFile::flush() {
-  failed_ = failed_ || std::fflush(file_.get()) != 0;
-  if (failed_) return fail(ErrorCode::kInputOutput, "[train] cannot write {}", path_.string());
-  return {};
+  file_.add(bytes);
 }
 
 }  // namespace krait::train

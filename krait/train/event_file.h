@@ -3,12 +3,12 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdio>
 #include <filesystem>
-#include <memory>
 #include <string_view>
+#include <utility>
 
 #include "krait/core/error.h"
+#include "krait/train/appended_file.h"
 
 namespace krait::train {
 
@@ -18,19 +18,14 @@ class EventFile {
   static Result<EventFile> create(const std::filesystem::path& folder, double wall_seconds);
 
   void scalar(std::string_view tag, std::int64_t step, double value, double wall_seconds);
-  // Whether everything so far reached the system. kInputOutput.
-  Result<void> flush();
+  // kInputOutput; what could not be written is written the next time.
+  Result<void> flush() { return file_.flush(); }
 
  private:
-  struct Close {
-    void operator()(std::FILE* file) const { std::fclose(file); }
-  };
-  explicit EventFile(std::filesystem::path path, std::FILE* file) : path_(std::move(path)), file_(file) {}
+  explicit EventFile(AppendedFile file) : file_(std::move(file)) {}
   void record(std::string_view event);
 
-  std::filesystem::path path_;
-  std::unique_ptr<std::FILE, Close> file_;
-  bool failed_ = false;
+  AppendedFile file_;
 };
 
 }  // namespace krait::train

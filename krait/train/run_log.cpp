@@ -1,12 +1,7 @@
 #include "krait/train/run_log.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <chrono>
-#include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -39,25 +34,8 @@ Result<RunLog> RunLog::open(const std::filesystem::path& folder, std::int64_t fi
   formats::AtomicFile file(path);
   file.write(kept.data(), kept.size());
   KRAIT_TRY(file.commit("train"));
-  const int descriptor = ::open(path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
-  if (descriptor < 0) {
-    return fail(ErrorCode::kInputOutput, "[train] cannot write {}: {}", path.string(), std::strerror(errno));
-  }
-  return RunLog(path, Lines(descriptor), std::move(events));
-}
-
-RunLog::Lines::~Lines() {
-  if (descriptor_ >= 0) ::close(descriptor_);
-}
-
-bool RunLog::Lines::write(std::string& text) const {
-  while (!text.empty()) {
-    const ssize_t written = ::write(descriptor_, text.data(), text.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return false;
-    text.erase(0, static_cast<std::size_t>(written));
-  }
-  return true;
+  KRAIT_ASSIGN(AppendedFile lines, AppendedFile::open(path, AppendedFile::Begin::kAsItIs));
+  return RunLog(std::move(lines), std::move(events));
 }
 
 void RunLog::add(const StepReport& step) {
@@ -65,7 +43,7 @@ void RunLog::add(const StepReport& step) {
       {"step", step.step},   {"loss", step.loss},     {"rate", step.rate},      {"gradient_norm", step.gradient_norm},
       {"taken", step.taken}, {"tokens", step.tokens}, {"seconds", step.seconds}};
   if (step.pretraining) line["phase"] = "pretrain";
-  waiting_ += line.dump() + "\n";
+  lines_.add(line.dump() + "\n");
   const double now = wall_seconds();
   const std::string phase = step.pretraining ? "pretrain/" : "train/";
   events_.scalar(phase + "loss", step.step, step.loss, now);
@@ -100,7 +78,7 @@ void RunLog::add(const EvaluationReport& evaluation) {
     line["objectives"][objective.name] = {{"loss", objective.loss}, {"weight", objective.weight}};
     events_.scalar("objective/" + objective.name, evaluation.step, objective.loss, now);
   }
-  waiting_ += line.dump() + "\n";
+  lines_.add(line.dump() + "\n");
 }
 
 // With the step that was taken last, so that a run that goes on keeps the decisions that it has in its checkpoint.
@@ -114,14 +92,12 @@ void RunLog::add(const CurriculumDecision& decision, std::span<const std::string
     if (!decision.rewards.empty()) of["reward"] = decision.rewards[i];
     events_.scalar("mixture/" + objectives[i], step, decision.mixture[i], now);
   }
-  waiting_ += line.dump() + "\n";
+  lines_.add(line.dump() + "\n");
 }
 
 Result<void> RunLog::flush() {
-  if (!lines_.write(waiting_)) {
-    return fail(ErrorCode::kInputOutput, "[train] cannot write {}: {}", path_.string(), std::strerror(errno));
-  }
-  return events_.flush();
+  const Result<void> lines = lines_.flush(), events = events_.flush();
+  return lines.has_value() ? events : lines;
 }
 
 }  // namespace krait::train

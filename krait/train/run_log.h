@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "krait/train/appended_file.h"
 #include "krait/train/event_file.h"
 #include "krait/train/trainer.h"
 
@@ -26,26 +27,9 @@ class RunLog {
   Result<void> flush();
 
  private:
-  // Open for the whole run, so that a line costs one call of the system.
-  class Lines {
-   public:
-    explicit Lines(int descriptor) : descriptor_(descriptor) {}
-    Lines(Lines&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
-    Lines& operator=(Lines&&) = delete;
-    ~Lines();
-    // Takes from `text` what was written, which may be a part of it.
-    bool write(std::string& text) const;
+  RunLog(AppendedFile lines, EventFile events) : lines_(std::move(lines)), events_(std::move(events)) {}
 
-   private:
-    int descriptor_;
-  };
-
-  RunLog(std::filesystem::path path, Lines lines, EventFile events)
-      : path_(std::move(path)), lines_(std::move(lines)), events_(std::move(events)) {}
-
-  std::filesystem::path path_;
-  std::string waiting_;  // lines that are not written yet
-  Lines lines_;
+  AppendedFile lines_;
   EventFile events_;
 };
 
