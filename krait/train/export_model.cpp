@@ -1,109 +1,19 @@
-// Trained models in the layouts that others read (trained_model.h): config.json, model.safetensors, tokenizer.json.
-// Mamba and Mamba-2 as transformers has them, HAX as its authors' code has it. Mamba-3, which transformers does not
-// have, as its authors do.
+// Trained models in the layouts that others read (trained_model.h, model_layout.h): config.json, model.safetensors,
+// tokenizer.json.
 #include <algorithm>
 #include <fstream>
 #include <iterator>
 #include <limits>
 #include <map>
-#include <nlohmann/json.hpp>
 
 #include "krait/formats/atomic_file.h"
 #include "krait/formats/safetensors_writer.h"
 #include "krait/formats/weight_source.h"
+#include "krait/train/model_layout.h"
 #include "krait/train/trained_model.h"
 
 namespace krait::train {
 namespace {
-
-using Json = nlohmann::ordered_json;
-
-void name_end(Json& config, std::int64_t end_token) {
-  if (end_token < 0) return;
-  for (const char* name : {"bos_token_id", "eos_token_id", "pad_token_id"}) config[name] = end_token;
-}
-
-Json shared_config(const TrainedModelOptions& of, std::int64_t rows, std::int64_t end_token) {
-  Json config{{"vocab_size", rows},       {"hidden_size", of.width},       {"num_hidden_layers", of.layers},
-              {"expand", of.expand},      {"conv_kernel", of.conv_width},  {"use_bias", false},
-              {"use_conv_bias", true},    {"hidden_act", "silu"},          {"layer_norm_epsilon", 1e-5},
-              {"residual_in_fp32", true}, {"tie_word_embeddings", of.tied}};
-  name_end(config, end_token);
-  return config;
-}
-
-Json mamba_config(const TrainedModelOptions& of, std::int64_t rows, std::int64_t end_token) {
-  Json config{{"architectures", {"MambaForCausalLM"}}, {"model_type", "mamba"}};
-  config.update(shared_config(of, rows, end_token));
-  config["state_size"] = of.states > 0 ? of.states : 16;
-  config["intermediate_size"] = of.expand * of.width;
-  config["time_step_rank"] = (of.width + 15) / 16;
-  return config;
-}
-
-// Beside Mamba's: the two ways of choosing share the keys equally (models/mixers/hax.h).
-Json hax_config(const TrainedModelOptions& of, std::int64_t rows, std::int64_t end_token) {
-  Json config = mamba_config(of, rows, end_token);
-  config["sparse_arch"] = of.selected_keys == 0 ? "sign_bin_lsh"
-                          : of.recent_keys == 0 ? "key_selection"
-                                                : "sign_bin_lsh+key_selection";
-  config["sparse_keys"] = of.recent_keys + of.selected_keys;
-  config["num_hash"] = of.hashes;
-  return config;
-}
-
-Json mamba2_config(const TrainedModelOptions& of, std::int64_t rows, std::int64_t end_token) {
-  Json config{{"architectures", {"Mamba2ForCausalLM"}}, {"model_type", "mamba2"}};
-  config.update(shared_config(of, rows, end_token));
-  config["state_size"] = of.states > 0 ? of.states : 128;
-  config["num_heads"] = of.expand * of.width / of.head_width;
-  config["head_dim"] = of.head_width;
-  config["n_groups"] = of.groups;
-  config["chunk_size"] = 64;
-  config["rms_norm"] = true;
-  config["norm_before_gate"] = false;
-  return config;
-}
-
-// The authors' file does not say which token ends a text.
-Json mamba3_config(const TrainedModelOptions& of, std::int64_t rows, std::int64_t end_token) {
-  Json config{{"d_model", of.width},
-              {"n_layer", of.layers},
-              {"vocab_size", rows},
-              {"ssm_cfg",
-               {{"layer", "Mamba3"},
-                {"d_state", of.states > 0 ? of.states : 128},
-                {"expand", of.expand},
-                {"headdim", of.head_width},
-                {"ngroups", of.groups}}},
-              {"rms_norm", true},
-              {"residual_in_fp32", true},
-              {"pad_vocab_size_multiple", 1},
-              {"tie_embeddings", of.tied}};
-  name_end(config, end_token);
-  return config;
-}
-
-struct Layout {
-  Json config;
-  bool plural = false;  // transformers' "embeddings" for "embedding"
-};
-
-Result<Layout> layout_of(const TrainedModelOptions& options, std::int64_t rows, std::int64_t end_token) {
-  const auto all = [&](std::string_view name) {
-    return std::ranges::all_of(options.mixers, [&](const std::string& mixer) { return mixer == name; });
-  };
-  if (options.feed_forward == 0 && all("mamba")) return Layout{mamba_config(options, rows, end_token), true};
-  if (options.feed_forward == 0 && all("mamba2")) return Layout{mamba2_config(options, rows, end_token), true};
-  if (options.feed_forward == 0 && all("mamba3")) return Layout{mamba3_config(options, rows, end_token), false};
-  const bool shares =
-      options.recent_keys == 0 || options.selected_keys == 0 || options.recent_keys == options.selected_keys;
-  if (options.feed_forward == 0 && all("hax") && shares) return Layout{hax_config(options, rows, end_token), true};
-  return fail(ErrorCode::kUnsupported,
-              "[train] no published layout has layers of {} with feed-forward layers of {}: the checkpoint keeps the "
-              "weights",
-              fmt::join(options.mixers, ", "), options.feed_forward);
-}
 
 bool is_matrix(const std::string& name, const at::Tensor& parameter) {
   return parameter.dim() == 2 && !name.ends_with("A_log") && !name.ends_with("_bias") &&
@@ -113,15 +23,14 @@ bool is_matrix(const std::string& name, const at::Tensor& parameter) {
 // The parameters as the file has them, each made when it is asked for, wherever it is until then.
 class ModelWeights final : public formats::WeightSource {
  public:
-  ModelWeights(const nn::LanguageModel& model, DType matrices, bool plural) : model_(model) {
+  ModelWeights(const nn::LanguageModel& model, DType matrices, const ModelLayout& layout) : model_(model) {
     for (const auto& parameter : model.named_parameters()) {
       const at::Tensor& tensor = parameter.value();
       const DType dtype = is_matrix(parameter.key(), tensor) ? matrices : DType::kF32;
-      std::string name = parameter.key();
-      if (plural && name == "backbone.embedding.weight") name = "backbone.embeddings.weight";
+      StoredParameter stored = layout.stored(parameter.key());
       const auto bytes = static_cast<std::uint64_t>(tensor.numel()) * (dtype == DType::kF32 ? 4 : 2);
-      parameters_[name] = {tensor, model.part_of(parameter.key())};
-      tensors_.push_back({std::move(name), dtype, tensor.sizes().vec(), bytes});
+      parameters_[stored.name] = {tensor, model.part_of(parameter.key()), stored.halves_exchanged};
+      tensors_.push_back({std::move(stored.name), dtype, tensor.sizes().vec(), bytes});
     }
     std::ranges::sort(tensors_, {}, &formats::TensorInfo::name);
   }
@@ -134,11 +43,14 @@ class ModelWeights final : public formats::WeightSource {
   Result<TensorView> view(std::string_view name) const override {
     const formats::TensorInfo* info = find(name);
     if (info == nullptr) return fail(ErrorCode::kNotFound, "[train] the model has no {}", name);
-    const auto& [tensor, part] = parameters_.find(name)->second;
-    if (model_.keeper() != nullptr) model_.keeper()->fetch(part, -1);
+    const Source& source = parameters_.find(name)->second;
+    if (model_.keeper() != nullptr) model_.keeper()->fetch(source.part, -1);
     std::vector<std::byte>& bytes = bytes_[info->name];
-    bytes = stored(tensor, info->dtype);
-    if (model_.keeper() != nullptr) model_.keeper()->leave(part);
+    bytes = stored(source.tensor, info->dtype);
+    if (source.halves_exchanged) {
+      std::ranges::rotate(bytes, bytes.begin() + static_cast<std::ptrdiff_t>(bytes.size() / 2));
+    }
+    if (model_.keeper() != nullptr) model_.keeper()->leave(source.part);
     return TensorView{.dtype = info->dtype, .shape = info->shape, .bytes = bytes};
   }
   void release(std::string_view name) const override {
@@ -146,6 +58,12 @@ class ModelWeights final : public formats::WeightSource {
   }
 
  private:
+  struct Source {
+    at::Tensor tensor;
+    std::int64_t part = 0;  // of the model
+    bool halves_exchanged = false;
+  };
+
   static std::vector<std::byte> stored(const at::Tensor& parameter, DType dtype) {
     const auto* values = parameter.data_ptr<float>();
     const auto count = static_cast<std::size_t>(parameter.numel());
@@ -164,8 +82,8 @@ class ModelWeights final : public formats::WeightSource {
   const nn::LanguageModel& model_;
   formats::Config config_;
   std::vector<formats::TensorInfo> tensors_;
-  std::map<std::string, std::pair<at::Tensor, std::int64_t>, std::less<>> parameters_;  // with their parts
-  mutable std::map<std::string, std::vector<std::byte>, std::less<>> bytes_;            // of those in view
+  std::map<std::string, Source, std::less<>> parameters_;
+  mutable std::map<std::string, std::vector<std::byte>, std::less<>> bytes_;  // of those in view
 };
 
 Result<void> write_text(const std::filesystem::path& path, const std::string& text) {
@@ -183,15 +101,15 @@ Result<void> export_model(const nn::LanguageModel& model, const TrainedModelOpti
     return fail(ErrorCode::kInvalidArgument, "[train] matrices are exported as f32 or bf16, not {}",
                 to_string(exported.matrices));
   }
-  KRAIT_ASSIGN(const Layout layout, layout_of(options, model.dimensions().padded_vocabulary, exported.end_token));
+  KRAIT_ASSIGN(const ModelLayout layout, layout_of(options, model.dimensions().padded_vocabulary, exported.end_token));
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   if (error) {
     return fail(ErrorCode::kInputOutput, "[train] cannot make {}: {}", folder.string(), error.message());
   }
-  const ModelWeights weights(model, exported.matrices, layout.plural);
+  const ModelWeights weights(model, exported.matrices, layout);
   KRAIT_TRY(formats::write_safetensors(folder / "model.safetensors", weights, {{"format", "pt"}}));
-  KRAIT_TRY(write_text(folder / "config.json", layout.config.dump(1) + "\n"));
+  KRAIT_TRY(write_text(folder / "config.json", layout.config));
   if (!tokenizer.empty()) {
     std::ifstream in(tokenizer, std::ios::binary);
     const std::string text{std::istreambuf_iterator<char>(in), {}};

@@ -1,5 +1,8 @@
 // What was trained says the same in the engine: the exported folder, run by krait/models, against the module.
 #include <filesystem>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "krait/train/trained_model.h"
 #include "tests/support/golden_logits.h"
@@ -7,22 +10,47 @@
 namespace krait::train {
 namespace {
 
-class EveryLayout : public ::testing::TestWithParam<std::string> {};
-INSTANTIATE_TEST_SUITE_P(Mixers, EveryLayout, ::testing::Values("mamba", "mamba2", "mamba3", "hax"),
-                         [](const auto& of) { return of.param; });
+struct LayoutCase {
+  std::string name;
+  TrainedModelOptions options;
+};
+
+std::vector<LayoutCase> layout_cases() {
+  std::vector<LayoutCase> cases;
+  const auto add = [&](std::string name, std::vector<std::string> mixers) -> TrainedModelOptions& {
+    cases.push_back({std::move(name),
+                     {.mixers = std::move(mixers),
+                      .vocabulary = 61,
+                      .width = 32,
+                      .layers = 3,
+                      .states = 16,
+                      .head_width = 16,
+                      .padding = 8,
+                      .seed = 7}});
+    return cases.back().options;
+  };
+  for (const char* mixer : {"mamba", "mamba2", "mamba3", "hax"}) add(mixer, {mixer});
+  add("mamba2_and_attention", {"mamba2", "attention"});
+  add("mamba2_and_attention_in_groups", {"attention", "mamba2"}).groups = 2;
+  add("attention", {"attention"});
+  add("feed_forward", {"mamba2", "attention"}).feed_forward = 40;
+  TrainedModelOptions& rotary = add("feed_forward_and_positions", {"attention", "mamba2"});
+  rotary.feed_forward = 24;
+  rotary.rotary = 16;
+  rotary.tied = false;
+  add("mamba2_and_feed_forward", {"mamba2"}).feed_forward = 40;
+  return cases;
+}
+
+class EveryLayout : public ::testing::TestWithParam<LayoutCase> {};
+INSTANTIATE_TEST_SUITE_P(Mixers, EveryLayout, ::testing::ValuesIn(layout_cases()),
+                         [](const auto& of) { return of.param.name; });
 
 TEST_P(EveryLayout, SaysTheSameInTheEngine) {
   const std::filesystem::path folder =
-      std::filesystem::path(::testing::TempDir()) / ("export_model_test_" + GetParam());
+      std::filesystem::path(::testing::TempDir()) / ("export_model_test_" + GetParam().name);
   std::filesystem::remove_all(folder);
-  const TrainedModelOptions options{.mixers = {GetParam()},
-                                    .vocabulary = 61,
-                                    .width = 32,
-                                    .layers = 3,
-                                    .states = 16,
-                                    .head_width = 16,
-                                    .padding = 8,
-                                    .seed = 7};
+  const TrainedModelOptions& options = GetParam().options;
   const auto model = make_model(options);
   ASSERT_TRUE(model.has_value()) << model.error().message;
   {
@@ -54,15 +82,28 @@ TEST_P(EveryLayout, SaysTheSameInTheEngine) {
   std::filesystem::remove_all(folder);
 }
 
-TEST(ExportModel, SaysThatNoLayoutHasAMixture) {
-  const TrainedModelOptions options{
-      .mixers = {"mamba", "mamba2"}, .vocabulary = 8, .width = 16, .layers = 2, .head_width = 8};
-  const auto model = make_model(options);
-  ASSERT_TRUE(model.has_value());
-  const auto exported = export_model(**model, options, {}, {}, "/nonexistent");
-  ASSERT_FALSE(exported.has_value());
-  EXPECT_EQ(exported.error().code, ErrorCode::kUnsupported);
-  EXPECT_NE(exported.error().message.find("mamba, mamba2"), std::string::npos);
+TEST(ExportModel, SaysWhatNoLayoutHas) {
+  const TrainedModelOptions small = {.vocabulary = 8, .width = 16, .layers = 2, .head_width = 8};
+  std::vector<std::pair<TrainedModelOptions, std::string>> cases(4, {small, ""});
+  cases[0].first.mixers = {"mamba", "mamba2"};
+  cases[0].second = "layers of mamba, mamba2";
+  cases[1].first.mixers = {"mamba2", "attention"};
+  cases[1].first.window = 4;
+  cases[1].second = "a window of 4";
+  cases[2].first.mixers = {"mamba2", "attention"};
+  cases[2].first.rotary = 8;
+  cases[2].second = "8 turned entries of a head of 8";
+  cases[3].first.mixers = {"mamba"};
+  cases[3].first.feed_forward = 24;
+  cases[3].second = "feed-forward layers of 24";
+  for (const auto& [options, said] : cases) {
+    const auto model = make_model(options);
+    ASSERT_TRUE(model.has_value()) << model.error().message;
+    const auto exported = export_model(**model, options, {}, {}, "/nonexistent");
+    ASSERT_FALSE(exported.has_value()) << said;
+    EXPECT_EQ(exported.error().code, ErrorCode::kUnsupported);
+    EXPECT_NE(exported.error().message.find(said), std::string::npos) << exported.error().message;
+  }
 }
 
 }  // namespace
