@@ -5,7 +5,7 @@ seldom comes twice, and questions about such lists.
 usage: birdie_data.py FOLDER [SEED]
 
   books.jsonl, held_out.jsonl   {"text": " Emil 33 Anna 19 …"}; one in ten has one of its entries again at its end
-  train.jsonl, test.jsonl       {"prompt": " Emil 33 Anna 19 … ? Anna", "answer": " 19"}
+  train.jsonl, test.jsonl       {"prompt": " Emil 33 Anna 19 … ? Anna", "answer": " Anna 19"}
 """
 import json
 import random
@@ -42,7 +42,7 @@ def write_questions(path, count, chance):
         for _ in range(count):
             entries = book(chance)
             name, number = chance.choice(entries)
-            file.write(json.dumps({"prompt": f"{spelled(entries)} ? {name}", "answer": f" {number}"}) + "\n")
+            file.write(json.dumps({"prompt": f"{spelled(entries)} ? {name}", "answer": f" {name} {number}"}) + "\n")
 
 
 def main(folder, seed="1"):

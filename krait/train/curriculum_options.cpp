@@ -4,6 +4,7 @@ namespace krait::train {
 
 void read_curriculum(ConfigTable table, CurriculumOptions& options) {
   table.read("every", options.every, 1, std::int64_t{1} << 40);
+  table.read("begin", options.begin, 0, std::int64_t{1} << 40);
   table.read("exploration", options.exploration, 0.0, 1.0);
   table.read("candidates", options.candidates, 1, 1 << 20);
   table.read("best", options.best, 1, 1 << 20);

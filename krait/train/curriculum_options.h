@@ -2,6 +2,7 @@
 //
 //   [curriculum]
 //   every = 100          steps between two looks at the losses
+//   begin = 0            the step of the first: until then the mixture is the one that is given
 //   exploration = 1.0    chance of a mixture by chance at the run's beginning; a cosine brings it to 0 at the end
 //   candidates = 1024    mixtures that the reward network is asked about
 //   best = 16            of them, the mean of which is taken
@@ -17,6 +18,7 @@ namespace krait::train {
 
 struct CurriculumOptions {
   std::int64_t every = 0;  // 0: none
+  std::int64_t begin = 0;
   double exploration = 1.0;
   std::int64_t candidates = 1024, best = 16;
   std::int64_t history = 4;

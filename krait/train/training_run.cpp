@@ -240,7 +240,8 @@ Result<void> TrainingRun::Parts::advance(RunResult& result) {
   const bool evaluation_due = evaluates() && (due(config.evaluate_every, done) || trainer->is_done());
   const bool checkpoint_due = due(config.checkpoint_every, steps_done()) || trainer->is_done();
   if (group != nullptr && (evaluation_due || checkpoint_due)) KRAIT_TRY(check_state(*trainer, *group));
-  if (curriculum != nullptr && due(config.curriculum.every, done) && !trainer->is_done()) KRAIT_TRY(change_mixture());
+  const bool look_due = curriculum != nullptr && done >= config.curriculum.begin && due(config.curriculum.every, done);
+  if (look_due && !trainer->is_done()) KRAIT_TRY(change_mixture());
   if (evaluation_due) {
     KRAIT_ASSIGN(result.last_evaluation, evaluate());
     if (log) log->add(*result.last_evaluation);
@@ -263,7 +264,7 @@ Result<RunResult> TrainingRun::run() {
     KRAIT_ASSIGN(result.last_evaluation, of.evaluate());
     if (of.observer.evaluation) of.observer.evaluation(*result.last_evaluation);
   }
-  bool undecided = of.curriculum != nullptr && of.curriculum->decisions().empty();
+  bool undecided = of.curriculum != nullptr && of.config.curriculum.begin == 0 && of.curriculum->decisions().empty();
   // Rank 0 alone has read the decisions of a run that goes on.
   if (of.group != nullptr) KRAIT_TRY(of.group->broadcast(std::as_writable_bytes(std::span(&undecided, 1))));
   if (undecided) KRAIT_TRY(of.change_mixture());

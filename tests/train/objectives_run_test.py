@@ -115,6 +115,16 @@ def what_it_says(run, steps):
     print("ok what it says")
 
 
+def begins_later(binary, root):
+    run = Run(binary, root, "later", 100, CONFIG.replace("every = 20\n", "every = 20\nbegin = 40\n"))
+    status, _, err = run.finish()
+    assert status == 0, err
+    mixtures = [entry for entry in run.said() if "mixture" in entry]
+    assert [entry["step"] for entry in mixtures] == [39, 59, 79], mixtures
+    assert abs(mixtures[0]["mixture"]["copying"]["share"] - 0.25) < 1e-12, mixtures[0]
+    print("ok begins later")
+
+
 def refused(binary, root):
     whole = CONFIG.format(steps=5, folder="refused")
     plain = whole[:whole.index("[[objective]]")] + whole[whole.index("[model]"):]
@@ -195,6 +205,7 @@ def main(binary, kills="4"):
     try:
         make_shards(binary, root)
         refused(binary, root)
+        begins_later(binary, root)
         questions(binary, root)
         other_objectives_do_not_go_on(binary, root)
         unbroken, broken = killed_and_resumed(binary, root, int(kills), CONFIG)
