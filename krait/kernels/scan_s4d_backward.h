@@ -1,8 +1,8 @@
 // Gradients of s4d_scan (scan_s4d.h). With g the gradient of h, from the last row to the first:
 //   g[m] = conj(w[m]) dy[t] + conj(z[m]) g[m],   dx[t] = Re sum_m g[m] + D dy[t],
 //   dw[m] = sum_t dy[t] conj(h[m]),   dz[m] = sum_t g[m] conj(h[t-1, m]),   dD = sum_t x dy
-// A complex number's gradient is that of its real part + i that of its imaginary part. Within a chunk, which begins at one
-// of the borders that the forward pass has left, these sums are polynomials in z: no state is computed again.
+// A complex number's gradient is that of its real part + i that of its imaginary part. Within a chunk, which begins at
+// one of the borders that the forward pass has left, these sums are polynomials in z: no state is computed again.
 #pragma once
 
 #include "krait/kernels/scan_s4d.h"
