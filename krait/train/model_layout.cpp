@@ -27,7 +27,7 @@ Json shared_config(const TrainedModelOptions& of, std::int64_t rows, std::int64_
 Json mamba_config(const TrainedModelOptions& of, std::int64_t rows, std::int64_t end_token) {
   Json config{{"architectures", {"MambaForCausalLM"}}, {"model_type", "mamba"}};
   config.update(shared_config(of, rows, end_token));
-  config["state_size"] = of.states > 0 ? of.states : 16;
+  config["state_size"] = of.mamba_states();
   config["intermediate_size"] = of.expand * of.width;
   config["time_step_rank"] = (of.width + 15) / 16;
   return config;
@@ -47,8 +47,8 @@ Json hax_config(const TrainedModelOptions& of, std::int64_t rows, std::int64_t e
 Json mamba2_config(const TrainedModelOptions& of, std::int64_t rows, std::int64_t end_token) {
   Json config{{"architectures", {"Mamba2ForCausalLM"}}, {"model_type", "mamba2"}};
   config.update(shared_config(of, rows, end_token));
-  config["state_size"] = of.states > 0 ? of.states : 128;
-  config["num_heads"] = of.expand * of.width / of.head_width;
+  config["state_size"] = of.ssd_states();
+  config["num_heads"] = of.inner_heads();
   config["head_dim"] = of.head_width;
   config["n_groups"] = of.groups;
   config["chunk_size"] = 64;
@@ -64,7 +64,7 @@ Json mamba3_config(const TrainedModelOptions& of, std::int64_t rows, std::int64_
               {"vocab_size", rows},
               {"ssm_cfg",
                {{"layer", "Mamba3"},
-                {"d_state", of.states > 0 ? of.states : 128},
+                {"d_state", of.ssd_states()},
                 {"expand", of.expand},
                 {"headdim", of.head_width},
                 {"ngroups", of.groups}}},
@@ -76,26 +76,21 @@ Json mamba3_config(const TrainedModelOptions& of, std::int64_t rows, std::int64_
   return config;
 }
 
-std::int64_t states_of(const TrainedModelOptions& of) { return of.states > 0 ? of.states : 128; }
-const std::string& mixer_of(const TrainedModelOptions& of, std::int64_t layer) {
-  return of.mixers[static_cast<std::size_t>(layer) % of.mixers.size()];
-}
-
 // A layer is one mixer; attention knows no positions.
 Json nemotron_config(const TrainedModelOptions& of, std::int64_t rows, std::int64_t end_token) {
   std::string pattern;
-  for (std::int64_t i = 0; i < of.layers; ++i) pattern += mixer_of(of, i) == "attention" ? '*' : 'M';
+  for (std::int64_t i = 0; i < of.layers; ++i) pattern += of.mixer(i) == "attention" ? '*' : 'M';
   Json config{{"architectures", {"NemotronHForCausalLM"}}, {"model_type", "nemotron_h"}};
   config.update(shared_config(of, rows, end_token));
   config["hybrid_override_pattern"] = pattern;
-  config["mamba_num_heads"] = of.expand * of.width / of.head_width;
+  config["mamba_num_heads"] = of.inner_heads();
   config["mamba_head_dim"] = of.head_width;
-  config["ssm_state_size"] = states_of(of);
+  config["ssm_state_size"] = of.ssd_states();
   config["n_groups"] = of.groups;
   config["chunk_size"] = 64;
   config["mamba_hidden_act"] = "silu";
-  config["num_attention_heads"] = of.width / of.head_width;
-  config["num_key_value_heads"] = of.width / of.head_width;
+  config["num_attention_heads"] = of.attention_heads();
+  config["num_key_value_heads"] = of.attention_heads();
   config["head_dim"] = of.head_width;
   config["attention_bias"] = false;
   config["intermediate_size"] = 4 * of.width;  // of layers that there are none of
@@ -106,8 +101,7 @@ Json nemotron_config(const TrainedModelOptions& of, std::int64_t rows, std::int6
 // A feed-forward layer after each mixer; all multipliers are 1.
 Json granite_config(const TrainedModelOptions& of, std::int64_t rows, std::int64_t end_token) {
   Json kinds = Json::array();
-  for (std::int64_t i = 0; i < of.layers; ++i) kinds.push_back(mixer_of(of, i) == "attention" ? "attention" : "mamba");
-  const std::int64_t heads = of.width / of.head_width;
+  for (std::int64_t i = 0; i < of.layers; ++i) kinds.push_back(of.mixer(i) == "attention" ? "attention" : "mamba");
   Json config{{"architectures", {"GraniteMoeHybridForCausalLM"}},
               {"model_type", "granitemoehybrid"},
               {"vocab_size", rows},
@@ -118,8 +112,8 @@ Json granite_config(const TrainedModelOptions& of, std::int64_t rows, std::int64
               {"num_experts_per_tok", 0},
               {"num_hidden_layers", of.layers},
               {"layer_types", kinds},
-              {"num_attention_heads", heads},
-              {"num_key_value_heads", heads},
+              {"num_attention_heads", of.attention_heads()},
+              {"num_key_value_heads", of.attention_heads()},
               {"attention_bias", false},
               {"attention_multiplier", 1.0 / std::sqrt(static_cast<double>(of.head_width))},
               {"embedding_multiplier", 1.0},
@@ -130,9 +124,9 @@ Json granite_config(const TrainedModelOptions& of, std::int64_t rows, std::int64
               {"hidden_act", "silu"},
               {"normalization_function", "rmsnorm"},
               {"rms_norm_eps", 1e-5},
-              {"mamba_n_heads", of.expand * of.width / of.head_width},
+              {"mamba_n_heads", of.inner_heads()},
               {"mamba_d_head", of.head_width},
-              {"mamba_d_state", states_of(of)},
+              {"mamba_d_state", of.ssd_states()},
               {"mamba_n_groups", of.groups},
               {"mamba_d_conv", of.conv_width},
               {"mamba_expand", of.expand},
@@ -167,7 +161,7 @@ StoredParameter granite_parameter(const TrainedModelOptions& of, std::string_vie
   // Ours has what the gate multiplies first, Granite the gate.
   if (inside == "mlp.fc1.weight") return {.name = scope + "shared_mlp.input_linear.weight", .halves_exchanged = true};
   if (inside == "mlp.fc2.weight") return {.name = scope + "shared_mlp.output_linear.weight"};
-  const std::string_view mixer = mixer_of(of, layer) == "attention" ? "self_attn" : "mamba";
+  const std::string_view mixer = of.mixer(layer) == "attention" ? "self_attn" : "mamba";
   return {.name = scope + std::string(mixer) + std::string(inside.substr(std::string_view("mixer").size()))};
 }
 

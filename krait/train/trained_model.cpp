@@ -27,15 +27,12 @@ struct KnownMixer {
 };
 
 nn::Mamba1Dimensions mamba_dimensions(const TrainedModelOptions& of) {
-  return {.width = of.width,
-          .inner = of.expand * of.width,
-          .states = of.states > 0 ? of.states : 16,
-          .conv_width = of.conv_width};
+  return {.width = of.width, .inner = of.expand * of.width, .states = of.mamba_states(), .conv_width = of.conv_width};
 }
 
 nn::AttentionDimensions attention_dimensions(const TrainedModelOptions& of) {
   return {.width = of.width,
-          .heads = of.width / of.head_width,
+          .heads = of.attention_heads(),
           .head_width = of.head_width,
           .window = of.window,
           .rotary = {.width = of.rotary}};
@@ -50,31 +47,28 @@ constexpr std::array kMixers = {
                }},
     KnownMixer{"mamba2",
                [](const TrainedModelOptions& of) -> std::shared_ptr<nn::Mixer> {
-                 return std::make_shared<nn::Mamba2Mixer>(
-                     nn::Mamba2Dimensions{.width = of.width,
-                                          .inner = of.expand * of.width,
-                                          .head_width = of.head_width,
-                                          .states = of.states > 0 ? of.states : 128,
-                                          .groups = of.groups,
-                                          .conv_width = of.conv_width});
+                 return std::make_shared<nn::Mamba2Mixer>(nn::Mamba2Dimensions{.width = of.width,
+                                                                               .inner = of.expand * of.width,
+                                                                               .head_width = of.head_width,
+                                                                               .states = of.ssd_states(),
+                                                                               .groups = of.groups,
+                                                                               .conv_width = of.conv_width});
                }},
     KnownMixer{"mamba3",
                [](const TrainedModelOptions& of) -> std::shared_ptr<nn::Mixer> {
-                 return std::make_shared<nn::Mamba3Mixer>(
-                     nn::Mamba3Dimensions{.width = of.width,
-                                          .inner = of.expand * of.width,
-                                          .head_width = of.head_width,
-                                          .states = of.states > 0 ? of.states : 128,
-                                          .groups = of.groups});
+                 return std::make_shared<nn::Mamba3Mixer>(nn::Mamba3Dimensions{.width = of.width,
+                                                                               .inner = of.expand * of.width,
+                                                                               .head_width = of.head_width,
+                                                                               .states = of.ssd_states(),
+                                                                               .groups = of.groups});
                }},
     // A state of its own size: heads of head_width by head_width, as many as the inner width has.
     KnownMixer{"gated_delta",
                [](const TrainedModelOptions& of) -> std::shared_ptr<nn::Mixer> {
-                 return std::make_shared<nn::GatedDeltaMixer>(
-                     nn::GatedDeltaDimensions{.width = of.width,
-                                              .key_heads = of.expand * of.width / of.head_width,
-                                              .key_width = of.head_width,
-                                              .conv_width = of.conv_width});
+                 return std::make_shared<nn::GatedDeltaMixer>(nn::GatedDeltaDimensions{.width = of.width,
+                                                                                       .key_heads = of.inner_heads(),
+                                                                                       .key_width = of.head_width,
+                                                                                       .conv_width = of.conv_width});
                }},
     KnownMixer{"attention",
                [](const TrainedModelOptions& of) -> std::shared_ptr<nn::Mixer> {

@@ -37,6 +37,12 @@ struct TrainedModelOptions {
   std::int64_t padding = 1;        // the table's rows are a multiple of it
   bool tied = true;
   std::uint64_t seed = 0;
+
+  const std::string& mixer(std::int64_t layer) const { return mixers[static_cast<std::size_t>(layer) % mixers.size()]; }
+  std::int64_t mamba_states() const { return states > 0 ? states : 16; }  // of hax as well
+  std::int64_t ssd_states() const { return states > 0 ? states : 128; }   // of mamba2 and mamba3
+  std::int64_t inner_heads() const { return expand * width / head_width; }
+  std::int64_t attention_heads() const { return width / head_width; }
 };
 
 // The names that `mixers` knows, and those that `fading` does.
