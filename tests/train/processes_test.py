@@ -75,8 +75,8 @@ class Run(resume_test.Run):
             assert process.poll() is None and time.monotonic() < deadline, "no checkpoint in time"
             time.sleep(0.02)
 
-    def ranks(self):
-        """Processes of this run that have a rank, by rank."""
+    def ranks(self, variable="RANK"):
+        """Training processes of this run that have a rank, by rank. `variable`: where their launcher says it."""
         found = {}
         for entry in os.listdir("/proc"):
             if not entry.isdigit():
@@ -90,8 +90,9 @@ class Run(resume_test.Run):
                     state = file.read().rsplit(")", 1)[1].split()[0]
             except OSError:
                 continue
-            if self.config.encode() in words and b"RANK" in variables and state != "Z":
-                found[int(variables[b"RANK"])] = int(entry)
+            name, trains = variable.encode(), os.path.basename(words[0]).startswith(b"krait")
+            if trains and self.config.encode() in words and name in variables and state != "Z":
+                found[int(variables[name])] = int(entry)
         return found
 
     def wait_for_none(self):
