@@ -118,15 +118,10 @@ void Curriculum::choose(CurriculumDecision& decision, Random random) const {
   std::ranges::stable_sort(order, [&](std::size_t a, std::size_t b) { return expected[a] > expected[b]; });
   order.resize(std::min(order.size(), static_cast<std::size_t>(options_.best)));
   decision.mixture.assign(votes_.size(), 0.0);
-  double total = 0.0;
   for (const std::size_t c : order) {
-    const double most = expected[order.front()];
-    const double weight = options_.temperature > 0 ? std::exp((expected[c] - most) / options_.temperature) : 1.0;
-    for (std::size_t i = 0; i < votes_.size(); ++i) decision.mixture[i] += weight * candidates[c][i];
-    decision.expected += weight * expected[c];
-    total += weight;
+    for (std::size_t i = 0; i < votes_.size(); ++i) decision.mixture[i] += candidates[c][i];
+    decision.expected += expected[c] / static_cast<double>(order.size());
   }
-  decision.expected /= total;
   decision.mixture = normalised(decision.mixture);
 }
 
@@ -140,10 +135,8 @@ const CurriculumDecision& Curriculum::decide(std::int64_t step, std::span<const 
     decisions_.push_back(std::move(decision));
     return decisions_.back();
   }
-  // Rewards are of relative changes, and near 0 those are large whatever is trained on.
-  const auto counted = [this](double loss) { return loss < options_.learned ? options_.learned : loss; };
   for (std::size_t i = 0; i < losses.size(); ++i) {
-    decision.rewards.push_back(loss_reward(counted(decisions_.back().losses[i]), counted(losses[i])));
+    decision.rewards.push_back(loss_reward(decisions_.back().losses[i], losses[i]));
   }
   decisions_.push_back(std::move(decision));
   learn();

@@ -116,12 +116,17 @@ def what_it_says(run, steps):
 
 
 def begins_later(binary, root):
-    run = Run(binary, root, "later", 100, CONFIG.replace("every = 20\n", "every = 20\nbegin = 40\n"))
+    """A curriculum that begins later, and whose rewards are of the averaged parameters, as evaluations are."""
+    config = CONFIG.replace("every = 20\n", "every = 20\nbegin = 40\n").replace("[evaluate]", "average = 0.9\n[evaluate]")
+    run = Run(binary, root, "later", 100, config)
     status, _, err = run.finish()
     assert status == 0, err
     mixtures = [entry for entry in run.said() if "mixture" in entry]
     assert [entry["step"] for entry in mixtures] == [39, 59, 79], mixtures
     assert abs(mixtures[0]["mixture"]["copying"]["share"] - 0.25) < 1e-12, mixtures[0]
+    evaluated = next(entry["objectives"] for entry in run.said() if "objectives" in entry and entry["step"] == 59)
+    for name in NAMES:
+        assert mixtures[1]["mixture"][name]["loss"] == evaluated[name]["loss"], (name, mixtures[1], evaluated)
     print("ok begins later")
 
 
