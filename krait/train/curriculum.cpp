@@ -76,6 +76,29 @@ std::vector<float> Curriculum::inputs(std::size_t index, std::span<const double>
   return row;
 }
 
+// The root of the mean of squares of the rewards at look `index` and those before it.
+double Curriculum::usual_reward(std::size_t index) const {
+  constexpr std::size_t kRecent = 4;
+  double squares = 0.0, count = 0.0;
+  for (std::size_t d = index; d > 0 && d + kRecent > index; --d) {
+    for (std::size_t i = 0; i < open_.size(); ++i) {
+      if (!open_[i]) continue;
+      squares += decisions_[d].rewards[i] * decisions_[d].rewards[i];
+      ++count;
+    }
+  }
+  return squares > 0 ? std::sqrt(squares / count) : 1.0;
+}
+
+// The rewards of look `index` against what was usual then: those of a run that learns slowly are thousandths, which a
+// network does not tell from its own noise.
+std::vector<float> Curriculum::relative_rewards(std::size_t index) const {
+  const double usual = usual_reward(index);
+  std::vector<float> relative;
+  for (const double reward : decisions_[index].rewards) relative.push_back(static_cast<float>(reward / usual));
+  return relative;
+}
+
 // From outcomes that are drawn of all there are: mixture `index`, and what the next look found.
 void Curriculum::learn() {
   const std::size_t outcomes = decisions_.size() - 1;
@@ -86,7 +109,8 @@ void Curriculum::learn() {
       const auto index = static_cast<std::size_t>(below(random, outcomes));
       const std::vector<float> row = inputs(index, decisions_[index].mixture);
       rows.insert(rows.end(), row.begin(), row.end());
-      for (const double reward : decisions_[index + 1].rewards) rewards.push_back(static_cast<float>(reward));
+      const std::vector<float> outcome = relative_rewards(index + 1);
+      rewards.insert(rewards.end(), outcome.begin(), outcome.end());
     }
     network_.learn(rows, rewards);
   }
@@ -118,10 +142,15 @@ void Curriculum::choose(CurriculumDecision& decision, Random random) const {
   std::ranges::stable_sort(order, [&](std::size_t a, std::size_t b) { return expected[a] > expected[b]; });
   order.resize(std::min(order.size(), static_cast<std::size_t>(options_.best)));
   decision.mixture.assign(votes_.size(), 0.0);
+  double weights = 0.0;
   for (const std::size_t c : order) {
-    for (std::size_t i = 0; i < votes_.size(); ++i) decision.mixture[i] += candidates[c][i];
-    decision.expected += expected[c] / static_cast<double>(order.size());
+    const double most = expected[order.front()];
+    const double weight = options_.temperature > 0 ? std::exp((expected[c] - most) / options_.temperature) : 1.0;
+    for (std::size_t i = 0; i < votes_.size(); ++i) decision.mixture[i] += weight * candidates[c][i];
+    decision.expected += weight * expected[c];
+    weights += weight;
   }
+  decision.expected /= weights;
   decision.mixture = normalised(decision.mixture);
 }
 
@@ -135,8 +164,10 @@ const CurriculumDecision& Curriculum::decide(std::int64_t step, std::span<const 
     decisions_.push_back(std::move(decision));
     return decisions_.back();
   }
+  // Rewards are of relative changes, and near 0 those are large whatever is trained on.
+  const auto counted = [this](double loss) { return loss < options_.learned ? options_.learned : loss; };
   for (std::size_t i = 0; i < losses.size(); ++i) {
-    decision.rewards.push_back(loss_reward(decisions_.back().losses[i], losses[i]));
+    decision.rewards.push_back(loss_reward(counted(decisions_.back().losses[i]), counted(losses[i])));
   }
   decisions_.push_back(std::move(decision));
   learn();

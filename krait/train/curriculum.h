@@ -27,7 +27,8 @@ struct CurriculumDecision {
   std::vector<double> losses;   // of the objectives, then
   std::vector<double> rewards;  // of the mixture until then; none for the first
   std::vector<double> mixture;  // from then on, of sum 1
-  double expected = 0.0;        // what the network expects of it, summed; 0 where it was drawn or given
+  double expected = 0.0;        // what the network expects of it, summed and against what is usual; 0 where it was
+                                // drawn or given
   bool drawn = false;
   bool operator==(const CurriculumDecision&) const = default;
 };
@@ -58,6 +59,8 @@ class Curriculum {
   Curriculum(std::vector<Objective> objectives, const CurriculumOptions& options, std::int64_t steps);
   // What the network is told of the mixture that decision `index` chose or is to choose.
   std::vector<float> inputs(std::size_t index, std::span<const double> mixture) const;
+  double usual_reward(std::size_t index) const;
+  std::vector<float> relative_rewards(std::size_t index) const;
   void learn();
   void choose(CurriculumDecision& decision, Random random) const;
   std::vector<std::byte> encoded() const;

@@ -8,6 +8,8 @@ void read_curriculum(ConfigTable table, CurriculumOptions& options) {
   table.read("exploration", options.exploration, 0.0, 1.0);
   table.read("candidates", options.candidates, 1, 1 << 20);
   table.read("best", options.best, 1, 1 << 20);
+  table.read("temperature", options.temperature, 0.0, 1e3);
+  table.read("learned", options.learned, 0.0, 1e3);
   table.read("history", options.history, 1, 1000);
   table.read("updates", options.updates, 0, 1 << 16);
   table.read("rate", options.rate, 0.0, 1.0);

@@ -35,7 +35,7 @@ std::unique_ptr<Curriculum> make(const CurriculumOptions& options) {
 
 // A run in which copying gets better as it is trained on, and the others do not: what its losses would be.
 struct ImaginedRun {
-  std::vector<double> losses = {3.0, 3.0, 3.0};
+  std::vector<double> losses = std::vector<double>(3, 3.0);
   void train(std::span<const double> mixture, Random& random) {
     losses[1] *= 1 - 0.25 * mixture[1];
     losses[0] *= 1 + 0.02 * (random.uniform() - 0.5);
@@ -97,6 +97,47 @@ TEST_F(CurriculumTest, TurnsToWhatIsRewarded) {
   }
   ASSERT_GT(chosen, 5);
   EXPECT_GT(share / chosen, 0.7);
+}
+
+// Where nothing gets better one mixture is expected to be worth as much as another: with a temperature that leaves the
+// shares even, where the mean of the few best ones is what the network's noise prefers.
+TEST_F(CurriculumTest, StaysEvenWhileNothingGetsBetter) {
+  const auto furthest = [](const CurriculumOptions& options) {
+    const auto curriculum = make(options);
+    double most = 0;
+    for (int i = 0; i < 30; ++i) {
+      const double share = curriculum->decide(i * 10, std::vector<double>{3, 3, 3}).mixture[1];
+      if (i > 0) most = std::max(most, std::abs(share - 0.5));
+    }
+    return most;
+  };
+  EXPECT_LT(furthest({.every = 10, .exploration = 0, .candidates = 256, .best = 256, .temperature = 1}), 0.03);
+  EXPECT_GT(furthest({.every = 10, .exploration = 0, .candidates = 256, .best = 4}), 0.2);
+}
+
+TEST_F(CurriculumTest, WithATemperatureTurnsToWhatIsRewardedHoweverLittleItIs) {
+  const auto curriculum = make(
+      {.every = 10, .exploration = 0.6, .candidates = 256, .best = 256, .temperature = 0.3, .updates = 16, .rate = 2e-3});
+  // Copying falls by 2 % of itself at the most: rewards of a few hundredths.
+  double copying = 3, share = 0;
+  int chosen = 0;
+  for (int i = 0; i < 40; ++i) {
+    const CurriculumDecision& decision = curriculum->decide(i * 10, std::vector<double>{3, copying, 3});
+    copying *= 1 - 0.02 * decision.mixture[1];
+    if (i < 20 || decision.drawn) continue;
+    share += decision.mixture[1];
+    ++chosen;
+  }
+  ASSERT_GT(chosen, 5);
+  EXPECT_GT(share / chosen, 0.7);
+}
+
+TEST_F(CurriculumTest, WhatIsLearnedIsWorthNothing) {
+  const auto curriculum = make({.every = 10, .candidates = 32, .best = 4, .learned = 0.1});
+  curriculum->decide(0, std::vector<double>{3, 0.5, 3});
+  EXPECT_EQ(curriculum->decide(10, std::vector<double>{3, 0.05, 3}).rewards[1], 1.0);
+  EXPECT_EQ(curriculum->decide(20, std::vector<double>{3, 0.01, 3}).rewards[1], 0.0);
+  EXPECT_EQ(curriculum->decide(30, std::vector<double>{3, 0.09, 3}).rewards[1], 0.0);
 }
 
 TEST_F(CurriculumTest, IsTheSameForASeedOnAnyNumberOfThreads) {

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""krait train under Open MPI's mpirun and in jobs of Slurm, real ones: the curve of krait's own processes, to the bit, with
-a rank killed on the way; a Slurm job that is told that its time is up comes again and ends. Slurm's daemons are started
-here, for one node and on loopback, which takes root; what is not installed is skipped.
+"""krait train under the mpirun of Open MPI and of MPICH and in jobs of Slurm, real ones: the curve of krait's own
+processes, to the bit, with a rank killed on the way; a Slurm job that is told that its time is up comes again and ends.
+Slurm's daemons are started here, for one node and on loopback, which takes root; what is not installed is skipped.
 
 usage: launchers_test.py KRAIT_BINARY [ONE_TEST]
 """
@@ -64,25 +64,30 @@ def kill_a_rank(run, variable):
     os.kill(ranks[1], signal.SIGKILL)
 
 
+MPI = (("mpirun.openmpi", ["--oversubscribe"], "OMPI_COMM_WORLD_RANK"), ("mpirun.mpich", [], "PMI_RANK"))
+
+
 def under_mpirun(binary, root):
-    mpirun = shutil.which("mpirun")
-    if mpirun is None:
-        print("skipped: mpirun is not installed")
-        return
-    expected = expected_curve(binary, root, 200)
-    run = processes_test.Run(binary, root, "mpirun", 200)
-    how = {"before": [mpirun, "--oversubscribe", "-n", str(RANKS)], "OMPI_ALLOW_RUN_AS_ROOT": 1,
-           "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": 1}
-    arguments = ["--resume", "--threads", "1"]
-    process = run.start(*arguments, **how)
-    run.wait_for_checkpoint(process)
-    kill_a_rank(run, "OMPI_COMM_WORLD_RANK")
-    process.communicate(timeout=120)
-    assert process.returncode != 0, "mpirun is content though a rank was killed"
-    status, _, err = run.finish(*arguments, **how)
-    assert status == 0, err
-    assert run.entries("loss") == expected, "another curve than without mpirun"
-    print("ok under mpirun, killed and told to go on")
+    expected = None
+    for name, options, variable in MPI:
+        mpirun = shutil.which(name)
+        if mpirun is None:
+            print(f"skipped: {name} is not installed")
+            continue
+        expected = expected or expected_curve(binary, root, 200)
+        run = processes_test.Run(binary, root, name, 200)
+        how = {"before": [mpirun, *options, "-n", str(RANKS)], "OMPI_ALLOW_RUN_AS_ROOT": 1,
+               "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": 1}
+        arguments = ["--resume", "--threads", "1"]
+        process = run.start(*arguments, **how)
+        run.wait_for_checkpoint(process)
+        kill_a_rank(run, variable)
+        process.communicate(timeout=120)
+        assert process.returncode != 0, f"{name} is content though a rank was killed"
+        status, _, err = run.finish(*arguments, **how)
+        assert status == 0, err
+        assert run.entries("loss") == expected, f"another curve than without {name}"
+        print(f"ok under {name}, killed and told to go on")
 
 
 def free_port():
