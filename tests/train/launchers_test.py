@@ -171,6 +171,14 @@ class SlurmJob:
             return file.read()
         return "nothing"
 
+    def has_steps(self):
+        """Whether Slurm still has processes for it on this node."""
+        for entry in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError), open(f"/proc/{entry}/cmdline", "rb") as file:
+                if file.read().startswith(f"slurmstepd: [{self.number}.".encode()):
+                    return True
+        return False
+
     def wait(self, true, what, seconds=120):
         deadline = time.monotonic() + seconds
         while not true():
@@ -202,8 +210,7 @@ def in_slurm(binary, root):
         assert 0 < stopped < 200, f"{stopped} steps of 200 when the job went back into the queue"
         # A job that comes again waits for two minutes, unless it is told to start. What was left of it on the node has
         # ended by then.
-        late.wait(lambda: "idle" in asked(["sinfo", "-h", "-o", "%t"], environment) and
-                  not asked(["pgrep", "-f", f"slurmstepd: .{late.number}[.]"], environment), "an idle node")
+        late.wait(lambda: "idle" in asked(["sinfo", "-h", "-o", "%t"], environment) and not late.has_steps(), "an idle node")
         asked(["scontrol", "update", f"JobId={late.number}", "StartTime=now"], environment)
         late.wait(lambda: late.state() == "COMPLETED", "the job's end")
         assert late.run.entries("loss") == expected, "another curve than in one go"
