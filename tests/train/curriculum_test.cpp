@@ -116,8 +116,13 @@ TEST_F(CurriculumTest, StaysEvenWhileNothingGetsBetter) {
 }
 
 TEST_F(CurriculumTest, WithATemperatureTurnsToWhatIsRewardedHoweverLittleItIs) {
-  const auto curriculum = make(
-      {.every = 10, .exploration = 0.6, .candidates = 256, .best = 256, .temperature = 0.3, .updates = 16, .rate = 2e-3});
+  const auto curriculum = make({.every = 10,
+                                .exploration = 0.6,
+                                .candidates = 256,
+                                .best = 256,
+                                .temperature = 0.3,
+                                .updates = 16,
+                                .rate = 2e-3});
   // Copying falls by 2 % of itself at the most: rewards of a few hundredths.
   double copying = 3, share = 0;
   int chosen = 0;
