@@ -6,10 +6,9 @@
 //   exploration = 1.0    chance of a mixture by chance at the run's beginning; a cosine brings it to 0 at the end
 //   candidates = 1024    mixtures that the reward network is asked about
 //   best = 16            of them, the mean of which is taken
-//   temperature = 0      above 0: each of them counts by exp(expected / temperature), rewards being measured against
-//   those
-//                        of the last looks; with `best` = `candidates` a network that expects about as much of one
-//                        mixture as of another leaves the mixture near the uniform one
+//   temperature = 0      above 0: each of them counts by exp(expected / temperature), in units of the rewards of the
+//                        last looks. With `best` = `candidates`, mixtures of which about the same is expected count
+//                        alike, and their mean is near the uniform one
 //   learned = 0          a loss below this has been learned: what it does there is worth nothing
 //   history = 4          looks back that the network sees
 //   updates = 16         of the network, each time
