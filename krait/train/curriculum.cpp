@@ -102,6 +102,8 @@ std::vector<float> Curriculum::relative_rewards(std::size_t index) const {
 // From outcomes that are drawn of all there are: mixture `index`, and what the next look found.
 void Curriculum::learn() {
   const std::size_t outcomes = decisions_.size() - 1;
+  std::vector<std::vector<float>> worth;
+  for (std::size_t index = 0; index < outcomes; ++index) worth.push_back(relative_rewards(index + 1));
   Random random = random_stream(options_.seed, {stream_name("outcomes"), decisions_.size()});
   for (std::int64_t update = 0; update < options_.updates; ++update) {
     std::vector<float> rows, rewards;
@@ -109,8 +111,7 @@ void Curriculum::learn() {
       const auto index = static_cast<std::size_t>(below(random, outcomes));
       const std::vector<float> row = inputs(index, decisions_[index].mixture);
       rows.insert(rows.end(), row.begin(), row.end());
-      const std::vector<float> outcome = relative_rewards(index + 1);
-      rewards.insert(rewards.end(), outcome.begin(), outcome.end());
+      rewards.insert(rewards.end(), worth[index].begin(), worth[index].end());
     }
     network_.learn(rows, rewards);
   }
@@ -142,9 +143,9 @@ void Curriculum::choose(CurriculumDecision& decision, Random random) const {
   std::ranges::stable_sort(order, [&](std::size_t a, std::size_t b) { return expected[a] > expected[b]; });
   order.resize(std::min(order.size(), static_cast<std::size_t>(options_.best)));
   decision.mixture.assign(votes_.size(), 0.0);
+  const double most = expected[order.front()];
   double weights = 0.0;
   for (const std::size_t c : order) {
-    const double most = expected[order.front()];
     const double weight = options_.temperature > 0 ? std::exp((expected[c] - most) / options_.temperature) : 1.0;
     for (std::size_t i = 0; i < votes_.size(); ++i) decision.mixture[i] += weight * candidates[c][i];
     decision.expected += weight * expected[c];
@@ -165,7 +166,7 @@ const CurriculumDecision& Curriculum::decide(std::int64_t step, std::span<const 
     return decisions_.back();
   }
   // Rewards are of relative changes, and near 0 those are large whatever is trained on.
-  const auto counted = [this](double loss) { return loss < options_.learned ? options_.learned : loss; };
+  const auto counted = [this](double loss) { return std::max(loss, options_.learned); };  // no number stays none
   for (std::size_t i = 0; i < losses.size(); ++i) {
     decision.rewards.push_back(loss_reward(counted(decisions_.back().losses[i]), counted(losses[i])));
   }

@@ -58,12 +58,8 @@ Result<void> TrainingRun::Parts::open_curriculum() {
 
 // What every objective's loss is now, and what is trained on from here.
 Result<void> TrainingRun::Parts::change_mixture() {
-  std::vector<double> losses;
   trainer->optimiser().swap_average();
-  for (const HeldOutObjective& of : held_out) {
-    KRAIT_ASSIGN(const double loss, held_out_loss(of));
-    losses.push_back(loss);
-  }
+  KRAIT_ASSIGN(const std::vector<double> losses, held_out_losses());
   trainer->optimiser().swap_average();
   if (group != nullptr && !group->is_first()) {
     // Rank 0 decides.

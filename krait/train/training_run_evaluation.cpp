@@ -24,9 +24,9 @@ Result<EvaluationReport> TrainingRun::Parts::evaluate() {
     KRAIT_ASSIGN(TextEvaluation text, evaluate_text(*model, *validation, config.evaluate_batches));
     if (group != nullptr) KRAIT_TRY(add_up(text, *group));
     report.loss = text.mean();
+    KRAIT_ASSIGN(const std::vector<double> losses, held_out_losses());
     for (std::size_t i = 0; i < held_out.size(); ++i) {
-      KRAIT_ASSIGN(const double loss, held_out_loss(held_out[i]));
-      report.objectives.push_back({held_out[i].name, loss, objectives->loader().weights()[i]});
+      report.objectives.push_back({held_out[i].name, losses[i], objectives->loader().weights()[i]});
     }
   }
   report.is_best = selection.is_better(report);
@@ -39,14 +39,18 @@ Result<EvaluationReport> TrainingRun::Parts::evaluate() {
   return report;
 }
 
-// Each process measures its part of what is asked, and all get the whole.
-Result<double> TrainingRun::Parts::held_out_loss(const HeldOutObjective& of) {
-  const Part part = own_part(std::ssize(of.batches), group);
-  const std::span batches(of.batches);
-  TextEvaluation text = evaluate_batches(
-      *model, batches.subspan(static_cast<std::size_t>(part.first), static_cast<std::size_t>(part.count)));
-  if (group != nullptr) KRAIT_TRY(add_up(text, *group));
-  return text.mean();
+// Of each objective, with the parameters that are in place. Each process measures its part, and all get the whole.
+Result<std::vector<double>> TrainingRun::Parts::held_out_losses() {
+  std::vector<double> losses;
+  for (const HeldOutObjective& of : held_out) {
+    const Part part = own_part(std::ssize(of.batches), group);
+    const std::span batches(of.batches);
+    TextEvaluation text = evaluate_batches(
+        *model, batches.subspan(static_cast<std::size_t>(part.first), static_cast<std::size_t>(part.count)));
+    if (group != nullptr) KRAIT_TRY(add_up(text, *group));
+    losses.push_back(text.mean());
+  }
+  return losses;
 }
 
 Result<EvaluationReport> TrainingRun::Parts::score(const Task& asked, HeldOut part, std::int64_t examples,

@@ -60,7 +60,7 @@ struct TrainingRun::Parts {
   Result<void> write_log();
   Result<void> heed_reports(std::vector<CheckpointReport> reports);
   Result<EvaluationReport> evaluate();
-  Result<double> held_out_loss(const HeldOutObjective& of);
+  Result<std::vector<double>> held_out_losses();
   // Of examples that nothing is learned from.
   Result<EvaluationReport> score(const Task& asked, HeldOut part, std::int64_t examples, std::int64_t rows);
   Result<void> evaluate_tasks(RunResult& result);

@@ -109,7 +109,7 @@ def slurm(root):
     key = os.path.join(root, "munge.key")
     with open(os.open(key, os.O_WRONLY | os.O_CREAT, 0o400), "wb") as file:
         file.write(os.urandom(1024))
-    environment = {**os.environ, "SLURM_CONF": config}
+    environment = processes_test.environment(SLURM_CONF=config)
     started = []
     try:
         for command in (["munged", "--foreground", "--force", f"--key-file={key}", f"--socket={root}/munge.socket",
@@ -157,7 +157,7 @@ class SlurmJob:
         words = subprocess.run(
             ["sbatch", "--parsable", "--nodes=1", f"--ntasks-per-node={RANKS}", "--cpus-per-task=1", "--overcommit",
              f"--chdir={root}", f"--output={self.output}", JOB, run.config],
-            env=processes_test.environment(**{**environment, "PATH": path}), capture_output=True, text=True, check=False)
+            env={**environment, "PATH": path}, capture_output=True, text=True, check=False)
         assert words.returncode == 0, words.stderr
         self.number = words.stdout.strip()
 
